@@ -1,0 +1,82 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/*
+ * cache: what this process does to the page cache.
+ *
+ * Unit: pages of the system's page size, whatever the size of the folio that carries them; lookups in events.
+ * Linux 5.10; lookups 6.8.
+ */
+#include "probe.bpf.h"
+
+struct metrics {
+	counter_t lookups_total HOOKS("lookup")
+		HELP("Times a buffered read looked for pages in the page cache; one lookup serves a run of pages. Not counted: "
+		     "page faults on a mapping.");
+	counter_t filled_pages_total HOOKS("fill")
+		HELP("Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.");
+	counter_t deleted_pages_total HOOKS("delete")
+		HELP("Pages that this process removed from the page cache: by fadvise, truncation, unlink, and reclaim that its "
+		     "threads did themselves. Not counted: what kswapd or other processes removed.");
+} __attribute__((aligned(64)));
+METRICS;
+
+/* All programs run in the context of the process with preemption off: plain increments are exact. */
+
+static __always_inline __u32 folio_pages(struct folio *folio)
+{
+	struct folio___memdesc *memdesc = (void *)folio;
+	unsigned long large = 1UL << bpf_core_enum_value(enum pageflags, PG_head);
+
+	if (bpf_core_field_exists(memdesc->flags.f))
+		return memdesc->flags.f & large ? memdesc->_nr_pages : 1;
+	if (!(folio->flags & large))
+		return 1;
+	return bpf_core_field_exists(memdesc->_nr_pages) ? memdesc->_nr_pages : folio->_folio_nr_pages;
+}
+
+TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
+{
+	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+
+	if (m)
+		m->lookups_total++;
+	return 0;
+}
+
+TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
+{
+	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+
+	if (m)
+		m->filled_pages_total += folio_pages(folio);
+	return 0;
+}
+
+/* Before folios a file's pages came one by one: only shared memory had huge ones, and that goes another way. */
+TP_BTF(fill__tp_btf_page, mm_filemap_add_to_page_cache, struct page *page)
+{
+	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+
+	if (m)
+		m->filled_pages_total++;
+	return 0;
+}
+
+TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
+{
+	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+
+	if (m)
+		m->deleted_pages_total += folio_pages(folio);
+	return 0;
+}
+
+TP_BTF(delete__tp_btf_page, mm_filemap_delete_from_page_cache, struct page *page)
+{
+	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+
+	if (m)
+		m->deleted_pages_total++;
+	return 0;
+}

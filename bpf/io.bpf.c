@@ -1,0 +1,166 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/*
+ * io: the file system calls of this process, how often, how much, how long.
+ *
+ * Unit: calls, bytes, nanoseconds. Counted at the return of the call; sockets, pipes and eventfds are files too. A call
+ * that a signal interrupts and the kernel restarts counts as often as it was entered. Linux 5.10.
+ */
+#include "probe.bpf.h"
+
+enum io_op {
+	IO_OP_READ,
+	IO_OP_PREAD,
+	IO_OP_READV,
+	IO_OP_PREADV,
+	IO_OP_WRITE,
+	IO_OP_PWRITE,
+	IO_OP_WRITEV,
+	IO_OP_PWRITEV,
+	IO_OP_FSYNC,
+	IO_OP_FDATASYNC,
+	IO_OP_FADVISE,
+	IO_OP_OPENAT,
+	IO_OP_CLOSE,
+	IO_OP__COUNT,
+};
+LABEL_VALUES(io_op);
+
+enum io_result { IO_RESULT_OK, IO_RESULT_ERROR, IO_RESULT__COUNT };
+LABEL_VALUES(io_result);
+
+/* In the order of POSIX_FADV_*, which x86-64 and arm64 share. */
+enum io_advice {
+	IO_ADVICE_NORMAL,
+	IO_ADVICE_RANDOM,
+	IO_ADVICE_SEQUENTIAL,
+	IO_ADVICE_WILLNEED,
+	IO_ADVICE_DONTNEED,
+	IO_ADVICE_NOREUSE,
+	IO_ADVICE__COUNT,
+};
+LABEL_VALUES(io_advice);
+
+struct metrics {
+	counter_t operations_total[IO_OP__COUNT][IO_RESULT__COUNT] HOOKS("syscall") LABELS("op=io_op,result=io_result")
+		HELP("System calls that returned. Not counted: memory mapped access, io_uring, sendfile, copy_file_range.");
+	counter_t bytes_total[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op")
+		HELP("Bytes that read- and write-like calls moved, as they returned them. A failed call moves none.");
+	struct hist_ns duration_seconds[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op")
+		HELP("Time from the entry of a call to its return, failed calls too. Waiting on a socket or pipe is part of it.");
+	counter_t fadvise_total[IO_ADVICE__COUNT] HOOKS("syscall") LABELS("advice=io_advice")
+		HELP("Calls of fadvise by advice, failed ones too. Not counted: an advice that Linux does not know.");
+	EVENTS_LOST;
+} __attribute__((aligned(64)));
+METRICS;
+
+static struct timer calls;
+
+/* The operation of each system call, plus one. The vectored calls with flags are the plain ones, as libraries use them. */
+enum { NR_TRACED = 512 };
+static const volatile __u8 op_of[NR_TRACED] = {
+	[SYS_READ] = IO_OP_READ + 1,
+	[SYS_PREAD64] = IO_OP_PREAD + 1,
+	[SYS_READV] = IO_OP_READV + 1,
+	[SYS_PREADV] = IO_OP_PREADV + 1,
+	[SYS_PREADV2] = IO_OP_PREADV + 1,
+	[SYS_WRITE] = IO_OP_WRITE + 1,
+	[SYS_PWRITE64] = IO_OP_PWRITE + 1,
+	[SYS_WRITEV] = IO_OP_WRITEV + 1,
+	[SYS_PWRITEV] = IO_OP_PWRITEV + 1,
+	[SYS_PWRITEV2] = IO_OP_PWRITEV + 1,
+	[SYS_FSYNC] = IO_OP_FSYNC + 1,
+	[SYS_FDATASYNC] = IO_OP_FDATASYNC + 1,
+	[SYS_FADVISE64] = IO_OP_FADVISE + 1,
+	[SYS_OPENAT] = IO_OP_OPENAT + 1,
+	[SYS_CLOSE] = IO_OP_CLOSE + 1,
+};
+
+/* The operation of a system call, or IO_OP__COUNT. */
+static __always_inline __u32 io_op(unsigned long nr)
+{
+	if (nr >= NR_TRACED)
+		return IO_OP__COUNT;
+	/* 0 - 1 is out of range too. */
+	__u32 op = op_of[nr] - 1;
+
+	barrier_var(op);
+	return op < IO_OP__COUNT ? op : IO_OP__COUNT;
+}
+
+/*
+ * Both run in the context of the caller with preemption off, so nothing else adds to the entry meanwhile: plain
+ * increments are exact.
+ */
+static __always_inline int enter(__u64 pid_tgid, unsigned long nr, unsigned long advice)
+{
+	struct metrics *m;
+	__u32 op = io_op(nr);
+
+	if (op >= IO_OP__COUNT)
+		return 0;
+	if (op == IO_OP_FADVISE && advice < IO_ADVICE__COUNT) {
+		m = metrics_here();
+		if (!m)
+			return 0;
+		m->fadvise_total[advice]++;
+	}
+	timer_start(&calls, pid_tgid, op);
+	return 0;
+}
+
+static __always_inline int leave(__u64 pid_tgid, unsigned long nr, long ret)
+{
+	__u32 op = io_op(nr);
+	struct metrics *m;
+
+	if (op >= IO_OP__COUNT)
+		return 0;
+	m = metrics_here();
+	if (!m)
+		return 0;
+	m->operations_total[op][ret < 0 ? IO_RESULT_ERROR : IO_RESULT_OK]++;
+	if (ret > 0 && op <= IO_OP_PWRITEV)
+		m->bytes_total[op] += ret;
+	timer_stop(&calls, pid_tgid, &m->duration_seconds[op], m->events_lost_total);
+	return 0;
+}
+
+TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return enter(pid_tgid, nr, SYSCALL_ARG4(regs));
+}
+
+TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return leave(pid_tgid, SYSCALL_NR(regs), ret);
+}
+
+SEC("tracepoint/raw_syscalls/sys_enter")
+int syscall__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return enter(pid_tgid, ctx->id, ctx->args[3]);
+}
+
+SEC("tracepoint/raw_syscalls/sys_exit")
+int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return leave(pid_tgid, ctx->id, ctx->ret);
+}

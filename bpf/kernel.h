@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * The whole kernel surface of the project: every type and field that a module reads, declared for CO-RE.
+ *
+ * A struct names only the fields that are read; the loader finds them in the running kernel by name. A name with three
+ * underscores (folio___flags) is one flavour of a type that changed; the reader checks which flavour the kernel has. A
+ * module that includes a full vmlinux.h before probe.bpf.h gets that instead of this file.
+ */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+
+/* From the kernel's user-space API. */
+enum bpf_map_type {
+	BPF_MAP_TYPE_ARRAY = 2,
+};
+
+enum {
+	BPF_F_MMAPABLE = 1 << 10,
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/*
+ * The registers at a system call. The call's number and its fourth argument stay readable at the exit; the first
+ * argument does not on arm64, where it shares its register with the result.
+ */
+#if defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__s32 syscallno;
+};
+#define SYSCALL_NR(r) ((r)->syscallno)
+#define SYSCALL_ARG4(r) ((r)->regs[3])
+#else
+struct pt_regs {
+	unsigned long r10;
+	unsigned long orig_ax;
+};
+#define SYSCALL_NR(r) ((long)(r)->orig_ax)
+#define SYSCALL_ARG4(r) ((r)->r10)
+#endif
+
+/* Classic tracepoints, as tracefs describes them in events/raw_syscalls/{sys_enter,sys_exit}/format. */
+struct trace_event_raw_sys_enter {
+	long id;
+	unsigned long args[6];
+};
+
+struct trace_event_raw_sys_exit {
+	long id;
+	long ret;
+};
+
+/* The value is the running kernel's, asked for by name. */
+enum pageflags {
+	PG_head = 6,
+};
+
+/* The page cache before folios (Linux 5.15 and older). */
+struct page {
+	unsigned long flags;
+};
+
+/* Linux 5.16 to 6.17: flags is a plain word. The number of pages is meaningful in a large folio only. */
+struct folio {
+	unsigned long flags;
+	unsigned int _folio_nr_pages;
+};
+
+/* Linux 6.18: the word moved into a struct (commit 53fbef56e07d), the number of pages got a shorter name in 6.15. */
+struct folio___memdesc {
+	struct {
+		unsigned long f;
+	} flags;
+	unsigned int _nr_pages;
+};
+
+struct address_space;
+struct reclaim_stat;
+
+#pragma clang attribute pop
+
+/*
+ * System call numbers. arm64 has the generic table, x86-64 a table of its own.
+ */
+#if defined(__TARGET_ARCH_arm64)
+#define SYS_NR(x86, generic) generic
+#else
+#define SYS_NR(x86, generic) x86
+#endif
+
+enum syscall_nr {
+	SYS_READ = SYS_NR(0, 63),
+	SYS_WRITE = SYS_NR(1, 64),
+	SYS_CLOSE = SYS_NR(3, 57),
+	SYS_PREAD64 = SYS_NR(17, 67),
+	SYS_PWRITE64 = SYS_NR(18, 68),
+	SYS_READV = SYS_NR(19, 65),
+	SYS_WRITEV = SYS_NR(20, 66),
+	SYS_FSYNC = SYS_NR(74, 82),
+	SYS_FDATASYNC = SYS_NR(75, 83),
+	SYS_FADVISE64 = SYS_NR(221, 223),
+	SYS_OPENAT = SYS_NR(257, 56),
+	SYS_PREADV = SYS_NR(295, 69),
+	SYS_PWRITEV = SYS_NR(296, 70),
+	SYS_PREADV2 = SYS_NR(327, 286),
+	SYS_PWRITEV2 = SYS_NR(328, 287),
+};
+
+#endif /* KERNEL_H */

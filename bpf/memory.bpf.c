@@ -1,0 +1,113 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/*
+ * memory: reclaim, by who had to do it.
+ *
+ * direct: a thread of this process, because the system had no free memory. memcg: a thread of this process, because its
+ * memory cgroup was full. kswapd: the kernel's own thread, for the whole host. Unit: events, nanoseconds, pages.
+ * Linux 5.10.
+ */
+#include "probe.bpf.h"
+
+enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, MEMORY_KIND__COUNT };
+LABEL_VALUES(memory_kind);
+
+struct metrics {
+	counter_t reclaim_total[MEMORY_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=memory_kind")
+		HELP("Reclaim runs: direct and memcg are those of this process's threads, kswapd counts the wake-ups of the whole "
+		     "host's kswapd.");
+	struct hist_ns reclaim_duration_seconds[MEMORY_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=memory_kind")
+		HELP("Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody.");
+	counter_t reclaim_scanned_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
+		HELP("Pages of the inactive lists that reclaim looked at; kswapd is the whole host's.");
+	counter_t reclaim_reclaimed_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
+		HELP("Pages of the inactive lists that reclaim freed; kswapd is the whole host's. Not counted: slab.");
+	EVENTS_LOST;
+} __attribute__((aligned(64)));
+METRICS;
+
+/* Direct and memcg reclaim do not nest: a thread that reclaims allocates from the reserves. So one timer serves both. */
+static struct timer runs;
+
+/* The kswapd of each memory node, learned when it wakes. A node beyond the table shares a place. */
+enum { NODES = 64 };
+static __u32 kswapd_tid[NODES];
+
+/*
+ * All programs run in the context of the thread that reclaims, with preemption off, and an interrupt does not reclaim:
+ * plain increments are exact.
+ */
+static __always_inline int begin(__u32 kind)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (in_scope(pid_tgid))
+		timer_start(&runs, pid_tgid, kind);
+	return 0;
+}
+
+static __always_inline int end(__u32 kind)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct metrics *m = metrics_in_scope(pid_tgid);
+
+	if (!m)
+		return 0;
+	m->reclaim_total[kind]++;
+	timer_stop(&runs, pid_tgid, &m->reclaim_duration_seconds[kind], m->events_lost_total);
+	return 0;
+}
+
+/* No argument is read: order and flags changed places in Linux 7.2. */
+TP_BTF(direct__tp_btf__begin, mm_vmscan_direct_reclaim_begin)
+{
+	return begin(MEMORY_KIND_DIRECT);
+}
+
+TP_BTF(direct__tp_btf__end, mm_vmscan_direct_reclaim_end)
+{
+	return end(MEMORY_KIND_DIRECT);
+}
+
+TP_BTF(memcg__tp_btf__begin, mm_vmscan_memcg_reclaim_begin)
+{
+	return begin(MEMORY_KIND_MEMCG);
+}
+
+TP_BTF(memcg__tp_btf__end, mm_vmscan_memcg_reclaim_end)
+{
+	return end(MEMORY_KIND_MEMCG);
+}
+
+TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
+{
+	struct metrics *m = metrics_here();
+
+	if (!m)
+		return 0;
+	kswapd_tid[nid & (NODES - 1)] = bpf_get_current_pid_tgid();
+	m->reclaim_total[MEMORY_KIND_KSWAPD]++;
+	return 0;
+}
+
+/* The inactive lists are where pages leave memory; each pass over one reports what it saw and freed. */
+TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct metrics *m;
+	int kind = -1;
+
+	if (in_scope(pid_tgid))
+		kind = timer_note(&runs, pid_tgid);
+	else if (kswapd_tid[nid & (NODES - 1)] == (__u32)pid_tgid)
+		kind = MEMORY_KIND_KSWAPD;
+	if (kind < 0 || kind >= MEMORY_KIND__COUNT)
+		return 0;
+	m = metrics_here();
+	if (!m)
+		return 0;
+	m->reclaim_scanned_pages_total[kind] += nr_scanned;
+	m->reclaim_reclaimed_pages_total[kind] += nr_reclaimed;
+	return 0;
+}

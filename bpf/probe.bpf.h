@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * What a probe module is written with.
+ *
+ * A module is one C file that describes itself. `struct metrics` names its metrics; the tags on each member say what it
+ * counts, over which labels, and which hooks feed it. The name of a program says which hook it serves:
+ *
+ *	<hook>__<variant>[__<part>]
+ *
+ * A hook is attached by the first of its variants, in the order of the file, whose parts all load and attach. Its
+ * metrics are exported if it is attached, and absent if it is not.
+ *
+ *	enum fruit { FRUIT_APPLE, FRUIT_PEAR, FRUIT__COUNT };
+ *
+ *	struct metrics {
+ *		counter_t eaten_total[FRUIT__COUNT] HELP("Fruit eaten.") LABELS("fruit=fruit") HOOKS("eat");
+ *		struct hist_ns chew_seconds HELP("Time from bite to swallow.") HOOKS("eat");
+ *	};
+ *	METRICS;
+ *	LABEL_VALUES(fruit);
+ *
+ *	TP_BTF(eat__tp_btf, some_tracepoint, struct apple *a)
+ *	{
+ *		struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+ *		if (!m)
+ *			return 0;
+ *		m->eaten_total[FRUIT_APPLE]++;
+ *		return 0;
+ *	}
+ */
+#ifndef PROBE_BPF_H
+#define PROBE_BPF_H
+
+#ifndef __VMLINUX_H__
+#include "kernel.h"
+#endif
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+#define TAG(text) __attribute__((btf_decl_tag(text)))
+
+/* What a metric counts, and what it does not. */
+#define HELP(text) TAG("help:" text)
+/* The labels, outermost array first: "name=enum,name=enum". The enumerators are the values. */
+#define LABELS(text) TAG("labels:" text)
+/* The hooks that feed the metric, any of them: "hook,hook". */
+#define HOOKS(text) TAG("hooks:" text)
+/* The metric is every module's: it is exported as ebpf_<metric>, with the module as a label. */
+#define COMMON TAG("common")
+
+/* Keeps an enum in the object, so that its enumerators can be read as label values. */
+#define LABEL_VALUES(name) const volatile enum name label_values_##name
+
+/* A count of events, or of a unit that the metric's name ends with (bytes, pages). Only grows. */
+typedef __u64 counter_t;
+
+/*
+ * A distribution. Slot i holds the values v with 2^(le+i-1) < v <= 2^(le+i), where le stands in the slot's tag; the first
+ * slot holds all smaller values too, the last one all larger. So each bound is inclusive, as Prometheus' `le` is.
+ */
+enum { HIST_SLOTS = 24 };
+
+/* Nanoseconds, exported in seconds: 256 ns to 1.07 s. */
+enum { HIST_NS_LE = 8 };
+struct hist_ns {
+	__u64 slot[HIST_SLOTS] TAG("le:8");
+	__u64 sum;
+};
+
+/*
+ * The counters: one entry for each CPU, which the loader makes and user space maps and reads without a system call.
+ */
+#define METRICS                                                                                                        \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                                      \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                                     \
+		__uint(max_entries, 1);                                                                                \
+		__type(key, __u32);                                                                                    \
+		__type(value, struct metrics);                                                                         \
+	} metrics SEC(".maps");                                                                                        \
+                                                                                                                       \
+	/* This CPU's entry. Only a program that runs with preemption off may add to it without atomics. */            \
+	static __always_inline struct metrics *metrics_here(void)                                                      \
+	{                                                                                                              \
+		__u32 cpu = bpf_get_smp_processor_id();                                                                \
+                                                                                                                       \
+		return bpf_map_lookup_elem(&metrics, &cpu);                                                            \
+	}                                                                                                              \
+                                                                                                                       \
+	/* This CPU's entry if the caller is the observed process, else null. */                                       \
+	__attribute__((unused)) static __always_inline struct metrics *metrics_in_scope(__u64 pid_tgid)                                     \
+	{                                                                                                              \
+		return in_scope(pid_tgid) ? metrics_here() : 0;                                                        \
+	}                                                                                                              \
+	struct metrics
+
+/*
+ * Whom to observe, set before the programs are loaded: the process by its thread group id in the initial pid namespace,
+ * or one thread of it. Being constants, the test that is not needed is removed by the verifier.
+ */
+const volatile __u32 scope_tgid;
+const volatile __u32 scope_tid;
+
+static __always_inline int in_scope(__u64 pid_tgid)
+{
+	if (pid_tgid >> 32 != scope_tgid)
+		return 0;
+	return !scope_tid || (__u32)pid_tgid == scope_tid;
+}
+
+/* The smallest e with v <= 2^e. */
+static __always_inline __u32 log2_ceil(__u64 v)
+{
+	__u32 e = 0;
+
+	if (v <= 1)
+		return 0;
+	v--;
+	if (v >> 32) {
+		v >>= 32;
+		e += 32;
+	}
+	if (v >> 16) {
+		v >>= 16;
+		e += 16;
+	}
+	if (v >> 8) {
+		v >>= 8;
+		e += 8;
+	}
+	if (v >> 4) {
+		v >>= 4;
+		e += 4;
+	}
+	if (v >> 2) {
+		v >>= 2;
+		e += 2;
+	}
+	return e + (v >> 1) + 1;
+}
+
+static __always_inline __u32 hist_slot(__u64 v, __u32 le)
+{
+	__u32 e = log2_ceil(v);
+
+	if (e <= le)
+		return 0;
+	e -= le;
+	return e < HIST_SLOTS ? e : HIST_SLOTS - 1;
+}
+
+static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
+{
+	__u32 i = hist_slot(ns, HIST_NS_LE);
+
+	/* The compiler knows that i is in bounds and would drop the test; the verifier wants to see it. */
+	barrier_var(i);
+	if (i < HIST_SLOTS)
+		h->slot[i]++;
+	h->sum += ns;
+}
+
+/*
+ * Start times of what has begun and not ended, by thread.
+ *
+ * A table of single words, indexed by the low bits of the thread id. A word is the start in nanoseconds (50 bits: 13 days,
+ * and differences wrap rightly), a note of 4 bits, and the rest of the thread id (10 bits, since ids end at 2^22). One
+ * store begins, one load and one store end, and as a word cannot tear, a time is never taken from another thread's
+ * start. What two threads in one slot lose is counted.
+ */
+enum { TIMER_SLOT_BITS = 12 };
+enum { TIMER_TAG_BITS = 10 };
+enum { TIMER_NOTE_BITS = 4 };
+enum { TIMER_TIME_SHIFT = TIMER_TAG_BITS + TIMER_NOTE_BITS };
+
+struct timer {
+	__u64 word[1 << TIMER_SLOT_BITS];
+};
+
+enum lost_reason { LOST_REASON_NO_START, LOST_REASON_COLLISION, LOST_REASON__COUNT };
+LABEL_VALUES(lost_reason);
+
+#define EVENTS_LOST                                                                                                    \
+	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                      \
+		"Events counted without their duration: begun before the probes were attached (no_start), or two "     \
+		"threads in one slot of the table of start times (collision).")
+
+static __always_inline __u64 *timer_word(struct timer *t, __u32 tid)
+{
+	return &t->word[tid & ((1 << TIMER_SLOT_BITS) - 1)];
+}
+
+static __always_inline __u64 timer_tag(__u32 tid)
+{
+	return (tid >> TIMER_SLOT_BITS) & ((1 << TIMER_TAG_BITS) - 1);
+}
+
+static __always_inline void timer_start(struct timer *t, __u32 tid, __u32 note)
+{
+	__u64 word = bpf_ktime_get_ns() << TIMER_TIME_SHIFT | (__u64)note << TIMER_TAG_BITS | timer_tag(tid);
+
+	*(volatile __u64 *)timer_word(t, tid) = word;
+}
+
+/* The note of what the thread has begun, or -1. */
+static __always_inline int timer_note(struct timer *t, __u32 tid)
+{
+	__u64 word = *(volatile __u64 *)timer_word(t, tid);
+
+	if (!word || (word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid))
+		return -1;
+	return word >> TIMER_TAG_BITS & ((1 << TIMER_NOTE_BITS) - 1);
+}
+
+/* Ends what the thread has begun and adds its duration to h, or counts it as lost. */
+static __always_inline void timer_stop(struct timer *t, __u32 tid, struct hist_ns *h, counter_t *lost)
+{
+	__u64 *slot = timer_word(t, tid);
+	__u64 word = *(volatile __u64 *)slot;
+
+	if (!word) {
+		lost[LOST_REASON_NO_START]++;
+		return;
+	}
+	if ((word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid)) {
+		lost[LOST_REASON_COLLISION]++;
+		return;
+	}
+	*(volatile __u64 *)slot = 0;
+	/* Shifted up, both are modulo 2^50; so is their difference. */
+	hist_ns_add(h, ((bpf_ktime_get_ns() - (word >> TIMER_TIME_SHIFT)) << TIMER_TIME_SHIFT) >> TIMER_TIME_SHIFT);
+}
+
+/*
+ * Programs. The expected prototype of the target stands in a tag, which the loader compares with the running kernel's
+ * before it trusts the arguments: they have changed silently before.
+ */
+#define TP_BTF(name, target, args...)                                                                                  \
+	SEC("tp_btf/" #target) TAG("args:" #args) int BPF_PROG(name, ##args)
+
+#endif /* PROBE_BPF_H */

@@ -1,0 +1,25 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package kprobe loads and attaches the programs of a probe module, scoped to one process.
+//
+// It asks the kernel instead of judging its version: each hook of a module has variants, and the first whose programs
+// all load and attach is used. What was chosen, and why the others were refused, is kept in a [Plan].
+//
+// The package knows no metric. It needs Linux 5.10 with BTF (/sys/kernel/btf/vmlinux), CAP_BPF and CAP_PERFMON; on other
+// systems its functions return [ErrNotSupported].
+package kprobe

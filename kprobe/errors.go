@@ -1,0 +1,49 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package kprobe
+
+import "errors"
+
+// Errors of this package. They are always wrapped; test for them with errors.Is.
+var (
+	// ErrNotSupported means that this kernel, or this operating system, lacks what is needed.
+	ErrNotSupported = errors.New("not supported")
+	// ErrPermission means that the kernel has what is needed and refuses it to this process.
+	ErrPermission = errors.New("not permitted")
+	// ErrInvalidModule means that an object is no probe module.
+	ErrInvalidModule = errors.New("invalid probe module")
+)
+
+// Remedy tells an operator what to do about an error of this package. It is empty where nothing is known.
+func Remedy(err error) string {
+	var r interface{ Remedy() string }
+	if errors.As(err, &r) {
+		return r.Remedy()
+	}
+	return ""
+}
+
+// remediable is an error that knows what to do about it.
+type remediable struct {
+	err    error
+	remedy string
+}
+
+func (e *remediable) Error() string  { return e.err.Error() }
+func (e *remediable) Unwrap() error  { return e.err }
+func (e *remediable) Remedy() string { return e.remedy }

@@ -1,0 +1,254 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package kprobe
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+)
+
+// The constants of the SDK's header that Load sets.
+const (
+	scopeTGID = "scope_tgid"
+	scopeTID  = "scope_tid"
+)
+
+// Self returns the scope of the calling process. A program run in the caller's own context learns its id, since only
+// the kernel knows what a process in a pid namespace is called outside. Needs Linux 5.10, CAP_BPF and CAP_PERFMON.
+func Self() (Scope, error) {
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name:    "self",
+		Type:    ebpf.RawTracepoint,
+		License: "Dual MIT/GPL",
+		Instructions: asm.Instructions{
+			asm.FnGetCurrentPidTgid.Call(),
+			asm.RSh.Imm(asm.R0, 32),
+			asm.Return(),
+		},
+	})
+	if err != nil {
+		return Scope{}, diagnose(fmt.Errorf("loading a first program: %w", err))
+	}
+	defer prog.Close()
+	tgid, err := prog.Run(&ebpf.RunOptions{})
+	if err != nil {
+		return Scope{}, diagnose(fmt.Errorf("running a first program: %w", err))
+	}
+	return Scope{TGID: tgid}, nil
+}
+
+// Probes are the attached programs of a module and their maps. They must be closed.
+type Probes struct {
+	maps     map[string]*ebpf.Map
+	plan     Plan
+	programs []*ebpf.Program
+	links    []link.Link
+}
+
+// Load makes a module's maps, and for each of its hooks attaches the first variant that the kernel takes. It returns an
+// error, and leaves nothing behind, if the object is no module (ErrInvalidModule), if the maps cannot be made, or if no
+// hook at all can be attached; then the error joins what the kernel said to each. The caller's spec is not changed.
+// Needs Linux 5.10 with BTF, CAP_BPF and CAP_PERFMON.
+func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
+	hooks, err := hooksOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	spec = spec.Copy()
+	if err = configure(spec, opts); err != nil {
+		return nil, err
+	}
+	if opts.Cache == nil {
+		opts.Cache = btf.NewCache()
+	}
+	kernel, err := opts.Cache.Kernel()
+	if err != nil {
+		return nil, diagnose(fmt.Errorf("reading the kernel's BTF: %w", err))
+	}
+	p := &Probes{}
+	if p.maps, err = loadMaps(spec); err != nil {
+		return nil, diagnose(fmt.Errorf("making the maps: %w", err))
+	}
+	for _, h := range hooks {
+		p.plan = append(p.plan, p.attachHook(spec, h, kernel, opts.Cache))
+	}
+	if len(p.links) == 0 {
+		err = errors.Join(p.plan.Refusals()...)
+		return nil, diagnose(errors.Join(err, p.Close()))
+	}
+	return p, nil
+}
+
+// Plan says how each hook is attached.
+func (p *Probes) Plan() Plan { return slices.Clone(p.plan) }
+
+// Map returns the module's map of that name, nil if there is none. It stays the Probes' own.
+func (p *Probes) Map(name string) *ebpf.Map { return p.maps[name] }
+
+// MapMemory returns the bytes that the kernel accounts for the module's maps.
+func (p *Probes) MapMemory() uint64 {
+	var sum uint64
+	for _, m := range p.maps {
+		info, err := m.Info()
+		if err != nil {
+			continue
+		}
+		if n, ok := info.Memlock(); ok {
+			sum += n
+		}
+	}
+	return sum
+}
+
+// Close detaches the programs, in the reverse order of their attachment, and gives the maps back. Calling it again does
+// nothing.
+func (p *Probes) Close() error {
+	var errs []error
+	for _, l := range slices.Backward(p.links) {
+		errs = append(errs, l.Close())
+	}
+	for _, prog := range p.programs {
+		errs = append(errs, prog.Close())
+	}
+	for _, m := range p.maps {
+		errs = append(errs, m.Close())
+	}
+	p.links, p.programs, p.maps = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+func configure(spec *ebpf.CollectionSpec, opts Options) error {
+	if opts.Scope.TGID == 0 {
+		return errors.New("no process to observe: Options.Scope is empty")
+	}
+	for name, value := range map[string]uint32{scopeTGID: opts.Scope.TGID, scopeTID: opts.Scope.TID} {
+		v := spec.Variables[name]
+		if v == nil {
+			// A module that reports the whole host has no use for a scope, and the compiler drops what is not used.
+			continue
+		}
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("%w: setting %s: %w", ErrInvalidModule, name, err)
+		}
+	}
+	for name, n := range opts.Entries {
+		m := spec.Maps[name]
+		if m == nil {
+			return fmt.Errorf("%w: no map %q", ErrInvalidModule, name)
+		}
+		m.MaxEntries = n
+	}
+	return nil
+}
+
+func loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
+	spec = spec.Copy()
+	clear(spec.Programs)
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, err
+	}
+	// The map of a collection is its owner's; moved out, it is closed with the Probes.
+	maps := coll.Maps
+	coll.Maps = nil
+	coll.Close()
+	return maps, nil
+}
+
+// attachHook attaches the first variant of a hook that the kernel takes.
+func (p *Probes) attachHook(spec *ebpf.CollectionSpec, h hook, kernel *btf.Spec, cache *btf.Cache) Hook {
+	row := Hook{Name: h.name}
+	for _, v := range h.variants {
+		programs, links, err := attachVariant(spec, v, p.maps, kernel, cache)
+		if err != nil {
+			row.Refused = append(row.Refused, Refusal{Variant: v.name, Attach: v.attach, Err: err})
+			continue
+		}
+		p.programs = append(p.programs, programs...)
+		p.links = append(p.links, links...)
+		row.Variant, row.Attach = v.name, v.attach
+		break
+	}
+	return row
+}
+
+// attachVariant loads and attaches all programs of a variant, or none.
+func attachVariant(spec *ebpf.CollectionSpec, v variant, maps map[string]*ebpf.Map, kernel *btf.Spec, cache *btf.Cache) (
+	programs []*ebpf.Program, links []link.Link, err error,
+) {
+	for _, name := range v.programs {
+		if err = checkPrototype(kernel, spec.Programs[name]); err != nil {
+			return nil, nil, err
+		}
+	}
+	only := spec.Copy()
+	for name := range only.Programs {
+		if !slices.Contains(v.programs, name) {
+			delete(only.Programs, name)
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: maps, Cache: cache})
+	if err != nil {
+		return nil, nil, fmt.Errorf("loading: %w", err)
+	}
+	defer coll.Close()
+	for _, name := range v.programs {
+		l, err := attach(coll.Programs[name], spec.Programs[name])
+		if err != nil {
+			for _, l := range slices.Backward(links) {
+				err = errors.Join(err, l.Close())
+			}
+			return nil, nil, fmt.Errorf("attaching %s to %q: %w", name, spec.Programs[name].AttachTo, err)
+		}
+		links = append(links, l)
+	}
+	for _, name := range v.programs {
+		programs = append(programs, coll.DetachProgram(name))
+	}
+	return programs, links, nil
+}
+
+// attach attaches a program as its section says.
+func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+	switch spec.Type {
+	case ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: prog})
+	case ebpf.RawTracepoint:
+		return link.AttachRawTracepoint(link.RawTracepointOptions{Program: prog, Name: spec.AttachTo})
+	case ebpf.TracePoint:
+		group, name, ok := strings.Cut(spec.AttachTo, "/")
+		if !ok {
+			return nil, fmt.Errorf("%w: a tracepoint is named group/name", ErrInvalidModule)
+		}
+		return link.Tracepoint(group, name, prog, nil)
+	case ebpf.Kprobe:
+		if strings.HasPrefix(spec.SectionName, "kret") {
+			return link.Kretprobe(spec.AttachTo, prog, nil)
+		}
+		return link.Kprobe(spec.AttachTo, prog, nil)
+	default:
+		return nil, fmt.Errorf("programs of type %s: %w", spec.Type, ErrNotSupported)
+	}
+}

@@ -1,0 +1,181 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package kprobe
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+)
+
+// Attach is the kind of a program's attachment.
+type Attach string
+
+// The kinds of attachment. A kind covers the entry and the return of a function.
+const (
+	Fentry     Attach = "fentry"
+	TPBTF      Attach = "tp_btf"
+	RawTP      Attach = "raw_tp"
+	Tracepoint Attach = "tracepoint"
+	Kprobe     Attach = "kprobe"
+)
+
+// Plan says how each hook of a module is attached, in the order of the module's source.
+type Plan []Hook
+
+// Hook is one row of a Plan.
+type Hook struct {
+	// Name as the module's programs have it.
+	Name string
+	// Variant that was chosen, empty if the kernel refused all.
+	Variant string
+	// Attach is the kind of the chosen variant's attachment, empty like Variant.
+	Attach Attach
+	// Refused are the variants before the chosen one, or all.
+	Refused []Refusal
+}
+
+// Refusal is a variant that the kernel refused.
+type Refusal struct {
+	Err     error
+	Variant string
+	Attach  Attach
+}
+
+// Attached tells whether the plan has a hook of that name and it is attached.
+func (p Plan) Attached(hook string) bool {
+	return slices.ContainsFunc(p, func(h Hook) bool { return h.Name == hook && h.Variant != "" })
+}
+
+// Refusals returns the reasons of the hooks that are not attached, one a line.
+func (p Plan) Refusals() []error {
+	var errs []error
+	for _, h := range p {
+		if h.Variant != "" {
+			continue
+		}
+		for _, r := range h.Refused {
+			errs = append(errs, fmt.Errorf("hook %s by %s: %w", h.Name, r.Attach, r.Err))
+		}
+	}
+	return errs
+}
+
+// String renders the plan as lines of hook, attachment and refusals.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, h := range p {
+		attach := string(h.Attach)
+		if attach == "" {
+			attach = "-"
+		}
+		fmt.Fprintf(&b, "%-12s %-10s", h.Name, attach)
+		for _, r := range h.Refused {
+			fmt.Fprintf(&b, " (%s refused: %v)", r.Variant, r.Err)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// hook is what a module's programs say of one hook.
+type hook struct {
+	name     string
+	variants []variant
+}
+
+type variant struct {
+	name     string
+	attach   Attach
+	programs []string
+}
+
+// hooksOf groups a module's programs by the hook and variant that their names tell: <hook>__<variant>[__<part>]. All of
+// it is in the order of the source, which is that of the functions in BTF.
+func hooksOf(spec *ebpf.CollectionSpec) ([]hook, error) {
+	if spec.Types == nil {
+		return nil, fmt.Errorf("%w: no BTF in the object", ErrInvalidModule)
+	}
+	var hooks []hook
+	named := 0
+	for typ, err := range spec.Types.All() {
+		if err != nil {
+			return nil, fmt.Errorf("%w: reading BTF: %w", ErrInvalidModule, err)
+		}
+		fn, ok := typ.(*btf.Func)
+		if !ok || spec.Programs[fn.Name] == nil {
+			continue
+		}
+		named++
+		parts := strings.Split(fn.Name, "__")
+		if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+			return nil, fmt.Errorf("%w: program %q is not named <hook>__<variant>[__<part>]", ErrInvalidModule, fn.Name)
+		}
+		attach, err := attachOf(spec.Programs[fn.Name])
+		if err != nil {
+			return nil, fmt.Errorf("%w: program %q: %w", ErrInvalidModule, fn.Name, err)
+		}
+		hooks = addProgram(hooks, parts[0], parts[1], attach, fn.Name)
+	}
+	if named != len(spec.Programs) {
+		return nil, fmt.Errorf("%w: %d programs, but BTF for %d", ErrInvalidModule, len(spec.Programs), named)
+	}
+	if named == 0 {
+		return nil, fmt.Errorf("%w: no program", ErrInvalidModule)
+	}
+	return hooks, nil
+}
+
+func addProgram(hooks []hook, hookName, variantName string, attach Attach, program string) []hook {
+	i := slices.IndexFunc(hooks, func(h hook) bool { return h.name == hookName })
+	if i < 0 {
+		i = len(hooks)
+		hooks = append(hooks, hook{name: hookName})
+	}
+	h := &hooks[i]
+	j := slices.IndexFunc(h.variants, func(v variant) bool { return v.name == variantName })
+	if j < 0 {
+		j = len(h.variants)
+		h.variants = append(h.variants, variant{name: variantName, attach: attach})
+	}
+	h.variants[j].programs = append(h.variants[j].programs, program)
+	return hooks
+}
+
+// attachOf tells the kind of attachment that a program's section asks for.
+func attachOf(prog *ebpf.ProgramSpec) (Attach, error) {
+	switch prog.Type {
+	case ebpf.Tracing:
+		switch prog.AttachType {
+		case ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit:
+			return Fentry, nil
+		case ebpf.AttachTraceRawTp:
+			return TPBTF, nil
+		}
+	case ebpf.RawTracepoint:
+		return RawTP, nil
+	case ebpf.TracePoint:
+		return Tracepoint, nil
+	case ebpf.Kprobe:
+		return Kprobe, nil
+	}
+	return "", fmt.Errorf("section %q asks for no attachment that is known here", prog.SectionName)
+}

@@ -1,0 +1,115 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+// Health is the state of an Observer.
+type Health struct {
+	Modules []ModuleHealth
+}
+
+// ModuleHealth is the state of one module.
+type ModuleHealth struct {
+	Name string
+	// Cause tells why the module is down, in the kernel's words; empty if it is up.
+	Cause string
+	// Remedy tells what to do about it, where that is known.
+	Remedy string
+	// Plan tells how each hook is attached; empty if the module is down.
+	Plan kprobe.Plan
+	// Absent names the metrics that no attached hook feeds.
+	Absent []string
+	// MapMemory is what the kernel holds for the module, in bytes.
+	MapMemory uint64
+	// Up tells whether the module counts.
+	Up bool
+}
+
+func (m *ModuleHealth) fail(err error) {
+	m.Cause, m.Remedy = err.Error(), kprobe.Remedy(err)
+}
+
+// String renders the health as lines for people.
+func (h Health) String() string {
+	var b strings.Builder
+	for _, m := range h.Modules {
+		if !m.Up {
+			fmt.Fprintf(&b, "%s: down: %s\n", m.Name, m.Cause)
+			if m.Remedy != "" {
+				fmt.Fprintf(&b, "%s: remedy: %s\n", m.Name, m.Remedy)
+			}
+			continue
+		}
+		fmt.Fprintf(&b, "%s: up\n", m.Name)
+		for line := range strings.Lines(m.Plan.String()) {
+			fmt.Fprintf(&b, "  %s", line)
+		}
+		if len(m.Absent) > 0 {
+			fmt.Fprintf(&b, "  absent: %s\n", strings.Join(m.Absent, ", "))
+		}
+	}
+	return b.String()
+}
+
+// DownError is returned by Open if no module could be attached.
+type DownError struct {
+	Health Health
+	err    error
+}
+
+// downError is for what fails all modules alike.
+func downError(modules []string, err error) *DownError {
+	down := &DownError{err: err}
+	for _, name := range modules {
+		m := ModuleHealth{Name: name}
+		m.fail(err)
+		down.Health.Modules = append(down.Health.Modules, m)
+	}
+	return down
+}
+
+// Error tells the cause once if all modules share it, else each module's.
+func (e *DownError) Error() string {
+	if e.err != nil {
+		return "no module could be attached: " + e.err.Error()
+	}
+	var causes []string
+	for _, m := range e.Health.Modules {
+		causes = append(causes, m.Name+": "+m.Cause)
+	}
+	return "no module could be attached: " + strings.Join(causes, "; ")
+}
+
+// Unwrap returns the cause that all modules share, if there is one.
+func (e *DownError) Unwrap() error { return e.err }
+
+// Remedy tells what to do about it, where that is known.
+func (e *DownError) Remedy() string {
+	for _, m := range e.Health.Modules {
+		if m.Remedy != "" {
+			return m.Remedy
+		}
+	}
+	return ""
+}

@@ -1,0 +1,270 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+// ErrClosed is returned by what needs an open Observer.
+var ErrClosed = errors.New("observer is closed")
+
+// ErrUnknownModule is returned for the name of a module that there is no object of.
+var ErrUnknownModule = errors.New("unknown module")
+
+// Options of Open. The zero value opens all built-in modules on the calling process.
+type Options struct {
+	// Objects holds the modules, one file <name>.bpf.o each. Nil means the built-in ones.
+	Objects fs.FS
+	// Modules names those to open, in this order. Empty means all.
+	Modules []string
+	// Scope is the process to observe. Zero means the calling one.
+	Scope kprobe.Scope
+}
+
+// Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
+type Observer struct {
+	modules []*module
+	metrics []Metric
+	health  Health
+	words   int
+	mu      sync.RWMutex // guards the mapped memory against Close
+	closed  bool
+}
+
+// module is one attached module.
+type module struct {
+	probes   *kprobe.Probes
+	counters *counters
+	offset   int // of its first word in a snapshot
+}
+
+// Modules returns the names of the modules among objects (nil means the built-in ones), sorted.
+func Modules(objects fs.FS) ([]string, error) {
+	files, err := fs.Glob(orBuiltIn(objects), "*"+bpf.Suffix)
+	if err != nil {
+		return nil, fmt.Errorf("listing modules: %w", err)
+	}
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(path.Base(f), bpf.Suffix)
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
+func orBuiltIn(objects fs.FS) fs.FS {
+	if objects == nil {
+		return bpf.Modules(runtime.GOARCH)
+	}
+	return objects
+}
+
+// Open attaches modules. One that fails does not hinder the others: Health tells its cause. An error is returned if the
+// options are wrong (ErrUnknownModule), if ctx ends, or if no module could be attached; the last one is a *DownError,
+// which has the health too. The Observer must be closed.
+func Open(ctx context.Context, opts Options) (*Observer, error) {
+	objects := orBuiltIn(opts.Objects)
+	names, err := Modules(objects)
+	if err != nil {
+		return nil, err
+	}
+	if len(opts.Modules) == 0 {
+		opts.Modules = names
+	}
+	for _, name := range opts.Modules {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("%w: %q is none of %s", ErrUnknownModule, name, strings.Join(names, ", "))
+		}
+	}
+	if opts.Scope == (kprobe.Scope{}) {
+		if opts.Scope, err = kprobe.Self(); err != nil {
+			return nil, downError(opts.Modules, err)
+		}
+	}
+	o := &Observer{}
+	cache := btf.NewCache()
+	for _, name := range opts.Modules {
+		if err = ctx.Err(); err == nil {
+			o.open(objects, name, kprobe.Options{Scope: opts.Scope, Cache: cache})
+			continue
+		}
+		return nil, errors.Join(fmt.Errorf("opening module %s: %w", name, err), o.Close())
+	}
+	if len(o.modules) == 0 {
+		return nil, &DownError{Health: o.health}
+	}
+	return o, nil
+}
+
+// open attaches one module and enters it in the schema and the health.
+func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options) {
+	health := ModuleHealth{Name: name}
+	m, metrics, err := attach(objects, name, opts)
+	if err != nil {
+		health.fail(err)
+		o.health.Modules = append(o.health.Modules, health)
+		return
+	}
+	health.Up = true
+	health.Plan = m.probes.Plan()
+	health.MapMemory = m.probes.MapMemory()
+	m.offset = o.words
+	o.words += m.counters.words
+	o.modules = append(o.modules, m)
+	for _, metric := range metrics {
+		if !fed(metric, health.Plan) {
+			health.Absent = append(health.Absent, metric.Name)
+			continue
+		}
+		metric.offset += m.offset
+		o.metrics = append(o.metrics, metric)
+	}
+	o.health.Modules = append(o.health.Modules, health)
+}
+
+// fed tells whether a hook that feeds the metric is attached. A metric that names no hook belongs to the module.
+func fed(m Metric, plan kprobe.Plan) bool {
+	return len(m.Hooks) == 0 || slices.ContainsFunc(m.Hooks, plan.Attached)
+}
+
+// attach reads, checks and attaches one module.
+func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric, error) {
+	spec, err := readSpec(objects, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	metrics, words, err := describe(name, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, nil, fmt.Errorf("counting the CPUs: %w", err)
+	}
+	opts.Entries = map[string]uint32{countersMap: uint32(cpus)}
+	probes, err := kprobe.Load(spec, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = checkHooks(metrics, probes.Plan()); err != nil {
+		return nil, nil, errors.Join(err, probes.Close())
+	}
+	counters, err := mapCounters(probes.Map(countersMap), words, cpus)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
+	}
+	return &module{probes: probes, counters: counters}, metrics, nil
+}
+
+// checkHooks finds a metric that names a hook which the module does not have, and so would never be there.
+func checkHooks(metrics []Metric, plan kprobe.Plan) error {
+	for _, m := range metrics {
+		for _, hook := range m.Hooks {
+			if !slices.ContainsFunc(plan, func(h kprobe.Hook) bool { return h.Name == hook }) {
+				return errSchema(m.Name, "no program has hook %q", hook)
+			}
+		}
+	}
+	return nil
+}
+
+func readSpec(objects fs.FS, name string) (*ebpf.CollectionSpec, error) {
+	f, err := objects.Open(name + bpf.Suffix)
+	if err != nil {
+		return nil, fmt.Errorf("opening the object: %w", err)
+	}
+	defer f.Close()
+	r, err := readerAt(f)
+	if err != nil {
+		return nil, fmt.Errorf("reading the object: %w", err)
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: parsing the object: %w", kprobe.ErrInvalidModule, err)
+	}
+	return spec, nil
+}
+
+// Schema returns the metrics that are fed. They stay the Observer's own and do not change while it is open.
+func (o *Observer) Schema() []Metric {
+	return o.metrics
+}
+
+// Health tells the state of every module that was asked for.
+func (o *Observer) Health() Health {
+	return o.health
+}
+
+// Snapshot reads all counters into s. It makes no system call, and no allocation if s was used before. Each word is read
+// at once, but the kernel goes on counting meanwhile: a histogram may be one ahead of its counter. Returns ErrClosed
+// after Close.
+func (o *Observer) Snapshot(s *Snapshot) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return ErrClosed
+	}
+	if len(s.words) != o.words {
+		s.words = make([]uint64, o.words)
+	}
+	for _, m := range o.modules {
+		m.counters.sum(s.words[m.offset:])
+	}
+	return nil
+}
+
+// Close detaches all modules. Calling it again does nothing.
+func (o *Observer) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	var errs []error
+	for _, m := range slices.Backward(o.modules) {
+		errs = append(errs, m.probes.Close(), m.counters.close())
+	}
+	o.modules = nil
+	return errors.Join(errs...)
+}
+
+// readerAt gives random access to an object; a file of an fs.FS need not have it.
+func readerAt(f fs.File) (io.ReaderAt, error) {
+	if r, ok := f.(io.ReaderAt); ok {
+		return r, nil
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.NewReader(data), nil
+}

@@ -1,0 +1,313 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+// namespace begins the name of every metric.
+const namespace = "ebpf"
+
+// countersMap is the map that holds a module's counters.
+const countersMap = "metrics"
+
+// maxSeries bounds the series of one metric: more is a label that should not be one.
+const maxSeries = 1024
+
+// wordSize is the size in bytes of all that is counted.
+const wordSize = 8
+
+// Kind is the kind of a metric.
+type Kind uint8
+
+// The kinds of metrics.
+const (
+	// Counter only grows.
+	Counter Kind = iota
+	// Gauge may fall.
+	Gauge
+	// Histogram is a distribution, with the sum of what was observed.
+	Histogram
+)
+
+// String returns the kind's name, as Prometheus has it.
+func (k Kind) String() string {
+	return [...]string{"counter", "gauge", "histogram"}[k]
+}
+
+// Metric describes one metric of one module.
+type Metric struct {
+	// Name is complete: ebpf_<module>_<metric>, or ebpf_<metric> for one that all modules share.
+	Name string
+	// Module that feeds the metric.
+	Module string
+	// Help says what is counted and what is not.
+	Help string
+	// Hooks that feed the metric, any of them.
+	Hooks []string
+	// Labels span the series: the last one varies fastest.
+	Labels []Label
+	// Bounds are a histogram's finite upper bounds, inclusive, in the metric's unit (seconds, bytes).
+	Bounds []float64
+	// Scale turns a counted value into the metric's unit.
+	Scale float64
+	Kind  Kind
+
+	offset int // of the first series, in words
+	width  int // of a series, in words
+}
+
+// Label is a label and all its values.
+type Label struct {
+	Name   string
+	Values []string
+}
+
+// Series returns how many series the metric has.
+func (m *Metric) Series() int {
+	n := 1
+	for _, l := range m.Labels {
+		n *= len(l.Values)
+	}
+	return n
+}
+
+// LabelNames returns the names of the labels.
+func (m *Metric) LabelNames() []string {
+	names := make([]string, len(m.Labels))
+	for i, l := range m.Labels {
+		names[i] = l.Name
+	}
+	return names
+}
+
+// LabelValues returns the label values of series i, in the order of Labels.
+func (m *Metric) LabelValues(i int) []string {
+	values := make([]string, len(m.Labels))
+	for j, l := range slices.Backward(m.Labels) {
+		values[j] = l.Values[i%len(l.Values)]
+		i /= len(l.Values)
+	}
+	return values
+}
+
+// errSchema is what a module's description of itself lacks.
+func errSchema(member, format string, args ...any) error {
+	return fmt.Errorf("%w: metric %q: %w", kprobe.ErrInvalidModule, member, fmt.Errorf(format, args...))
+}
+
+var validName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// describe reads the metrics that a module declares, with offsets from the module's own first word, and the number of
+// words of one CPU's entry.
+func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
+	if !validName.MatchString(module) {
+		return nil, 0, fmt.Errorf("%w: a module's name is lower case: %q", kprobe.ErrInvalidModule, module)
+	}
+	m := spec.Maps[countersMap]
+	if m == nil {
+		return nil, 0, fmt.Errorf("%w: no map %q", kprobe.ErrInvalidModule, countersMap)
+	}
+	if m.Type != ebpf.Array || m.Flags&mmapable == 0 || m.ValueSize%wordSize != 0 {
+		return nil, 0, fmt.Errorf("%w: map %q is not an array that can be mapped, of 8-byte words", kprobe.ErrInvalidModule, countersMap)
+	}
+	layout, ok := btf.UnderlyingType(m.Value).(*btf.Struct)
+	if !ok {
+		return nil, 0, fmt.Errorf("%w: the value of map %q is no struct", kprobe.ErrInvalidModule, countersMap)
+	}
+	var metrics []Metric
+	for _, member := range layout.Members {
+		metric, err := describeMember(module, spec.Types, member)
+		if err != nil {
+			return nil, 0, err
+		}
+		metrics = append(metrics, metric)
+	}
+	return metrics, int(m.ValueSize / wordSize), nil
+}
+
+// mmapable is BPF_F_MMAPABLE.
+const mmapable = 1 << 10
+
+func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, error) {
+	metric := Metric{
+		Name: namespace + "_" + module + "_" + member.Name, Module: module, Scale: 1,
+		offset: int(member.Offset.Bytes() / wordSize),
+	}
+	if !validName.MatchString(member.Name) {
+		return metric, errSchema(member.Name, "the name is not lower case")
+	}
+	var labels string
+	for _, tag := range member.Tags {
+		key, value, _ := strings.Cut(tag, ":")
+		switch key {
+		case "help":
+			metric.Help = value
+		case "hooks":
+			metric.Hooks = strings.Split(value, ",")
+		case "labels":
+			labels = value
+		case "common":
+			metric.Name = namespace + "_" + member.Name
+			metric.Labels = []Label{{Name: "module", Values: []string{module}}}
+		default:
+			return metric, errSchema(member.Name, "unknown tag %q", tag)
+		}
+	}
+	if metric.Help == "" {
+		return metric, errSchema(member.Name, "no HELP")
+	}
+	element, sizes := elementOf(member.Type)
+	declared, err := describeLabels(types, labels, sizes)
+	if err != nil {
+		return metric, errSchema(member.Name, "%w", err)
+	}
+	metric.Labels = append(metric.Labels, declared...)
+	if n := metric.Series(); n > maxSeries {
+		return metric, errSchema(member.Name, "%d series, at most %d are allowed", n, maxSeries)
+	}
+	if err := describeElement(&metric, element); err != nil {
+		return metric, errSchema(member.Name, "%w", err)
+	}
+	return metric, nil
+}
+
+// elementOf strips the arrays around a type and returns their sizes, outermost first.
+func elementOf(typ btf.Type) (btf.Type, []int) {
+	var sizes []int
+	for {
+		array, ok := typ.(*btf.Array)
+		if !ok {
+			return typ, sizes
+		}
+		sizes = append(sizes, int(array.Nelems))
+		typ = array.Type
+	}
+}
+
+func describeElement(metric *Metric, element btf.Type) error {
+	switch t := element.(type) {
+	case *btf.Typedef:
+		switch t.Name {
+		case "counter_t":
+			metric.Kind, metric.width = Counter, 1
+			return nil
+		case "gauge_t":
+			metric.Kind, metric.width = Gauge, 1
+			return nil
+		}
+	case *btf.Struct:
+		scale, ok := map[string]float64{"hist_ns": 1e-9, "hist_bytes": 1}[t.Name]
+		if ok {
+			metric.Kind, metric.Scale = Histogram, scale
+			return describeHistogram(metric, t)
+		}
+	}
+	return fmt.Errorf("type %q is none of counter_t, gauge_t, struct hist_ns, struct hist_bytes", element.TypeName())
+}
+
+// describeHistogram reads the bounds from the layout of a histogram: slots, of which the first one's tag tells the bound
+// as a power of two, and then the sum.
+func describeHistogram(metric *Metric, layout *btf.Struct) error {
+	errLayout := fmt.Errorf("struct %s is not slot[n] with a tag le, then sum", layout.Name)
+	if len(layout.Members) != 2 || layout.Members[0].Name != "slot" || layout.Members[1].Name != "sum" {
+		return errLayout
+	}
+	slots, ok := layout.Members[0].Type.(*btf.Array)
+	if !ok || slots.Nelems < 2 || layout.Size != (slots.Nelems+1)*wordSize || len(layout.Members[0].Tags) != 1 {
+		return errLayout
+	}
+	text, ok := strings.CutPrefix(layout.Members[0].Tags[0], "le:")
+	first, err := strconv.Atoi(text)
+	if !ok || err != nil || first < 0 || first+int(slots.Nelems) > 64 {
+		return errors.Join(errLayout, err)
+	}
+	for i := range int(slots.Nelems) - 1 {
+		metric.Bounds = append(metric.Bounds, scaled(math.Ldexp(1, first+i), metric.Scale))
+	}
+	metric.width = int(slots.Nelems) + 1
+	return nil
+}
+
+// scaled is v*scale, by a division where the scale is the inverse of a whole number: 1024 ns is then 1.024e-06 s and not
+// a neighbour of it.
+func scaled(v, scale float64) float64 {
+	if scale < 1 {
+		return v / math.Round(1/scale)
+	}
+	return v * scale
+}
+
+func describeLabels(types *btf.Spec, list string, sizes []int) ([]Label, error) {
+	var pairs []string
+	if list != "" {
+		pairs = strings.Split(list, ",")
+	}
+	if len(pairs) != len(sizes) {
+		return nil, fmt.Errorf("%d labels for an array of %d dimensions", len(pairs), len(sizes))
+	}
+	var labels []Label
+	for i, pair := range pairs {
+		name, enumName, ok := strings.Cut(pair, "=")
+		if !ok || !validName.MatchString(name) {
+			return nil, fmt.Errorf("label %q is not name=enum", pair)
+		}
+		values, err := enumerators(types, enumName)
+		if err != nil {
+			return nil, fmt.Errorf("label %q: %w", name, err)
+		}
+		if len(values) != sizes[i] {
+			return nil, fmt.Errorf("label %q has %d values for an array of %d", name, len(values), sizes[i])
+		}
+		labels = append(labels, Label{Name: name, Values: values})
+	}
+	return labels, nil
+}
+
+// enumerators returns the label values that an enum stands for: enum io_op { IO_OP_READ, IO_OP__COUNT } gives "read".
+func enumerators(types *btf.Spec, name string) ([]string, error) {
+	var enum *btf.Enum
+	if err := types.TypeByName(name, &enum); err != nil {
+		return nil, fmt.Errorf("enum %q, which LABEL_VALUES(%s) would keep: %w", name, name, err)
+	}
+	prefix := strings.ToUpper(name) + "_"
+	var values []string
+	for i, v := range enum.Values {
+		value, ok := strings.CutPrefix(v.Name, prefix)
+		if !ok || v.Value != uint64(i) {
+			return nil, fmt.Errorf("enumerator %s does not begin with %s or is not the next number", v.Name, prefix)
+		}
+		if value == "_COUNT" {
+			continue
+		}
+		values = append(values, strings.ToLower(value))
+	}
+	return values, nil
+}
