@@ -113,3 +113,19 @@ func (e *DownError) Remedy() string {
 	}
 	return ""
 }
+
+// Summary tells the module's state in one line: how each hook is attached, or why the module is down.
+func (m *ModuleHealth) Summary() string {
+	if !m.Up {
+		return "down: " + m.Cause
+	}
+	var hooks []string
+	for _, h := range m.Plan {
+		if h.Attach == "" {
+			hooks = append(hooks, h.Name+" absent")
+			continue
+		}
+		hooks = append(hooks, h.Name+" by "+string(h.Attach))
+	}
+	return strings.Join(hooks, ", ")
+}

@@ -127,6 +127,36 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	return o, nil
 }
 
+// Describe returns the metrics that modules declare, whether or not this kernel can feed them, and the number of words
+// of a snapshot that has them all. It needs no eBPF and works everywhere.
+func Describe(objects fs.FS, modules ...string) ([]Metric, int, error) {
+	objects = orBuiltIn(objects)
+	var schema []Metric
+	total := 0
+	for _, name := range modules {
+		spec, err := readSpec(objects, name)
+		if err != nil {
+			return nil, 0, fmt.Errorf("module %s: %w", name, err)
+		}
+		metrics, words, err := describe(name, spec)
+		if err != nil {
+			return nil, 0, fmt.Errorf("module %s: %w", name, err)
+		}
+		schema = appendMetrics(schema, metrics, total)
+		total += words
+	}
+	return schema, total, nil
+}
+
+// appendMetrics appends a module's metrics to a schema, of which the module's words begin at offset.
+func appendMetrics(schema, metrics []Metric, offset int) []Metric {
+	for _, m := range metrics {
+		m.offset += offset
+		schema = append(schema, m)
+	}
+	return schema
+}
+
 // open attaches one module and enters it in the schema and the health.
 func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options) {
 	health := ModuleHealth{Name: name}
@@ -142,14 +172,14 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options) {
 	m.offset = o.words
 	o.words += m.counters.words
 	o.modules = append(o.modules, m)
-	for _, metric := range metrics {
-		if !fed(metric, health.Plan) {
-			health.Absent = append(health.Absent, metric.Name)
-			continue
+	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
+		if fed(metric, health.Plan) {
+			return false
 		}
-		metric.offset += m.offset
-		o.metrics = append(o.metrics, metric)
-	}
+		health.Absent = append(health.Absent, metric.Name)
+		return true
+	})
+	o.metrics = appendMetrics(o.metrics, metrics, m.offset)
 	o.health.Modules = append(o.health.Modules, health)
 }
 

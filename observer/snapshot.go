@@ -39,3 +39,8 @@ func (s *Snapshot) Slots(m *Metric, i int) []uint64 {
 func (s *Snapshot) Sum(m *Metric, i int) uint64 {
 	return s.words[m.offset+i*m.width+m.width-1]
 }
+
+// SnapshotOf returns a snapshot of given words, laid out as Describe says. It serves tests of what reads snapshots.
+func SnapshotOf(words []uint64) Snapshot {
+	return Snapshot{words: words}
+}

@@ -17,9 +17,11 @@
 
 //go:build !windows
 
-// Command gen compiles every probe module (*.bpf.c) of the current folder for amd64 and arm64, with bpf2go's compiler
-// driver, into <arch>/<module>.bpf.o. The objects must come out the same on every machine, so it insists on one
-// version of clang.
+// Command gen compiles every probe module (*.bpf.c) of a folder (by default the current one) for amd64 and arm64, with
+// bpf2go's compiler driver, into <out>/<arch>/<module>.bpf.o (by default beside the sources). The objects must come out
+// the same on every machine, so it insists on one version of clang.
+//
+//	gen [folder [out]]
 package main
 
 import (
@@ -42,44 +44,54 @@ func main() {
 	}
 }
 
-// run compiles the modules of the current folder into the folder args[0], by default the current one.
 func run(args []string) error {
-	out := "."
+	dir := "."
 	if len(args) > 0 {
-		out = args[0]
+		dir = args[0]
+	}
+	out := dir
+	if len(args) > 1 {
+		out = args[1]
 	}
 	if _, err := exec.LookPath(clang); err != nil {
 		return fmt.Errorf("%w: install clang-14, llvm-14 and libbpf-dev", err)
 	}
-	dir, err := os.Getwd()
+	sources, err := filepath.Glob(filepath.Join(dir, "*.bpf.c"))
 	if err != nil {
 		return err
 	}
-	sources, err := filepath.Glob("*.bpf.c")
-	if err != nil {
-		return err
+	if len(sources) == 0 {
+		return fmt.Errorf("no *.bpf.c in %q", dir)
 	}
 	for _, arch := range []gen.GoArch{"amd64", "arm64"} {
-		target := gen.TargetsByGoArch()[arch]
-		if err := os.MkdirAll(filepath.Join(out, string(arch)), 0o755); err != nil {
+		folder := filepath.Join(out, string(arch))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err
 		}
 		for _, source := range sources {
-			dest, err := filepath.Abs(filepath.Join(out, string(arch), strings.TrimSuffix(source, ".c")+".o"))
-			if err != nil {
-				return err
-			}
-			err = gen.Compile(gen.CompileArgs{
-				CC: clang, Strip: "llvm-strip-14",
-				// v3 has 32-bit arithmetic and jumps; Linux 5.10 knows it.
-				Flags:   []string{"-mcpu=v3", "-Wall", "-Werror"},
-				Workdir: dir, Source: filepath.Join(dir, source), Dest: dest,
-				Target: target,
-			})
-			if err != nil {
+			if err := compile(source, folder, arch); err != nil {
 				return fmt.Errorf("compiling %s for %s: %w", source, arch, err)
 			}
 		}
 	}
 	return nil
+}
+
+func compile(source, folder string, arch gen.GoArch) error {
+	source, err := filepath.Abs(source)
+	if err != nil {
+		return err
+	}
+	folder, err = filepath.Abs(folder)
+	if err != nil {
+		return err
+	}
+	return gen.Compile(gen.CompileArgs{
+		CC: clang, Strip: "llvm-strip-14",
+		// v3 has 32-bit arithmetic and jumps; Linux 5.10 knows it.
+		Flags:   []string{"-mcpu=v3", "-Wall", "-Werror"},
+		Workdir: filepath.Dir(source), Source: source,
+		Dest:   filepath.Join(folder, strings.TrimSuffix(filepath.Base(source), ".c")+".o"),
+		Target: gen.TargetsByGoArch()[arch],
+	})
 }

@@ -1,0 +1,68 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package kprobetest helps tests that need the kernel.
+package kprobetest
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Require skips a test that this machine cannot run: no Linux, no BTF, or not root. It is the only reason for which a
+// kernel test may be skipped without asking the kernel; whatever else fails on such a machine is a failure.
+func Require(t testing.TB) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("eBPF needs Linux")
+	}
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		t.Skipf("no BTF of the kernel: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("loading eBPF needs root here")
+	}
+}
+
+// childEnv names the test that a child process is to run.
+const childEnv = "KPROBETEST_CHILD"
+
+// InChild tells whether the test runs in a child process of its own. In the parent it starts that child, which is this
+// test binary with only the calling test, changed by configure (which may be nil), fails the test if the child's fails,
+// and returns false: the parent has nothing more to do.
+func InChild(t *testing.T, configure func(*exec.Cmd)) bool {
+	t.Helper()
+	if os.Getenv(childEnv) == t.Name() {
+		return true
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s")
+	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
+	if configure != nil {
+		configure(cmd)
+	}
+	out, err := cmd.CombinedOutput()
+	require.NoErrorf(t, err, "the test in a child process:\n%s", out)
+	require.Contains(t, string(out), "--- PASS: "+t.Name(), "the test in a child process did not run")
+	t.Logf("in a child process:\n%s", out)
+	return false
+}

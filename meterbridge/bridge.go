@@ -1,0 +1,208 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package meterbridge carries an observer's counters into the instruments of BanyanDB's meter package, and so into
+// whatever the meter provider writes to: the _monitoring group, /metrics, or both.
+//
+// The instruments of a native provider keep sums in memory and have no histogram, so a histogram goes over as three
+// counters, <name>_bucket with the label le, <name>_sum and <name>_count, which is what Prometheus makes of one too.
+package meterbridge
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/pkg/meter"
+)
+
+// Factory makes instruments. BanyanDB's observability.Factory is one.
+type Factory interface {
+	NewCounter(name string, labelNames ...string) meter.Counter
+	NewGauge(name string, labelNames ...string) meter.Gauge
+}
+
+// Source gives snapshots. *observer.Observer is one.
+type Source interface {
+	Snapshot(s *observer.Snapshot) error
+}
+
+// Bridge owns the instruments of one schema. It must be used by one goroutine at a time.
+type Bridge struct {
+	moduleUp        meter.Gauge
+	probeInfo       meter.Gauge
+	mapMemory       meter.Gauge
+	collectDuration meter.Gauge
+	series          []series
+	snapshot        observer.Snapshot
+}
+
+// series is one series of the schema with its instruments.
+type series struct {
+	metric *observer.Metric
+	push   func(s *series, snapshot *observer.Snapshot)
+
+	value, sum, count, bucket meter.Counter
+	gauge                     meter.Gauge
+
+	values []string   // label values
+	les    [][]string // label values with le, one for each slot of a histogram
+	last   []uint64   // what has been pushed: the value, or the slots, cumulative, and the sum
+	index  int
+	live   bool // something has been pushed
+}
+
+// New makes the instruments for a schema and for the observer's own state. Making one twice panics in a Prometheus
+// provider, so there is one Bridge for a provider. BanyanDB wants it made in PreRun, after its metric service's own.
+func New(factory Factory, schema []observer.Metric) *Bridge {
+	b := &Bridge{
+		moduleUp:        factory.NewGauge("ebpf_module_up", "module"),
+		probeInfo:       factory.NewGauge("ebpf_probe_info", "module", "hook", "attach"),
+		mapMemory:       factory.NewGauge("ebpf_map_memory_bytes", "module"),
+		collectDuration: factory.NewGauge("ebpf_collect_duration_seconds"),
+	}
+	instruments := make(map[string]series)
+	for i := range schema {
+		m := &schema[i]
+		template, ok := instruments[m.Name]
+		if !ok {
+			template = instrumentsOf(factory, m)
+			instruments[m.Name] = template
+		}
+		for j := range m.Series() {
+			b.series = append(b.series, newSeries(template, m, j))
+		}
+	}
+	return b
+}
+
+// instrumentsOf makes the instruments that all series of one name share.
+func instrumentsOf(factory Factory, m *observer.Metric) series {
+	names := m.LabelNames()
+	switch m.Kind {
+	case observer.Gauge:
+		return series{push: (*series).pushGauge, gauge: factory.NewGauge(m.Name, names...)}
+	case observer.Histogram:
+		return series{
+			push:   (*series).pushHistogram,
+			bucket: factory.NewCounter(m.Name+"_bucket", append(names, "le")...),
+			sum:    factory.NewCounter(m.Name+"_sum", names...),
+			count:  factory.NewCounter(m.Name+"_count", names...),
+		}
+	default:
+		return series{push: (*series).pushCounter, value: factory.NewCounter(m.Name, names...)}
+	}
+}
+
+func newSeries(s series, m *observer.Metric, i int) series {
+	s.metric, s.index, s.values = m, i, m.LabelValues(i)
+	s.last = make([]uint64, 1)
+	if m.Kind == observer.Histogram {
+		for _, bound := range m.Bounds {
+			s.les = append(s.les, withLE(s.values, strconv.FormatFloat(bound, 'g', -1, 64)))
+		}
+		s.les = append(s.les, withLE(s.values, "+Inf"))
+		s.last = make([]uint64, len(s.les)+1)
+	}
+	return s
+}
+
+func withLE(values []string, le string) []string {
+	return append(append(make([]string, 0, len(values)+1), values...), le)
+}
+
+// Collect takes a snapshot and pushes what has changed since the last one. A series that has never counted anything is
+// not made. Nothing is pushed if the snapshot fails.
+func (b *Bridge) Collect(source Source) error {
+	start := time.Now()
+	if err := source.Snapshot(&b.snapshot); err != nil {
+		return fmt.Errorf("taking a snapshot: %w", err)
+	}
+	for i := range b.series {
+		s := &b.series[i]
+		s.push(s, &b.snapshot)
+	}
+	b.collectDuration.Set(time.Since(start).Seconds())
+	return nil
+}
+
+// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold.
+func (b *Bridge) Report(health observer.Health) {
+	for _, m := range health.Modules {
+		up := 0.0
+		if m.Up {
+			up = 1
+			b.mapMemory.Set(float64(m.MapMemory), m.Name)
+		}
+		b.moduleUp.Set(up, m.Name)
+		for _, h := range m.Plan {
+			if h.Attach != "" {
+				b.probeInfo.Set(1, m.Name, h.Name, string(h.Attach))
+			}
+		}
+	}
+}
+
+func (s *series) pushCounter(snapshot *observer.Snapshot) {
+	value := snapshot.Value(s.metric, s.index)
+	if value == s.last[0] {
+		return
+	}
+	s.value.Inc(s.delta(0, value), s.values...)
+}
+
+func (s *series) pushGauge(snapshot *observer.Snapshot) {
+	value := snapshot.Value(s.metric, s.index)
+	if value == s.last[0] {
+		return
+	}
+	s.last[0] = value
+	s.gauge.Set(float64(value)*s.metric.Scale, s.values...)
+}
+
+func (s *series) pushHistogram(snapshot *observer.Snapshot) {
+	slots := snapshot.Slots(s.metric, s.index)
+	var count uint64
+	for _, n := range slots {
+		count += n
+	}
+	inf := len(slots) - 1
+	if count == s.last[inf] {
+		return
+	}
+	before := s.last[inf]
+	var cumulative uint64
+	for i, n := range slots {
+		cumulative += n
+		// The first time, all buckets are made: a reader wants the empty ones too.
+		if cumulative != s.last[i] || !s.live {
+			s.bucket.Inc(float64(cumulative-s.last[i]), s.les[i]...)
+			s.last[i] = cumulative
+		}
+	}
+	s.live = true
+	s.count.Inc(float64(count-before), s.values...)
+	s.sum.Inc(s.delta(inf+1, snapshot.Sum(s.metric, s.index))*s.metric.Scale, s.values...)
+}
+
+// delta returns how much a value has grown since it was pushed, and notes it as pushed.
+func (s *series) delta(i int, value uint64) float64 {
+	grown := value - s.last[i]
+	s.last[i] = value
+	return float64(grown)
+}

@@ -1,0 +1,379 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package observer_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// open attaches modules for a test, all of whose hooks the kernel is known to have unless absent names their metrics.
+func open(t testing.TB, modules ...string) *observer.Observer {
+	t.Helper()
+	kprobetest.Require(t)
+	o, err := observer.Open(context.Background(), observer.Options{Modules: modules})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, o.Close()) })
+	for _, m := range o.Health().Modules {
+		require.Truef(t, m.Up, "%s: %s", m.Name, m.Cause)
+		for _, h := range m.Plan {
+			// Collected by the kernel matrix.
+			t.Logf("MATRIX\t%s/%s\t%s", m.Name, h.Name, h.Attach)
+		}
+	}
+	return o
+}
+
+// counts is a snapshot by name: "ebpf_io_operations_total{pread,ok}". Histograms give _count, _sum in counted units, and
+// _bucket for each bound as Prometheus writes it. What is zero is left out.
+type counts map[string]uint64
+
+func count(t testing.TB, o *observer.Observer) counts {
+	t.Helper()
+	var s observer.Snapshot
+	require.NoError(t, o.Snapshot(&s))
+	c := counts{}
+	for _, m := range o.Schema() {
+		for i := range m.Series() {
+			labels := "{" + strings.Join(m.LabelValues(i), ",") + "}"
+			if m.Kind != observer.Histogram {
+				c[m.Name+labels] = s.Value(&m, i)
+				continue
+			}
+			for j, n := range s.Slots(&m, i) {
+				le := "+Inf"
+				if j < len(m.Bounds) {
+					le = fmt.Sprint(m.Bounds[j])
+				}
+				c[m.Name+"_slot"+labels+le] = n
+				c[m.Name+"_count"+labels] += n
+			}
+			c[m.Name+"_sum"+labels] = s.Sum(&m, i)
+		}
+	}
+	maps.DeleteFunc(c, func(_ string, n uint64) bool { return n == 0 })
+	return c
+}
+
+func (c counts) since(before counts) counts {
+	d := counts{}
+	for k, n := range c {
+		if n != before[k] {
+			d[k] = n - before[k]
+		}
+	}
+	return d
+}
+
+// without drops what a test says nothing about: the sums and slots of durations.
+func (c counts) without(parts ...string) counts {
+	d := maps.Clone(c)
+	maps.DeleteFunc(d, func(k string, _ uint64) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(k, p) })
+	})
+	return d
+}
+
+// quiet keeps the runtime from system calls of its own while the test counts: the garbage collector is off, and the
+// goroutine has its thread for itself.
+func quiet(t testing.TB) {
+	t.Helper()
+	runtime.GC()
+	percent := debug.SetGCPercent(-1)
+	runtime.LockOSThread()
+	t.Cleanup(func() {
+		runtime.UnlockOSThread()
+		debug.SetGCPercent(percent)
+	})
+}
+
+func openFile(t testing.TB, name string, flags int) int {
+	t.Helper()
+	fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0o600)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unix.Close(fd)) })
+	return fd
+}
+
+// cold makes a file of the given size whose pages are on disk and not in the page cache.
+func cold(t testing.TB, size int) int {
+	t.Helper()
+	fd := openFile(t, filepath.Join(t.TempDir(), "file"), unix.O_RDWR|unix.O_CREAT)
+	chunk := make([]byte, 1<<20)
+	for done := 0; done < size; {
+		n, err := unix.Write(fd, chunk[:min(len(chunk), size-done)])
+		require.NoError(t, err)
+		done += n
+	}
+	require.NoError(t, unix.Fsync(fd))
+	require.NoError(t, unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED))
+	require.Zero(t, residentPages(t, fd, size), "the file's pages stay in the page cache: is TMPDIR on a disk?")
+	return fd
+}
+
+// residentPages asks the kernel, by mincore(2), how many pages of a file are in the page cache.
+func residentPages(t testing.TB, fd, size int) int {
+	t.Helper()
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, unix.Munmap(mem)) }()
+	vec := make([]byte, (size+pageSize-1)/pageSize)
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptrOf(mem), uintptr(size), uintptrOf(vec))
+	require.Zero(t, errno)
+	n := 0
+	for _, v := range vec {
+		n += int(v & 1)
+	}
+	return n
+}
+
+var pageSize = os.Getpagesize()
+
+const (
+	calls     = 10_000
+	failing   = 137
+	readSize  = 100
+	preadSize = 1000
+	writeSize = 10
+	pwSize    = 512
+)
+
+// operations are the calls that the exactness tests do: calls good ones and failing bad ones of each kind.
+func operations(fd int) error {
+	buf := make([]byte, 4096)
+	kinds := []func(fd int) (int, error){
+		func(fd int) (int, error) { return unix.Pread(fd, buf[:preadSize], 0) },
+		func(fd int) (int, error) { return unix.Read(fd, buf[:readSize]) },
+		func(fd int) (int, error) { return unix.Write(fd, buf[:writeSize]) },
+		func(fd int) (int, error) { return unix.Pwrite(fd, buf[:pwSize], 0) },
+		func(fd int) (int, error) { return 0, unix.Fsync(fd) },
+		func(fd int) (int, error) { return 0, unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) },
+	}
+	for k, do := range kinds {
+		for range calls {
+			if _, err := do(fd); err != nil {
+				return fmt.Errorf("operation %d: %w", k, err)
+			}
+		}
+		for range failing {
+			if _, err := do(-1); err != unix.EBADF {
+				return fmt.Errorf("operation %d on no file: %w", k, err)
+			}
+		}
+	}
+	return nil
+}
+
+// operationsFile is one that operations can be done on: reads find enough, writes go on behind.
+func operationsFile(t testing.TB) int {
+	t.Helper()
+	fd := openFile(t, filepath.Join(t.TempDir(), "operations"), unix.O_RDWR|unix.O_CREAT)
+	require.NoError(t, unix.Ftruncate(fd, calls*(readSize+writeSize)))
+	return fd
+}
+
+// truth is what operations must have counted.
+func truth() counts {
+	c := counts{
+		"ebpf_io_fadvise_total{dontneed}": calls + failing,
+		"ebpf_io_bytes_total{pread}":      calls * preadSize,
+		"ebpf_io_bytes_total{read}":       calls * readSize,
+		"ebpf_io_bytes_total{write}":      calls * writeSize,
+		"ebpf_io_bytes_total{pwrite}":     calls * pwSize,
+	}
+	for _, op := range []string{"pread", "read", "write", "pwrite", "fsync", "fadvise"} {
+		c["ebpf_io_operations_total{"+op+",ok}"] = calls
+		c["ebpf_io_operations_total{"+op+",error}"] = failing
+		c["ebpf_io_duration_seconds_count{"+op+"}"] = calls + failing
+	}
+	return c
+}
+
+// TestIOExact: every call, byte and failure is counted, each once, and the durations fit in the time that it took.
+func TestIOExact(t *testing.T) {
+	o := open(t, "io")
+	fd := operationsFile(t)
+	quiet(t)
+	before := count(t, o)
+	start := time.Now()
+	require.NoError(t, operations(fd))
+	took := time.Since(start)
+	got := count(t, o).since(before)
+	require.Equal(t, truth(), got.without("_sum", "_slot"))
+	var sum uint64
+	for k, n := range got {
+		if strings.Contains(k, "_sum") {
+			sum += n
+		}
+	}
+	require.Positive(t, sum)
+	require.LessOrEqual(t, time.Duration(sum), took)
+	// A system call is never faster than 20 ns, so a clock that is not read would show.
+	require.Greater(t, time.Duration(sum), 6*calls*20*time.Nanosecond)
+}
+
+// TestIOOtherOps: the operations that the 10,000 leave out, once each in a known way.
+func TestIOOtherOps(t *testing.T) {
+	o := open(t, "io")
+	name := filepath.Join(t.TempDir(), "file")
+	fd := openFile(t, name, unix.O_RDWR|unix.O_CREAT)
+	vec := [][]byte{make([]byte, 7), make([]byte, 11)}
+	advices := []int{unix.FADV_NORMAL, unix.FADV_RANDOM, unix.FADV_SEQUENTIAL, unix.FADV_WILLNEED, unix.FADV_NOREUSE}
+	quiet(t)
+	before := count(t, o)
+	for range 3 {
+		n, err := unix.Pwritev(fd, vec, 0)
+		require.NoError(t, err)
+		require.Equal(t, 18, n)
+		_, err = unix.Preadv(fd, vec, 0)
+		require.NoError(t, err)
+		_, err = unix.Seek(fd, 0, 0)
+		require.NoError(t, err)
+		_, err = unix.Writev(fd, vec)
+		require.NoError(t, err)
+		_, err = unix.Readv(fd, vec[:1])
+		require.NoError(t, err)
+		require.NoError(t, unix.Fdatasync(fd))
+		other, err := unix.Openat(unix.AT_FDCWD, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Close(other))
+		require.ErrorIs(t, unix.Close(other), unix.EBADF)
+		_, err = unix.Openat(unix.AT_FDCWD, name+"/none", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		require.ErrorIs(t, err, unix.ENOTDIR)
+		for _, advice := range advices {
+			require.NoError(t, unix.Fadvise(fd, 0, 0, advice))
+		}
+		require.ErrorIs(t, unix.Fadvise(fd, 0, 0, 99), unix.EINVAL)
+	}
+	want := counts{
+		"ebpf_io_operations_total{pwritev,ok}": 3, "ebpf_io_bytes_total{pwritev}": 54,
+		"ebpf_io_operations_total{preadv,ok}": 3, "ebpf_io_bytes_total{preadv}": 54,
+		"ebpf_io_operations_total{writev,ok}": 3, "ebpf_io_bytes_total{writev}": 54,
+		"ebpf_io_operations_total{fdatasync,ok}": 3,
+		"ebpf_io_operations_total{openat,ok}":    3, "ebpf_io_operations_total{openat,error}": 3,
+		"ebpf_io_operations_total{close,ok}": 3, "ebpf_io_operations_total{close,error}": 3,
+		"ebpf_io_operations_total{fadvise,ok}": 15, "ebpf_io_operations_total{fadvise,error}": 3,
+		"ebpf_io_operations_total{readv,ok}": 3,
+		"ebpf_io_fadvise_total{normal}":      3, "ebpf_io_fadvise_total{random}": 3, "ebpf_io_fadvise_total{sequential}": 3,
+		"ebpf_io_fadvise_total{willneed}": 3, "ebpf_io_fadvise_total{noreuse}": 3,
+	}
+	// The file ends after 18 bytes, where writev left it: there is nothing more to read.
+	require.Equal(t, want, count(t, o).since(before).without("duration"))
+}
+
+// TestIONamespace does the same where the process has another id than the kernel's own.
+func TestIONamespace(t *testing.T) {
+	kprobetest.Require(t)
+	if !kprobetest.InChild(t, func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	}) {
+		return
+	}
+	require.Equal(t, 1, os.Getpid())
+	o := open(t, "io")
+	fd := operationsFile(t)
+	quiet(t)
+	before := count(t, o)
+	require.NoError(t, operations(fd))
+	require.Equal(t, truth(), count(t, o).since(before).without("_sum", "_slot"))
+}
+
+// TestIOOthers: what another process does, in its first thread and in another, is not counted.
+func TestIOOthers(t *testing.T) {
+	const stranger = "OBSERVER_TEST_STRANGER"
+	kprobetest.Require(t)
+	if os.Getenv(stranger) != "" {
+		strange(t)
+		return
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	var begin, done [2]int
+	require.NoError(t, unix.Pipe2(begin[:], unix.O_CLOEXEC))
+	require.NoError(t, unix.Pipe2(done[:], unix.O_CLOEXEC))
+	cmd := exec.Command(self, "-test.run=^TestIOOthers$")
+	cmd.Env = append(os.Environ(), stranger+"=1")
+	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(begin[0]), "begin"), os.NewFile(uintptr(done[1]), "done")}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	require.NoError(t, cmd.Start())
+	for _, f := range cmd.ExtraFiles {
+		require.NoError(t, f.Close())
+	}
+	ready := make([]byte, 1)
+	_, err = unix.Read(done[0], ready)
+	require.NoError(t, err)
+
+	o := open(t, "io")
+	quiet(t)
+	before := count(t, o)
+	_, err = unix.Write(begin[1], []byte("b"))
+	require.NoError(t, err)
+	n, err := unix.Read(done[0], ready)
+	require.NoError(t, err)
+	require.Equal(t, 1, n, "the other process ended before its time")
+	got := count(t, o).since(before)
+	// The two calls that this process made itself.
+	require.Equal(t, counts{
+		"ebpf_io_operations_total{write,ok}": 1, "ebpf_io_bytes_total{write}": 1,
+		"ebpf_io_operations_total{read,ok}": 1, "ebpf_io_bytes_total{read}": 1,
+	}, got.without("duration"))
+	require.NoError(t, cmd.Wait())
+}
+
+// strange is the other process of TestIOOthers: it says that it is ready, waits, does its work and says so.
+func strange(t *testing.T) {
+	const begin, done = 3, 4
+	fd := operationsFile(t)
+	other := operationsFile(t)
+	_, err := unix.Write(done, []byte("r"))
+	require.NoError(t, err)
+	_, err = unix.Read(begin, make([]byte, 1))
+	require.NoError(t, err)
+	runtime.LockOSThread()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- operations(other)
+	}()
+	require.NoError(t, operations(fd))
+	require.NoError(t, <-result)
+	_, err = unix.Write(done, []byte("d"))
+	require.NoError(t, err)
+}
+
+func uintptrOf(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }

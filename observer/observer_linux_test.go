@@ -1,0 +1,309 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package observer_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+func TestSnapshotAllocatesNothing(t *testing.T) {
+	o := open(t)
+	var s observer.Snapshot
+	require.NoError(t, o.Snapshot(&s))
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		if err := o.Snapshot(&s); err != nil {
+			panic(err)
+		}
+	}))
+}
+
+// TestSnapshotMakesNoSystemCall has the kernel's perf events count the thread's system calls. The runtime may interrupt
+// the thread, and returning from a signal is a system call, so the least of some tries counts.
+func TestSnapshotMakesNoSystemCall(t *testing.T) {
+	o := open(t)
+	id := tracepointID(t, "raw_syscalls/sys_enter")
+	quiet(t)
+	fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Config: id, Size: unix.PERF_ATTR_SIZE_VER0}, 0, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	var s observer.Snapshot
+	require.NoError(t, o.Snapshot(&s))
+	buf := make([]byte, 8)
+	calls := func(during func()) uint64 {
+		_, err := unix.Read(fd, buf)
+		require.NoError(t, err)
+		before := binary.NativeEndian.Uint64(buf)
+		during()
+		_, err = unix.Read(fd, buf)
+		require.NoError(t, err)
+		// The second read itself is a system call.
+		return binary.NativeEndian.Uint64(buf) - before - 1
+	}
+	require.GreaterOrEqual(t, calls(func() { unix.Getppid() }), uint64(1), "the ground truth counts nothing")
+	least := ^uint64(0)
+	for range 20 {
+		least = min(least, calls(func() {
+			for range 1000 {
+				if err := o.Snapshot(&s); err != nil {
+					panic(err)
+				}
+			}
+		}))
+	}
+	require.Zero(t, least)
+}
+
+// tracepointID reads the number of a tracepoint from tracefs.
+func tracepointID(t *testing.T, name string) uint64 {
+	t.Helper()
+	const tracefs = "/sys/kernel/tracing"
+	file := filepath.Join(tracefs, "events", name, "id")
+	if _, err := os.Stat(filepath.Join(tracefs, "events")); err != nil {
+		if err = unix.Mount("tracefs", tracefs, "tracefs", 0, ""); err == nil {
+			t.Cleanup(func() { require.NoError(t, unix.Unmount(tracefs, 0)) })
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Skipf("no tracefs to count system calls with: %v", err)
+	}
+	id, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	require.NoError(t, err)
+	return id
+}
+
+// kernelObjects returns the maps, programs and links that this process's descriptors hold, as "map_id 7".
+func kernelObjects(t *testing.T) map[string]bool {
+	t.Helper()
+	infos, err := filepath.Glob("/proc/self/fdinfo/*")
+	require.NoError(t, err)
+	held := map[string]bool{}
+	for _, info := range infos {
+		text, err := os.ReadFile(info)
+		if errors.Is(err, os.ErrNotExist) {
+			// The descriptor of the listing itself.
+			continue
+		}
+		require.NoError(t, err)
+		for line := range strings.Lines(string(text)) {
+			key, value, _ := strings.Cut(line, ":")
+			if key == "map_id" || key == "prog_id" || key == "link_id" {
+				held[key+" "+strings.TrimSpace(value)] = true
+			}
+		}
+	}
+	return held
+}
+
+// existing returns which of the objects the kernel still has.
+func existing(t *testing.T, objects map[string]bool) []string {
+	t.Helper()
+	var found []string
+	for object := range objects {
+		kind, text, _ := strings.Cut(object, " ")
+		id, err := strconv.ParseUint(text, 10, 32)
+		require.NoError(t, err)
+		var held interface{ Close() error }
+		switch kind {
+		case "map_id":
+			held, err = ebpf.NewMapFromID(ebpf.MapID(id))
+		case "prog_id":
+			held, err = ebpf.NewProgramFromID(ebpf.ProgramID(id))
+		case "link_id":
+			held, err = link.NewFromID(link.ID(id))
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		require.NoError(t, err)
+		require.NoError(t, held.Close())
+		found = append(found, object)
+	}
+	return found
+}
+
+// mappings counts the maps that are mapped into memory.
+func mappings(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	return strings.Count(string(text), "bpf-map")
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// TestOpenCloseLeavesNothing: no descriptor, map, program, link, mapping or goroutine stays after 200 times.
+func TestOpenCloseLeavesNothing(t *testing.T) {
+	kprobetest.Require(t)
+	made := map[string]bool{}
+	once := func() {
+		o, err := observer.Open(context.Background(), observer.Options{})
+		require.NoError(t, err)
+		var s observer.Snapshot
+		require.NoError(t, o.Snapshot(&s))
+		maps.Copy(made, kernelObjects(t))
+		require.GreaterOrEqual(t, mappings(t), 3, "a mapping for each module")
+		require.NoError(t, o.Close())
+		require.NoError(t, o.Close())
+		require.ErrorIs(t, o.Snapshot(&s), observer.ErrClosed)
+	}
+	once()
+	perOpen := len(made)
+	require.Greater(t, perOpen, 20, "maps, programs and links of three modules")
+	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	for range 200 {
+		once()
+	}
+	require.Equal(t, fds, descriptors(t))
+	require.Equal(t, goroutines, runtime.NumGoroutine())
+	require.Greater(t, len(made), 200*perOpen-200, "each time new objects were made")
+	// The loader's own mappings go with its garbage, and the kernel frees what nobody holds any more a little later.
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return mappings(t) == 0 && len(existing(t, made)) == 0
+	}, 20*time.Second, 50*time.Millisecond)
+}
+
+// TestSnapshotDuringClose: readers in any number of goroutines get a snapshot or ErrClosed, never a fault.
+func TestSnapshotDuringClose(t *testing.T) {
+	kprobetest.Require(t)
+	for range 5 {
+		o, err := observer.Open(context.Background(), observer.Options{})
+		require.NoError(t, err)
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				var s observer.Snapshot
+				for {
+					if err := o.Snapshot(&s); err != nil {
+						if !errors.Is(err, observer.ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(5 * time.Millisecond)
+		require.NoError(t, o.Close())
+		readers.Wait()
+	}
+}
+
+// TestBrokenModule: one that cannot be parsed is down with its cause, and the others count.
+func TestBrokenModule(t *testing.T) {
+	kprobetest.Require(t)
+	builtIn := bpf.Modules(runtime.GOARCH)
+	good, err := fs.ReadFile(builtIn, "io.bpf.o")
+	require.NoError(t, err)
+	objects := fstest.MapFS{
+		"io.bpf.o":     {Data: good},
+		"broken.bpf.o": {Data: []byte("not an object")},
+		"half.bpf.o":   {Data: good[:len(good)/2]},
+	}
+	o, err := observer.Open(context.Background(), observer.Options{Objects: objects})
+	require.NoError(t, err)
+	defer o.Close()
+	health := o.Health()
+	require.Len(t, health.Modules, 3)
+	for _, m := range health.Modules {
+		require.Equal(t, m.Name == "io", m.Up, m.Name)
+		if !m.Up {
+			require.Contains(t, m.Cause, "invalid probe module: parsing the object")
+		}
+	}
+	require.Contains(t, health.String(), "broken: down: invalid probe module")
+
+	_, err = observer.Open(context.Background(), observer.Options{Objects: objects, Modules: []string{"broken", "half"}})
+	var down *observer.DownError
+	require.ErrorAs(t, err, &down)
+	require.Len(t, down.Health.Modules, 2)
+
+	_, err = observer.Open(context.Background(), observer.Options{Objects: objects, Modules: []string{"io", "nosuch"}})
+	require.ErrorIs(t, err, observer.ErrUnknownModule)
+	require.ErrorContains(t, err, "broken, half, io")
+
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = observer.Open(ended, observer.Options{})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// TestNoCapability: without CAP_BPF and CAP_PERFMON all modules are down, for the same reason, with a remedy.
+func TestNoCapability(t *testing.T) {
+	kprobetest.Require(t)
+	if !kprobetest.InChild(t, nil) {
+		return
+	}
+	// The test's process ends after this, so nobody misses them.
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	require.NoError(t, unix.Capset(&header, &none[0]))
+	_, err := observer.Open(context.Background(), observer.Options{})
+	var down *observer.DownError
+	require.ErrorAs(t, err, &down)
+	require.ErrorIs(t, err, kprobe.ErrPermission)
+	require.ErrorContains(t, err, "CAP_BPF and CAP_PERFMON missing")
+	require.Contains(t, down.Remedy(), "setcap cap_bpf,cap_perfmon+ep")
+	for _, m := range down.Health.Modules {
+		require.False(t, m.Up)
+		require.Contains(t, m.Cause, "CAP_BPF and CAP_PERFMON missing")
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	o := open(b)
+	var s observer.Snapshot
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := o.Snapshot(&s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer_test
+
+import (
+	"fmt"
+	"io/fs"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// metricOf finds a metric of a module in both architectures' objects, which must describe the same.
+func metricOf(t *testing.T, module, name string) observer.Metric {
+	t.Helper()
+	var found []observer.Metric
+	for _, arch := range []string{"amd64", "arm64"} {
+		schema, _, err := observer.Describe(bpf.Modules(arch), module)
+		require.NoError(t, err)
+		for _, m := range schema {
+			if m.Name == name {
+				found = append(found, m)
+			}
+		}
+	}
+	require.Len(t, found, 2)
+	require.Equal(t, found[0], found[1])
+	return found[0]
+}
+
+func TestDescribe(t *testing.T) {
+	m := metricOf(t, "io", "ebpf_io_operations_total")
+	require.Equal(t, observer.Counter, m.Kind)
+	require.Equal(t, []string{"syscall"}, m.Hooks)
+	require.Equal(t, []string{"op", "result"}, m.LabelNames())
+	require.Equal(t, 26, m.Series())
+	require.Equal(t, []string{"read", "ok"}, m.LabelValues(0))
+	require.Equal(t, []string{"read", "error"}, m.LabelValues(1))
+	require.Equal(t, []string{"close", "error"}, m.LabelValues(25))
+	require.Contains(t, m.Help, "Not counted")
+
+	h := metricOf(t, "io", "ebpf_io_duration_seconds")
+	require.Equal(t, observer.Histogram, h.Kind)
+	require.Len(t, h.Bounds, 23)
+	require.Equal(t, "2.56e-07", fmt.Sprint(h.Bounds[0]))
+	require.Equal(t, "1.073741824", fmt.Sprint(h.Bounds[22]))
+
+	lost := metricOf(t, "memory", "ebpf_events_lost_total")
+	require.Equal(t, []string{"module", "reason"}, lost.LabelNames())
+	require.Equal(t, []string{"memory", "collision"}, lost.LabelValues(1))
+}
+
+// TestSnapshotLayout: each series has words of its own.
+func TestSnapshotLayout(t *testing.T) {
+	schema, total, err := observer.Describe(bpf.Modules("amd64"), "io", "cache", "memory")
+	require.NoError(t, err)
+	words := make([]uint64, total)
+	for i := range words {
+		words[i] = uint64(i)
+	}
+	s := observer.SnapshotOf(words)
+	seen := map[uint64]string{}
+	claim := func(word uint64, name string) {
+		require.Emptyf(t, seen[word], "%s has the word of another", name)
+		seen[word] = name
+	}
+	for _, m := range schema {
+		for i := range m.Series() {
+			name := fmt.Sprint(m.Name, m.LabelValues(i))
+			if m.Kind != observer.Histogram {
+				claim(s.Value(&m, i), name)
+				continue
+			}
+			require.Len(t, s.Slots(&m, i), len(m.Bounds)+1)
+			for _, word := range s.Slots(&m, i) {
+				claim(word, name)
+			}
+			claim(s.Sum(&m, i), name)
+		}
+	}
+	// Padding to cache lines is all that is left.
+	require.Less(t, total-len(seen), 3*8)
+}
+
+func TestModules(t *testing.T) {
+	for _, arch := range []string{"amd64", "arm64"} {
+		names, err := observer.Modules(bpf.Modules(arch))
+		require.NoError(t, err)
+		require.Equal(t, []string{"cache", "io", "memory"}, names)
+	}
+	names, err := observer.Modules(bpf.Modules("mips"))
+	require.NoError(t, err)
+	require.Empty(t, names)
+}
+
+// FuzzDescribe: whatever an object holds, it is described or refused, and never a panic.
+func FuzzDescribe(f *testing.F) {
+	names, err := observer.Modules(bpf.Modules("amd64"))
+	require.NoError(f, err)
+	for _, name := range names {
+		object, err := fs.ReadFile(bpf.Modules("amd64"), name+bpf.Suffix)
+		require.NoError(f, err)
+		f.Add(object, 0, byte(0))
+		f.Add(object, 0x40, byte(0xff))
+		f.Add(object[:len(object)/2], 0x10, byte(1))
+	}
+	f.Fuzz(func(t *testing.T, object []byte, at int, b byte) {
+		object = append([]byte(nil), object...)
+		if len(object) > 0 && at >= 0 {
+			object[at%len(object)] = b
+		}
+		_, words, err := observer.Describe(fstest.MapFS{"fuzzed.bpf.o": {Data: object}}, "fuzzed")
+		if err != nil {
+			require.ErrorIs(t, err, kprobe.ErrInvalidModule)
+			return
+		}
+		require.Positive(t, words)
+	})
+}

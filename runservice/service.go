@@ -1,0 +1,229 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package runservice puts the observer into a server that is built on BanyanDB's run.Group: flags, lifecycle, interval,
+// log.
+//
+// Whatever eBPF does, the server starts and serves: a wrong flag is the only error that the service ever returns.
+// Everything else is logged once, with its cause and what to do, and stays readable in Health and in the metric
+// ebpf_module_up.
+package runservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/skywalking-banyandb/banyand/observability"
+	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/pkg/logger"
+	"github.com/apache/skywalking-banyandb/pkg/meter"
+	"github.com/apache/skywalking-banyandb/pkg/run"
+)
+
+const (
+	name = "ebpf"
+
+	defaultModules  = "io,cache,memory"
+	defaultInterval = 5 * time.Second
+	minInterval     = 100 * time.Millisecond
+	maxInterval     = time.Hour
+)
+
+var (
+	_ run.Config    = (*Service)(nil)
+	_ run.PreRunner = (*Service)(nil)
+	_ run.Service   = (*Service)(nil)
+)
+
+// Registry gives the instruments' factory. BanyanDB's observability.MetricsRegistry is one.
+type Registry interface {
+	With(scope meter.Scope) observability.Factory
+}
+
+// Service observes its own process and feeds the registry's instruments. Register it after the metric service.
+type Service struct {
+	registry Registry
+	log      *logger.Logger
+	observer *observer.Observer
+	bridge   *meterbridge.Bridge
+	closer   *run.Closer
+	options  observer.Options
+	health   observer.Health
+	modules  moduleList
+	interval time.Duration
+	mu       sync.Mutex // guards health
+	enabled  bool
+}
+
+// Units returns what a role of banyand registers: one Service of its own, since each role has its own registry.
+func Units(_ string, registry observability.MetricsRegistry) []run.Unit {
+	return []run.Unit{New(registry, observer.Options{})}
+}
+
+// New returns a Service over the modules of options.Objects (nil means the built-in ones). options.Modules is what the
+// flag --ebpf-modules says.
+func New(registry Registry, options observer.Options) *Service {
+	return &Service{registry: registry, options: options, closer: run.NewCloser(0)}
+}
+
+// Name returns the unit's name.
+func (s *Service) Name() string { return name }
+
+// FlagSet returns the service's flags.
+func (s *Service) FlagSet() *run.FlagSet {
+	flags := run.NewFlagSet(name)
+	s.modules = strings.Split(defaultModules, ",")
+	flags.BoolVar(&s.enabled, "ebpf-enabled", false,
+		"observe this process with eBPF: its system calls, page cache and memory reclaim become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
+	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
+	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
+		fmt.Sprintf("how often the eBPF counters are collected into metrics, from %s to %s", minInterval, maxInterval))
+	return flags
+}
+
+// Validate checks the flags, also if the service is disabled.
+func (s *Service) Validate() error {
+	known, err := observer.Modules(s.options.Objects)
+	if err != nil {
+		return err
+	}
+	err = s.modules.validate(known)
+	if s.interval < minInterval || s.interval > maxInterval {
+		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s to %s", s.interval, minInterval, maxInterval))
+	}
+	return err
+}
+
+// PreRun attaches the modules and makes the instruments. It returns no error: the server runs without eBPF too.
+func (s *Service) PreRun(ctx context.Context) error {
+	if !s.enabled {
+		return nil
+	}
+	s.log = logger.GetLogger(name)
+	// A server that stores data must not end because a probe's object or a provider surprises us.
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error().Stack().Err(fmt.Errorf("panic: %v", p)).Msg("eBPF observation is off")
+			s.stopObserver()
+		}
+	}()
+	s.options.Modules = s.modules
+	o, err := observer.Open(ctx, s.options)
+	var schema []observer.Metric
+	var down *observer.DownError
+	switch {
+	case err == nil:
+		s.observer = o
+		s.setHealth(o.Health())
+		schema = o.Schema()
+	case errors.As(err, &down):
+		s.setHealth(down.Health)
+	default:
+		return s.fail(err)
+	}
+	s.logHealth(err)
+	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
+	s.bridge.Report(s.Health())
+	return nil
+}
+
+// Serve collects at the interval until GracefulStop.
+func (s *Service) Serve() run.StopNotify {
+	if s.observer != nil && s.closer.AddRunning() {
+		go s.collect()
+	}
+	return s.closer.CloseNotify()
+}
+
+// GracefulStop detaches everything.
+func (s *Service) GracefulStop() {
+	s.closer.CloseThenWait()
+	s.stopObserver()
+}
+
+// Health tells the state of every module. It is empty if the service is disabled.
+func (s *Service) Health() observer.Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.health
+}
+
+func (s *Service) setHealth(h observer.Health) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.health = h
+}
+
+func (s *Service) collect() {
+	defer s.closer.Done()
+	ticker := time.NewTicker(s.interval)
+	defer ticker.Stop()
+	failed := false
+	for {
+		if err := s.bridge.Collect(s.observer); err != nil && !failed {
+			s.log.Error().Err(err).Msg("collecting eBPF counters")
+			failed = true
+		}
+		select {
+		case <-ticker.C:
+		case <-s.closer.CloseNotify():
+			return
+		}
+	}
+}
+
+func (s *Service) fail(err error) error {
+	s.log.Error().Err(err).Msg("eBPF observation is off")
+	return nil
+}
+
+// logHealth writes the one line that an operator reads after a start.
+func (s *Service) logHealth(err error) {
+	health := s.Health()
+	event := s.log.Info()
+	message := "eBPF observation is on"
+	for _, m := range health.Modules {
+		if !m.Up {
+			event = s.log.Warn()
+			message = "eBPF observation is on, but not with all modules"
+		}
+	}
+	var remedied interface{ Remedy() string }
+	if errors.As(err, &remedied) {
+		message = "eBPF observation is off"
+		event = s.log.Warn().Err(err).Str("remedy", remedied.Remedy())
+	}
+	for _, m := range health.Modules {
+		event = event.Str(m.Name, m.Summary())
+	}
+	event.Msg(message)
+}
+
+func (s *Service) stopObserver() {
+	if s.observer == nil {
+		return
+	}
+	if err := s.observer.Close(); err != nil {
+		s.log.Error().Err(err).Msg("detaching eBPF probes")
+	}
+	s.observer = nil
+}
