@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,9 @@ const (
 	defaultInterval = 5 * time.Second
 	minInterval     = 100 * time.Millisecond
 	maxInterval     = time.Hour
+	intervals       = "100ms to 1h"
+
+	messageOff = "eBPF observation is off; the server runs without it"
 )
 
 var (
@@ -96,7 +100,7 @@ func (s *Service) FlagSet() *run.FlagSet {
 		"observe this process with eBPF: its system calls, page cache and memory reclaim become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
 	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
-		fmt.Sprintf("how often the eBPF counters are collected into metrics, from %s to %s", minInterval, maxInterval))
+		"how often the eBPF counters are collected into metrics, "+intervals)
 	return flags
 }
 
@@ -108,7 +112,7 @@ func (s *Service) Validate() error {
 	}
 	err = s.modules.validate(known)
 	if s.interval < minInterval || s.interval > maxInterval {
-		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s to %s", s.interval, minInterval, maxInterval))
+		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
 	}
 	return err
 }
@@ -122,8 +126,8 @@ func (s *Service) PreRun(ctx context.Context) error {
 	// A server that stores data must not end because a probe's object or a provider surprises us.
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error().Stack().Err(fmt.Errorf("panic: %v", p)).Msg("eBPF observation is off")
 			s.stopObserver()
+			s.off(fmt.Errorf("panic: %v", p))
 		}
 	}()
 	s.options.Modules = s.modules
@@ -138,7 +142,8 @@ func (s *Service) PreRun(ctx context.Context) error {
 	case errors.As(err, &down):
 		s.setHealth(down.Health)
 	default:
-		return s.fail(err)
+		s.off(err)
+		return nil
 	}
 	s.logHealth(err)
 	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
@@ -191,26 +196,27 @@ func (s *Service) collect() {
 	}
 }
 
-func (s *Service) fail(err error) error {
-	s.log.Error().Err(err).Msg("eBPF observation is off")
-	return nil
+// off notes and logs that no module counts, for a reason that is none of theirs.
+func (s *Service) off(err error) {
+	var h observer.Health
+	for _, m := range s.modules {
+		h.Modules = append(h.Modules, observer.ModuleHealth{Name: m, Cause: err.Error()})
+	}
+	s.setHealth(h)
+	s.log.Error().Err(err).Msg(messageOff)
 }
 
 // logHealth writes the one line that an operator reads after a start.
 func (s *Service) logHealth(err error) {
 	health := s.Health()
-	event := s.log.Info()
-	message := "eBPF observation is on"
-	for _, m := range health.Modules {
-		if !m.Up {
-			event = s.log.Warn()
-			message = "eBPF observation is on, but not with all modules"
-		}
+	event, message := s.log.Info(), "eBPF observation is on"
+	if slices.ContainsFunc(health.Modules, func(m observer.ModuleHealth) bool { return !m.Up }) {
+		event, message = s.log.Warn(), "eBPF observation is on, but not with all modules"
 	}
-	var remedied interface{ Remedy() string }
-	if errors.As(err, &remedied) {
-		message = "eBPF observation is off"
-		event = s.log.Warn().Err(err).Str("remedy", remedied.Remedy())
+	var down *observer.DownError
+	if errors.As(err, &down) {
+		s.log.Warn().Err(err).Str("remedy", down.Remedy()).Msg(messageOff)
+		return
 	}
 	for _, m := range health.Modules {
 		event = event.Str(m.Name, m.Summary())

@@ -1,0 +1,92 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package ebpf_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	upstream = "github.com/apache/skywalking-banyandb/"
+	root     = upstream + "ebpf/"
+)
+
+// layers are the folders from the bottom up: each may import those before it.
+var layers = []string{"bpf", "kprobe", "observer", "meterbridge", "runservice", "integration"}
+
+// TestImportsRunOneWay reads the imports of every Go file of the repository, those of tests too.
+func TestImportsRunOneWay(t *testing.T) {
+	files := map[string]int{}
+	for height, layer := range layers {
+		err := filepath.WalkDir(layer, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if entry.IsDir() && path == filepath.Join("integration", "banyandb") {
+				return filepath.SkipDir
+			}
+			if !strings.HasSuffix(path, ".go") {
+				return nil
+			}
+			files[layer]++
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			require.NoError(t, err)
+			for _, spec := range file.Imports {
+				imported, err := strconv.Unquote(spec.Path.Value)
+				require.NoError(t, err)
+				inside, ours := strings.CutPrefix(imported, root)
+				if ours {
+					to, _, _ := strings.Cut(inside, "/")
+					// The bucket test of the C header needs to know whether it may load eBPF.
+					if layer == "bpf" && inside == "kprobe/kprobetest" && strings.HasSuffix(path, "_test.go") {
+						continue
+					}
+					require.LessOrEqualf(t, slices.Index(layers, to), height, "%s imports %s", path, imported)
+					continue
+				}
+				if slices.Contains([]string{"bpf", "kprobe", "observer"}, layer) {
+					require.Falsef(t, strings.HasPrefix(imported, upstream), "%s imports %s", path, imported)
+				}
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		require.Positivef(t, files[layer], "no Go file in %s", layer)
+	}
+}
+
+// TestObserverKnowsNoBanyanDB asks the go command for all that the lower layers depend on, however far away.
+func TestObserverKnowsNoBanyanDB(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./bpf", "./kprobe", "./observer").CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, root+"kprobe")
+	for _, dep := range deps {
+		require.Falsef(t, strings.HasPrefix(dep, upstream) && !strings.HasPrefix(dep, root), "the lower layers depend on %s", dep)
+	}
+}

@@ -1,0 +1,263 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package meterbridge_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/pkg/meter"
+	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+// provider is BanyanDB's own Prometheus provider, as its observability package hands it out.
+type provider struct{ meter.Provider }
+
+func (p provider) NewCounter(name string, labels ...string) meter.Counter {
+	return p.Counter(name, labels...)
+}
+
+func (p provider) NewGauge(name string, labels ...string) meter.Gauge { return p.Gauge(name, labels...) }
+
+func newProvider() (provider, *prometheus.Registry) {
+	registry := prometheus.NewRegistry()
+	return provider{prom.NewProvider(meter.NewHierarchicalScope("banyandb", "_"), registry)}, registry
+}
+
+// words is a source of given counters.
+type words []uint64
+
+func (w words) Snapshot(s *observer.Snapshot) error {
+	*s = observer.SnapshotOf(slices.Clone(w))
+	return nil
+}
+
+// broken is a source that fails.
+type broken struct{}
+
+func (broken) Snapshot(*observer.Snapshot) error { return observer.ErrClosed }
+
+// defaults is the schema of the default modules with all counters zero.
+func defaults(t *testing.T) ([]observer.Metric, words) {
+	t.Helper()
+	schema, n, err := observer.Describe(nil, "io", "cache", "memory")
+	require.NoError(t, err)
+	return schema, make(words, n)
+}
+
+func find(t *testing.T, schema []observer.Metric, name string) *observer.Metric {
+	t.Helper()
+	i := slices.IndexFunc(schema, func(m observer.Metric) bool { return m.Name == name })
+	require.GreaterOrEqual(t, i, 0, name)
+	return &schema[i]
+}
+
+// gather returns all series as "name{label="value"} value".
+func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	values := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			value := m.GetCounter().GetValue()
+			if f.GetType() == dto.MetricType_GAUGE {
+				value = m.GetGauge().GetValue()
+			}
+			values[strings.TrimPrefix(f.GetName(), "banyandb_")+"{"+strings.Join(labels, ",")+"}"] = value
+		}
+	}
+	delete(values, "ebpf_collect_duration_seconds{}")
+	return values
+}
+
+// set gives the first word of a series a value. A slice of the snapshot's words is theirs, so writing it is enough.
+func set(w words, m *observer.Metric, series int, slot int, value uint64) {
+	s := observer.SnapshotOf(w)
+	if m.Kind == observer.Histogram {
+		s.Slots(m, series)[slot] = value
+		return
+	}
+	// The layout is the schema's secret: find the word by trying.
+	for i := range w {
+		old := w[i]
+		w[i] = ^uint64(0)
+		if s.Value(m, series) == ^uint64(0) {
+			w[i] = value
+			return
+		}
+		w[i] = old
+	}
+}
+
+func TestCollect(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	require.NoError(t, b.Collect(w))
+	require.Empty(t, gather(t, registry), "a series that has counted nothing is not made")
+
+	ops := find(t, schema, "ebpf_io_operations_total")
+	set(w, ops, 2, 0, 5) // pread, ok
+	require.NoError(t, b.Collect(w))
+	require.NoError(t, b.Collect(w))
+	require.Equal(t, map[string]float64{"ebpf_io_operations_total{op=pread,result=ok}": 5}, gather(t, registry))
+	set(w, ops, 2, 0, 12)
+	set(w, ops, 3, 0, 1)
+	require.NoError(t, b.Collect(w))
+	require.Equal(t, map[string]float64{
+		"ebpf_io_operations_total{op=pread,result=ok}":    12,
+		"ebpf_io_operations_total{op=pread,result=error}": 1,
+	}, gather(t, registry))
+
+	err := b.Collect(broken{})
+	require.ErrorIs(t, err, observer.ErrClosed)
+	require.Len(t, gather(t, registry), 2)
+}
+
+func TestCollectHistogram(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	h := find(t, schema, "ebpf_io_duration_seconds")
+	s := observer.SnapshotOf(w)
+	const fsync = 8
+	slots := s.Slots(h, fsync)
+	sum := &slots[:len(slots)+1][len(slots)]
+	for round := range uint64(3) {
+		slots[0], slots[4], slots[len(slots)-1] = 3*round, round, 2*round
+		*sum = 1_500_000_000 * round
+		require.NoError(t, b.Collect(w))
+		got := gather(t, registry)
+		if round == 0 {
+			require.Empty(t, got)
+			continue
+		}
+		require.Len(t, got, len(slots)+2)
+		for i, bound := range h.Bounds {
+			want := 3 * round
+			if i >= 4 {
+				want += round
+			}
+			require.InDelta(t, want, got[fmt.Sprintf("ebpf_io_duration_seconds_bucket{le=%v,op=fsync}", bound)], 0, "le %v", bound)
+		}
+		require.InDelta(t, 6*round, got["ebpf_io_duration_seconds_bucket{le=+Inf,op=fsync}"], 0)
+		require.InDelta(t, 6*round, got["ebpf_io_duration_seconds_count{op=fsync}"], 0)
+		require.InDelta(t, 1.5*float64(round), got["ebpf_io_duration_seconds_sum{op=fsync}"], 1e-12)
+	}
+}
+
+func TestReport(t *testing.T) {
+	p, registry := newProvider()
+	b := meterbridge.New(p, nil)
+	b.Report(observer.Health{Modules: []observer.ModuleHealth{
+		{Name: "io", Up: true, MapMemory: 4096, Plan: kprobe.Plan{
+			{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF},
+			{Name: "other"},
+		}},
+		{Name: "cache", Cause: "not permitted"},
+	}})
+	require.Equal(t, map[string]float64{
+		"ebpf_module_up{module=io}":                              1,
+		"ebpf_module_up{module=cache}":                           0,
+		"ebpf_map_memory_bytes{module=io}":                       4096,
+		"ebpf_probe_info{attach=tp_btf,hook=syscall,module=io}": 1,
+	}, gather(t, registry))
+}
+
+// TestNames compares names, types and labels of everything that the default modules can export with the golden file, and
+// lints them. A histogram goes over as three counters, since BanyanDB's meter has no other way: for the linter it is put
+// together again, as the histogram that every reader takes it for.
+func TestNames(t *testing.T) {
+	schema, w := defaults(t)
+	for i := range w {
+		w[i] = 1
+	}
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	require.NoError(t, b.Collect(w))
+	b.Report(observer.Health{Modules: []observer.ModuleHealth{{
+		Name: "io", Up: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attach: kprobe.TPBTF}},
+	}}})
+	families, err := registry.Gather()
+	require.NoError(t, err)
+
+	var lines []string
+	for _, f := range families {
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		lines = append(lines, fmt.Sprintf("%s %s {%s}", strings.ToLower(f.GetType().String()), f.GetName(), strings.Join(labels, ",")))
+	}
+	const golden = "testdata/names.golden"
+	text := strings.Join(lines, "\n") + "\n"
+	if *update {
+		require.NoError(t, os.WriteFile(golden, []byte(text), 0o600))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), text)
+
+	problems, err := promlint.NewWithMetricFamilies(withHistograms(families)).Lint()
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	// The linter does see what is wrong.
+	problems, err = promlint.NewWithMetricFamilies(families).Lint()
+	require.NoError(t, err)
+	require.NotEmpty(t, problems)
+}
+
+// withHistograms replaces each <name>_bucket, <name>_sum and <name>_count by one histogram <name>.
+func withHistograms(families []*dto.MetricFamily) []*dto.MetricFamily {
+	var out []*dto.MetricFamily
+	for _, f := range families {
+		base, isBucket := strings.CutSuffix(f.GetName(), "_bucket")
+		if isBucket {
+			kind := dto.MetricType_HISTOGRAM
+			out = append(out, &dto.MetricFamily{Name: &base, Help: f.Help, Type: &kind, Metric: []*dto.Metric{{Histogram: &dto.Histogram{}}}})
+			continue
+		}
+		for _, suffix := range []string{"_sum", "_count"} {
+			base = strings.TrimSuffix(base, suffix)
+		}
+		if slices.ContainsFunc(families, func(o *dto.MetricFamily) bool { return o.GetName() == base+"_bucket" }) {
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}

@@ -1,0 +1,234 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package runservice_test
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/banyand/observability"
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/runservice"
+	"github.com/apache/skywalking-banyandb/pkg/logger"
+	"github.com/apache/skywalking-banyandb/pkg/meter"
+	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
+)
+
+func TestMain(m *testing.M) {
+	if err := logger.Init(logger.Logging{Env: "dev", Level: "info"}); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// registry hands out BanyanDB's Prometheus provider, and counts how often it is asked.
+type registry struct {
+	metrics *prometheus.Registry
+	asked   int
+}
+
+func newRegistry() *registry { return &registry{metrics: prometheus.NewRegistry()} }
+
+func (r *registry) With(scope meter.Scope) observability.Factory {
+	r.asked++
+	return factory{prom.NewProvider(scope, r.metrics)}
+}
+
+type factory struct{ meter.Provider }
+
+func (f factory) NewCounter(name string, labels ...string) meter.Counter {
+	return f.Counter(name, labels...)
+}
+
+func (f factory) NewGauge(name string, labels ...string) meter.Gauge { return f.Gauge(name, labels...) }
+
+func (f factory) NewHistogram(name string, buckets meter.Buckets, labels ...string) meter.Histogram {
+	return f.Histogram(name, buckets, labels...)
+}
+
+// value returns the sum of all series of a metric, and whether there is one.
+func (r *registry) value(t *testing.T, name string) (float64, bool) {
+	t.Helper()
+	families, err := r.metrics.Gather()
+	require.NoError(t, err)
+	sum, found := 0.0, false
+	for _, f := range families {
+		if f.GetName() == name {
+			found = true
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum, found
+}
+
+// start parses the flags as banyand does and runs the service's phases up to Serve.
+func start(t *testing.T, r *registry, options observer.Options, args ...string) *runservice.Service {
+	t.Helper()
+	s := runservice.New(r, options)
+	require.NoError(t, s.FlagSet().Parse(args))
+	require.NoError(t, s.Validate())
+	require.NoError(t, s.PreRun(context.Background()))
+	stopped := s.Serve()
+	select {
+	case <-stopped:
+		t.Fatal("the service ends the server")
+	default:
+	}
+	t.Cleanup(func() {
+		s.GracefulStop()
+		<-stopped
+	})
+	return s
+}
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		args  []string
+		cause []string
+	}{
+		{"defaults", nil, nil},
+		{"one module", []string{"--ebpf-modules=io"}, nil},
+		{"the list of a YAML file", []string{"--ebpf-modules=[io cache]"}, nil},
+		{"spaces", []string{"--ebpf-modules=io, cache"}, nil},
+		{"unknown module", []string{"--ebpf-modules=io,nosuch"}, []string{`unknown module "nosuch"`, "allowed are cache, io, memory"}},
+		{"named twice", []string{"--ebpf-modules=io,io"}, []string{`module "io" is named twice`}},
+		{"no module", []string{"--ebpf-modules="}, []string{"is empty", "allowed are cache, io, memory"}},
+		{"no interval", []string{"--ebpf-collect-interval=0"}, []string{"--ebpf-collect-interval=0s", "allowed is 100ms to 1h"}},
+		{"negative interval", []string{"--ebpf-collect-interval=-5s"}, []string{"allowed is 100ms to 1h"}},
+		{"too long an interval", []string{"--ebpf-collect-interval=61m"}, []string{"allowed is 100ms to 1h"}},
+		{"both wrong", []string{"--ebpf-modules=x", "--ebpf-collect-interval=1ms"}, []string{`unknown module "x"`, "allowed is 100ms"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := runservice.New(newRegistry(), observer.Options{})
+			require.NoError(t, s.FlagSet().Parse(c.args))
+			err := s.Validate()
+			if c.cause == nil {
+				require.NoError(t, err)
+				return
+			}
+			for _, cause := range c.cause {
+				require.ErrorContains(t, err, cause)
+			}
+		})
+	}
+}
+
+func TestDisabled(t *testing.T) {
+	r := newRegistry()
+	goroutines := runtime.NumGoroutine()
+	s := start(t, r, observer.Options{})
+	require.Equal(t, goroutines, runtime.NumGoroutine())
+	require.Zero(t, r.asked)
+	require.Empty(t, s.Health().Modules)
+}
+
+func TestEnabled(t *testing.T) {
+	kprobetest.Require(t)
+	r := newRegistry()
+	goroutines := runtime.NumGoroutine()
+	s := start(t, r, observer.Options{}, "--ebpf-enabled", "--ebpf-collect-interval=100ms")
+	for _, m := range s.Health().Modules {
+		require.Truef(t, m.Up, "%s: %s", m.Name, m.Cause)
+	}
+	up, _ := r.value(t, "banyandb_ebpf_module_up")
+	require.InDelta(t, 3, up, 0)
+	before, _ := r.value(t, "banyandb_ebpf_io_bytes_total")
+	file, err := os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	defer file.Close()
+	_, err = file.Write(make([]byte, 12345))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		now, _ := r.value(t, "banyandb_ebpf_io_bytes_total")
+		return now >= before+12345
+	}, 5*time.Second, 20*time.Millisecond)
+	s.GracefulStop()
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines }, 5*time.Second, 10*time.Millisecond)
+}
+
+// TestNoCapability: the service starts all the same, and says what is missing.
+func TestNoCapability(t *testing.T) {
+	kprobetest.Require(t)
+	if !kprobetest.InChild(t, nil) {
+		return
+	}
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	require.NoError(t, unix.Capset(&header, &none[0]))
+	r := newRegistry()
+	s := start(t, r, observer.Options{}, "--ebpf-enabled")
+	requireDown(t, r, s, "CAP_BPF and CAP_PERFMON missing")
+	require.Contains(t, s.Health().Modules[0].Remedy, "setcap")
+}
+
+// TestCorruptObjects: the same where no module can be parsed.
+func TestCorruptObjects(t *testing.T) {
+	objects := fstest.MapFS{}
+	names, err := observer.Modules(nil)
+	require.NoError(t, err)
+	for _, name := range names {
+		object, err := fs.ReadFile(bpf.Modules(runtime.GOARCH), name+bpf.Suffix)
+		require.NoError(t, err)
+		objects[name+bpf.Suffix] = &fstest.MapFile{Data: object[:len(object)-len(object)/3]}
+	}
+	r := newRegistry()
+	requireDown(t, r, start(t, r, observer.Options{Objects: objects}, "--ebpf-enabled"), "")
+}
+
+// TestPanic: a provider that panics, as Prometheus' does on a name that is taken, does not take the server with it.
+func TestPanic(t *testing.T) {
+	kprobetest.Require(t)
+	r := newRegistry()
+	r.metrics.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "banyandb_ebpf_module_up"}))
+	for _, m := range start(t, r, observer.Options{}, "--ebpf-enabled").Health().Modules {
+		require.False(t, m.Up)
+		require.Contains(t, m.Cause, "panic: ")
+	}
+}
+
+func requireDown(t *testing.T, r *registry, s *runservice.Service, cause string) {
+	t.Helper()
+	health := s.Health()
+	require.Len(t, health.Modules, 3)
+	for _, m := range health.Modules {
+		require.False(t, m.Up)
+		require.NotEmpty(t, m.Cause)
+		require.True(t, strings.Contains(m.Cause, cause), m.Cause)
+	}
+	up, found := r.value(t, "banyandb_ebpf_module_up")
+	require.True(t, found)
+	require.Zero(t, up)
+	_, found = r.value(t, "banyandb_ebpf_io_operations_total")
+	require.False(t, found)
+}
