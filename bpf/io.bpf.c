@@ -47,8 +47,8 @@ struct metrics {
 		HELP("System calls that returned. Not counted: memory mapped access, io_uring, sendfile, copy_file_range.");
 	counter_t bytes_total[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op")
 		HELP("Bytes that read- and write-like calls moved, as they returned them. A failed call moves none.");
-	struct hist_ns duration_seconds[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op")
-		HELP("Time from the entry of a call to its return, failed calls too. Waiting on a socket or pipe is part of it.");
+	struct hist_ns duration_seconds[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op") HELP(
+		"Time from the entry of a call to its return, failed calls too. Waiting on a socket or pipe is part of it.");
 	counter_t fadvise_total[IO_ADVICE__COUNT] HOOKS("syscall") LABELS("advice=io_advice")
 		HELP("Calls of fadvise by advice, failed ones too. Not counted: an advice that Linux does not know.");
 	EVENTS_LOST;
@@ -57,7 +57,7 @@ METRICS;
 
 static struct timer calls;
 
-/* The operation of each system call, plus one. The vectored calls with flags are the plain ones, as libraries use them. */
+/* The operation of each system call, plus one. Libraries use the vectored calls with flags for the plain ones too. */
 enum { NR_TRACED = 512 };
 static const volatile __u8 op_of[NR_TRACED] = {
 	[SYS_READ] = IO_OP_READ + 1,

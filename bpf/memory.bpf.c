@@ -14,11 +14,11 @@ enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, ME
 LABEL_VALUES(memory_kind);
 
 struct metrics {
-	counter_t reclaim_total[MEMORY_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=memory_kind")
-		HELP("Reclaim runs: direct and memcg are those of this process's threads, kswapd counts the wake-ups of the whole "
-		     "host's kswapd.");
-	struct hist_ns reclaim_duration_seconds[MEMORY_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=memory_kind")
-		HELP("Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody.");
+	counter_t reclaim_total[MEMORY_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=memory_kind") HELP(
+		"Reclaim runs: direct and memcg are those of this process's threads, kswapd counts the wake-ups of the whole "
+		"host's kswapd.");
+	struct hist_ns reclaim_duration_seconds[MEMORY_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=memory_kind") HELP(
+		"Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody.");
 	counter_t reclaim_scanned_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
 		HELP("Pages of the inactive lists that reclaim looked at; kswapd is the whole host's.");
 	counter_t reclaim_reclaimed_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
@@ -27,7 +27,7 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-/* Direct and memcg reclaim do not nest: a thread that reclaims allocates from the reserves. So one timer serves both. */
+/* Direct and memcg reclaim do not nest, as a thread that reclaims takes from the reserves. One timer serves both. */
 static struct timer runs;
 
 /* The kswapd of each memory node, learned when it wakes. A node beyond the table shares a place. */

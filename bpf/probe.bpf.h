@@ -58,8 +58,8 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 typedef __u64 counter_t;
 
 /*
- * A distribution. Slot i holds the values v with 2^(le+i-1) < v <= 2^(le+i), where le stands in the slot's tag; the first
- * slot holds all smaller values too, the last one all larger. So each bound is inclusive, as Prometheus' `le` is.
+ * A distribution. Slot i holds the values v with 2^(le+i-1) < v <= 2^(le+i), where le stands in the slot's tag; the
+ * first slot holds all smaller values too, the last one all larger. So each bound is inclusive, as Prometheus' `le` is.
  */
 enum { HIST_SLOTS = 24 };
 
@@ -73,28 +73,28 @@ struct hist_ns {
 /*
  * The counters: one entry for each CPU, which the loader makes and user space maps and reads without a system call.
  */
-#define METRICS                                                                                                        \
-	struct {                                                                                                       \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                                      \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                                     \
-		__uint(max_entries, 1);                                                                                \
-		__type(key, __u32);                                                                                    \
-		__type(value, struct metrics);                                                                         \
-	} metrics SEC(".maps");                                                                                        \
-                                                                                                                       \
-	/* This CPU's entry. Only a program that runs with preemption off may add to it without atomics. */            \
-	static __always_inline struct metrics *metrics_here(void)                                                      \
-	{                                                                                                              \
-		__u32 cpu = bpf_get_smp_processor_id();                                                                \
-                                                                                                                       \
-		return bpf_map_lookup_elem(&metrics, &cpu);                                                            \
-	}                                                                                                              \
-                                                                                                                       \
-	/* This CPU's entry if the caller is the observed process, else null. */                                       \
-	__attribute__((unused)) static __always_inline struct metrics *metrics_in_scope(__u64 pid_tgid)                                     \
-	{                                                                                                              \
-		return in_scope(pid_tgid) ? metrics_here() : 0;                                                        \
-	}                                                                                                              \
+#define METRICS                                                                                             \
+	struct {                                                                                            \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                           \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                          \
+		__uint(max_entries, 1);                                                                     \
+		__type(key, __u32);                                                                         \
+		__type(value, struct metrics);                                                              \
+	} metrics SEC(".maps");                                                                             \
+                                                                                                            \
+	/* This CPU's entry. Only a program that runs with preemption off may add to it without atomics. */ \
+	static __always_inline struct metrics *metrics_here(void)                                           \
+	{                                                                                                   \
+		__u32 cpu = bpf_get_smp_processor_id();                                                     \
+                                                                                                            \
+		return bpf_map_lookup_elem(&metrics, &cpu);                                                 \
+	}                                                                                                   \
+                                                                                                            \
+	/* This CPU's entry if the caller is the observed process, else null. */                            \
+	__attribute__((unused)) static __always_inline struct metrics *metrics_in_scope(__u64 pid_tgid)     \
+	{                                                                                                   \
+		return in_scope(pid_tgid) ? metrics_here() : 0;                                             \
+	}                                                                                                   \
 	struct metrics
 
 /*
@@ -166,10 +166,10 @@ static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
 /*
  * Start times of what has begun and not ended, by thread.
  *
- * A table of single words, indexed by the low bits of the thread id. A word is the start in nanoseconds (50 bits: 13 days,
- * and differences wrap rightly), a note of 4 bits, and the rest of the thread id (10 bits, since ids end at 2^22). One
- * store begins, one load and one store end, and as a word cannot tear, a time is never taken from another thread's
- * start. What two threads in one slot lose is counted.
+ * A table of single words, indexed by the low bits of the thread id. A word is the start in nanoseconds (50 bits: 13
+ * days, and differences wrap rightly), a note of 4 bits, and the rest of the thread id (10 bits, since ids end at
+ * 2^22). One store begins, one load and one store end, and as a word cannot tear, a time is never taken from another
+ * thread's start. What two threads in one slot lose is counted.
  */
 enum { TIMER_SLOT_BITS = 12 };
 enum { TIMER_TAG_BITS = 10 };
@@ -183,9 +183,9 @@ struct timer {
 enum lost_reason { LOST_REASON_NO_START, LOST_REASON_COLLISION, LOST_REASON__COUNT };
 LABEL_VALUES(lost_reason);
 
-#define EVENTS_LOST                                                                                                    \
-	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                      \
-		"Events counted without their duration: begun before the probes were attached (no_start), or two "     \
+#define EVENTS_LOST                                                                                                \
+	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                  \
+		"Events counted without their duration: begun before the probes were attached (no_start), or two " \
 		"threads in one slot of the table of start times (collision).")
 
 static __always_inline __u64 *timer_word(struct timer *t, __u32 tid)
@@ -238,7 +238,6 @@ static __always_inline void timer_stop(struct timer *t, __u32 tid, struct hist_n
  * Programs. The expected prototype of the target stands in a tag, which the loader compares with the running kernel's
  * before it trusts the arguments: they have changed silently before.
  */
-#define TP_BTF(name, target, args...)                                                                                  \
-	SEC("tp_btf/" #target) TAG("args:" #args) int BPF_PROG(name, ##args)
+#define TP_BTF(name, target, args...) SEC("tp_btf/" #target) TAG("args:" #args) int BPF_PROG(name, ##args)
 
 #endif /* PROBE_BPF_H */

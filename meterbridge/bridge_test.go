@@ -46,7 +46,9 @@ func (p provider) NewCounter(name string, labels ...string) meter.Counter {
 	return p.Counter(name, labels...)
 }
 
-func (p provider) NewGauge(name string, labels ...string) meter.Gauge { return p.Gauge(name, labels...) }
+func (p provider) NewGauge(name string, labels ...string) meter.Gauge {
+	return p.Gauge(name, labels...)
+}
 
 func newProvider() (provider, *prometheus.Registry) {
 	registry := prometheus.NewRegistry()
@@ -191,9 +193,9 @@ func TestReport(t *testing.T) {
 		{Name: "cache", Cause: "not permitted"},
 	}})
 	require.Equal(t, map[string]float64{
-		"ebpf_module_up{module=io}":                              1,
-		"ebpf_module_up{module=cache}":                           0,
-		"ebpf_map_memory_bytes{module=io}":                       4096,
+		"ebpf_module_up{module=io}":                             1,
+		"ebpf_module_up{module=cache}":                          0,
+		"ebpf_map_memory_bytes{module=io}":                      4096,
 		"ebpf_probe_info{attach=tp_btf,hook=syscall,module=io}": 1,
 	}, gather(t, registry))
 }

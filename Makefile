@@ -1,0 +1,72 @@
+# Licensed to Apache Software Foundation (ASF) under one or more contributor
+# license agreements. See the NOTICE file distributed with
+# this work for additional information regarding copyright
+# ownership. Apache Software Foundation (ASF) licenses this file to you under
+# the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing,
+# software distributed under the License is distributed on an
+# "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+# KIND, either express or implied.  See the License for the
+# specific language governing permissions and limitations
+# under the License.
+
+# Tools that are run from their modules, so that nothing has to be installed for them.
+gofumpt     := go run mvdan.cc/gofumpt@v0.12.0
+staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+go_files = $(shell git ls-files --cached --others --exclude-standard '*.go')
+c_files  = $(shell git ls-files --cached --others --exclude-standard 'bpf/*.c' 'bpf/*.h')
+
+# What tests and generation need beyond Go and a C compiler, as Debian's packages.
+packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
+
+.DEFAULT_GOAL := help
+.PHONY: help setup generate generate-check format lint build test test-unit
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+include integration/integration.mk
+
+setup: ## Install the Debian packages that test and generate need, as root
+	@missing=; for p in $(packages); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
+			|| { echo "cannot install$$missing: install them by hand"; exit 1; }; \
+	fi
+
+generate: setup ## Compile the probe modules for amd64 and arm64, with clang-14
+	go generate ./bpf
+
+generate-check: setup ## Fail if the committed objects are not what the sources compile to
+	@rm -rf integration/out/generated && mkdir -p integration/out/generated/testdata
+	@cd bpf && go run ./gen . ../integration/out/generated && go run ./gen testdata ../integration/out/generated/testdata
+	@cd integration/out/generated && for o in $$(find . -name '*.bpf.o'); do \
+		cmp $$o ../../../bpf/$$o || { echo "$$o differs from its source: run make generate and commit"; exit 1; }; done
+	@echo "the committed objects are those of their sources"
+
+format: setup ## Format Go and C
+	$(gofumpt) -w $(go_files)
+	clang-format-14 -i $(c_files)
+
+lint: setup prepare ## Check format, vet and lint
+	@unformatted=$$($(gofumpt) -l $(go_files)); [ -z "$$unformatted" ] || { echo "run make format: $$unformatted"; exit 1; }
+	@clang-format-14 --dry-run --Werror $(c_files)
+	go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...
+	$(staticcheck) ./...
+	cd integration && go vet ../runservice/... ./... && $(staticcheck) ../runservice/... ./...
+
+build: ## Build the library for Linux, macOS and Windows
+	go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...
+
+test: setup build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
+	@cd integration && go run ./testrun .. prepare .:../runservice/...,./... -- -race -timeout 20m
+
+test-unit: ## Run the tests of the library alone
+	go test -race ./...

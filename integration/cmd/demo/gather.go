@@ -1,0 +1,121 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+)
+
+// The metrics of the report, by their names in _monitoring.
+const (
+	operations      = "ebpf_io_operations_total"
+	bytesMoved      = "ebpf_io_bytes_total"
+	durationBucket  = "ebpf_io_duration_seconds_bucket"
+	durationSum     = "ebpf_io_duration_seconds_sum"
+	durationCount   = "ebpf_io_duration_seconds_count"
+	fadvise         = "ebpf_io_fadvise_total"
+	cacheLookups    = "ebpf_cache_lookups_total"
+	cacheFilled     = "ebpf_cache_filled_pages_total"
+	cacheDeleted    = "ebpf_cache_deleted_pages_total"
+	reclaims        = "ebpf_memory_reclaim_total"
+	reclaimSum      = "ebpf_memory_reclaim_duration_seconds_sum"
+	reclaimCount    = "ebpf_memory_reclaim_duration_seconds_count"
+	reclaimScanned  = "ebpf_memory_reclaim_scanned_pages_total"
+	reclaimFreed    = "ebpf_memory_reclaim_reclaimed_pages_total"
+	moduleUp        = "ebpf_module_up"
+	probeInfo       = "ebpf_probe_info"
+	collectDuration = "ebpf_collect_duration_seconds"
+	mapMemory       = "ebpf_map_memory_bytes"
+	eventsLost      = "ebpf_events_lost_total"
+)
+
+var metrics = []string{
+	operations, bytesMoved, durationBucket, durationSum, durationCount, fadvise,
+	cacheLookups, cacheFilled, cacheDeleted,
+	reclaims, reclaimSum, reclaimCount, reclaimScanned, reclaimFreed,
+	moduleUp, probeInfo, collectDuration, mapMemory, eventsLost,
+}
+
+// gatherTries bounds the wait for figures of one and the same collection.
+const gatherTries = 5
+
+// figures are the samples of each metric that the server has. A metric that is fed but has counted nothing is there,
+// without samples.
+type figures map[string]ask.Samples
+
+// has says whether the server feeds the metric.
+func (f figures) has(metric string) bool {
+	_, ok := f[metric]
+	return ok
+}
+
+// gather asks for all metrics. Each is a query of its own, so that a write in between makes them disagree: it asks again
+// until they agree.
+func gather(ctx context.Context, source ask.Source) (figures, error) {
+	for try := 1; ; try++ {
+		found, err := gatherOnce(ctx, source)
+		if err != nil || found.agree() || try == gatherTries {
+			return found, err
+		}
+		if err = sleep(ctx, interval/3); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func gatherOnce(ctx context.Context, source ask.Source) (figures, error) {
+	found := make(figures)
+	for _, metric := range metrics {
+		samples, err := source(ctx, metric)
+		switch {
+		case errors.Is(err, ask.ErrAbsent):
+		case err != nil:
+			return nil, err
+		default:
+			found[metric] = samples
+		}
+	}
+	return found, nil
+}
+
+// agree says whether each operation has as many durations as calls, and as many in its last bucket.
+func (f figures) agree() bool {
+	for _, op := range labelValues(f[operations], "op") {
+		calls := f[operations].With("op", op).Sum()
+		if calls != f[durationCount].With("op", op).Sum() || calls != f[durationBucket].With("op", op).With("le", "+Inf").Sum() {
+			return false
+		}
+	}
+	return true
+}
+
+// labelValues are the different values of a label, in the order of the samples.
+func labelValues(samples ask.Samples, label string) []string {
+	var values []string
+	seen := make(map[string]bool)
+	for _, s := range samples {
+		if v := s.Labels[label]; !seen[v] {
+			seen[v] = true
+			values = append(values, v)
+		}
+	}
+	return values
+}

@@ -1,0 +1,206 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Command demo runs the server with eBPF on, drives a real load, and prints what the server's own group _monitoring then
+// says about the kernel's work for it. Every figure of the report comes from there, through BydbQL.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+)
+
+const (
+	// interval is how often the demo's server collects from the kernel and writes to _monitoring.
+	interval = time.Second
+	// quietPeriod lets the last collection reach _monitoring before it is asked.
+	quietPeriod = 3 * interval
+)
+
+func main() {
+	keep := flag.Bool("keep", false, "leave the server running")
+	duration := flag.Duration("duration", 20*time.Second, "how long to drive the load")
+	binary := flag.String("binary", banyandtest.DefaultBinary(), "the server to run")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, options{binary: *binary, duration: *duration, keep: *keep}, newScreen(os.Stdout))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		// Whoever interrupts knows why, and what failed because of it does not matter.
+		fmt.Println("\nInterrupted. The server is stopped and its folder removed.")
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	binary   string
+	duration time.Duration
+	keep     bool
+}
+
+func run(ctx context.Context, opts options, out *screen) (err error) {
+	out.progress("starting banyand standalone --ebpf-enabled")
+	server, err := banyandtest.Start(ctx, banyandtest.Options{
+		Binary: opts.binary,
+		Flags: append([]string{
+			"--ebpf-enabled", "--ebpf-collect-interval=" + interval.String(),
+			"--observability-modes=native,prometheus", "--observability-native-flush-interval=" + interval.String(),
+		}, load.ServerFlags...),
+		Detached: opts.keep,
+	})
+	if err != nil {
+		return err
+	}
+	kept := false
+	defer func() {
+		out.clear()
+		if !kept {
+			err = errors.Join(err, server.Stop())
+		}
+	}()
+
+	stats, err := drive(ctx, server, opts.duration, out)
+	if err != nil {
+		return err
+	}
+	out.progress("waiting for the last counters to reach _monitoring")
+	if err = sleep(ctx, quietPeriod); err != nil {
+		return err
+	}
+	found, err := gather(ctx, ask.BydbQL(server.HTTP))
+	if err != nil {
+		return err
+	}
+	out.clear()
+	if !found.has(operations) {
+		return fmt.Errorf("the server has no kernel counters; this is what its log says of it:\n%s", ebpfLog(server))
+	}
+	writeReport(out, found, stats)
+	kept = opts.keep
+	writeHowToAsk(out, server, kept)
+	return nil
+}
+
+// drive runs the load and shows how far it is.
+func drive(ctx context.Context, server *banyandtest.Server, duration time.Duration, out *screen) (load.Stats, error) {
+	conn, err := server.Dial()
+	if err != nil {
+		return load.Stats{}, err
+	}
+	defer conn.Close()
+	out.progress("creating the groups and schemas of the load")
+	stats, err := load.Run(ctx, conn, load.Options{
+		Duration: duration,
+		Progress: func(s load.Stats) {
+			total := s.Total()
+			out.progress("%2.0f of %.0f s: %s points written, %s queries answered with %s rows",
+				s.Elapsed.Seconds(), duration.Seconds(), count(total.Written), count(total.Queries), count(total.Rows))
+		},
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return stats, fmt.Errorf("driving the load: %w", err)
+	}
+	return stats, nil
+}
+
+// ebpfLog is what the log says about eBPF, which is the reason if there are no counters.
+func ebpfLog(server *banyandtest.Server) string {
+	log, err := server.Log()
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for _, line := range strings.Split(log, "\n") {
+		if strings.Contains(strings.ToLower(line), "ebpf") && !strings.Contains(line, "register flags") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// writeHowToAsk prints commands that give the same figures, and how to end the server if it is kept.
+func writeHowToAsk(out io.Writer, server *banyandtest.Server, kept bool) {
+	bydbctl := filepath.Join(filepath.Dir(banyandtest.DefaultBinary()), "bydbctl")
+	if kept {
+		fmt.Fprintf(out, "\nThe server is still running: gRPC %s, HTTP %s, metrics %s, pid %d. To end it:\n\n  kill %d && tail --pid=%d -f /dev/null && rm -r %s\n",
+			server.GRPC, server.HTTP, server.Metrics, server.PID(), server.PID(), server.PID(), server.Root)
+		fmt.Fprintln(out, "\nAsk it yourself:")
+	} else {
+		fmt.Fprintln(out, "\nTo ask such a server yourself, keep it with \"make demo KEEP=1\". It prints these commands with its own ports:")
+	}
+	fmt.Fprintf(out, `
+  # BydbQL
+  Q="SELECT op, result, value FROM MEASURE %[1]s IN _monitoring"
+  Q="$Q TIME > '-1m' ORDER BY TIME DESC LIMIT 20"
+  curl -s http://%[2]s/api/v1/bydbql/query -d "{\"query\": \"$Q\"}"; echo
+
+  # bydbctl
+  %[3]s --config - -a http://%[2]s measure query -s -1m -f - <<EOF
+  groups: [_monitoring]
+  name: %[1]s
+  tagProjection: {tagFamilies: [{name: default, tags: [op, result]}]}
+  fieldProjection: {names: [value]}
+  orderBy: {sort: SORT_DESC}
+  limit: 20
+  EOF
+
+  # Prometheus
+  curl -s http://%[4]s/metrics | grep ^banyandb_ebpf_
+`, operations, server.HTTP, relative(bydbctl), server.Metrics)
+}
+
+// relative shortens a path to what works from the working directory.
+func relative(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	short, err := filepath.Rel(dir, path)
+	if err != nil || strings.HasPrefix(short, "..") {
+		return path
+	}
+	return short
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

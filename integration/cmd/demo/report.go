@@ -1,0 +1,219 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+)
+
+const (
+	// none stands for a metric which the server feeds and which has counted nothing.
+	none = "none so far"
+	// absent stands for a metric that the server does not feed, which is something else than zero.
+	absent = "absent, since not fed on this kernel"
+	// pageSize is that of the kernels that the probes are built for.
+	pageSize = 4096
+	barWidth = 48
+)
+
+// reads are the operations that make up the read latency.
+var reads = []string{"read", "pread", "readv", "preadv"}
+
+// writeReport prints the figures. They are all since the server started.
+func writeReport(out *screen, f figures, stats load.Stats) {
+	total := stats.Total()
+	fmt.Fprintf(out, "%s\n", out.paint(bold, "What the kernel did for banyand, as banyand's own group _monitoring tells"))
+	fmt.Fprintf(out, "%s points written (measure %s, stream %s, trace %s), %s queries answered in %.0f s\n",
+		count(total.Written), count(stats.Measure.Written), count(stats.Stream.Written), count(stats.Trace.Written),
+		count(total.Queries), stats.Elapsed.Seconds())
+	if failed := total.WriteErrors + total.QueryErrors; failed > 0 {
+		fmt.Fprintf(out, "%s points or queries failed, the first with: %v\n", count(failed), stats.FirstError)
+	}
+	writeOperations(out, f)
+	writeReadLatency(out, f)
+	writeFadvise(out, f)
+	writeCache(out, f)
+	writeReclaim(out, f)
+	writeProbes(out, f)
+}
+
+func writeOperations(out *screen, f figures) {
+	out.heading("System calls", "p99 is interpolated within its bucket, as histogram_quantile does")
+	ops := labelValues(f[operations], "op")
+	slices.SortFunc(ops, func(a, b string) int {
+		return int(f[operations].With("op", b).Sum() - f[operations].With("op", a).Sum())
+	})
+	rows := [][]string{{"op", "ok", "error", "bytes", "mean", "p99"}}
+	for _, op := range ops {
+		calls := f[operations].With("op", op)
+		moved := "-"
+		if b := f[bytesMoved].With("op", op); len(b) > 0 {
+			moved = size(b.Sum())
+		}
+		p99 := "-"
+		if h, err := histogramOf(f[durationBucket].With("op", op)); err == nil {
+			p99 = span(h.quantile(0.99))
+		}
+		mean := f[durationSum].With("op", op).Sum() / f[durationCount].With("op", op).Sum()
+		rows = append(rows, []string{
+			op, count(calls.With("result", "ok").Sum()), count(calls.With("result", "error").Sum()), moved, span(mean), p99,
+		})
+	}
+	out.table(false, rows...)
+}
+
+func writeReadLatency(out *screen, f figures) {
+	var (
+		samples ask.Samples
+		calls   []string
+	)
+	for _, op := range reads {
+		if s := f[durationBucket].With("op", op); len(s) > 0 {
+			samples = append(samples, s...)
+			calls = append(calls, op)
+		}
+	}
+	out.heading("Read latency", strings.Join(calls, " + "))
+	h, err := histogramOf(samples)
+	if err != nil || h.total() == 0 {
+		fmt.Fprintln(out, "  "+state(f, durationBucket))
+		return
+	}
+	rows := h.rows()
+	greatest := 0.0
+	for _, r := range rows {
+		greatest = max(greatest, r.count)
+	}
+	for _, r := range rows {
+		bound := "≤ " + span(r.to)
+		if math.IsInf(r.to, 1) {
+			bound = "> " + span(r.from)
+		}
+		b := bar(r.count, greatest, barWidth)
+		fmt.Fprintf(out, "  %9s  %s%s %12s %5.1f %%\n", bound, out.paint(green, b),
+			strings.Repeat(" ", barWidth-len([]rune(b))), count(r.count), 100*r.count/h.total())
+	}
+}
+
+func writeFadvise(out *screen, f figures) {
+	out.heading("fadvise", "calls by advice")
+	if len(f[fadvise]) == 0 {
+		fmt.Fprintln(out, "  "+state(f, fadvise))
+		return
+	}
+	rows := [][]string{{"advice", "calls"}}
+	for _, s := range f[fadvise] {
+		rows = append(rows, []string{s.Labels["advice"], count(s.Value)})
+	}
+	out.table(false, rows...)
+}
+
+func writeCache(out *screen, f figures) {
+	out.heading("Page cache", "")
+	rows := [][]string{{"", "pages", "size"}}
+	var missing []string
+	for _, line := range []struct{ name, metric string }{
+		{"looked up", cacheLookups}, {"filled", cacheFilled}, {"deleted", cacheDeleted},
+	} {
+		if len(f[line.metric]) == 0 {
+			missing = append(missing, line.name+": "+state(f, line.metric))
+			continue
+		}
+		pages := f[line.metric].Sum()
+		rows = append(rows, []string{line.name, count(pages), size(pages * pageSize)})
+	}
+	if len(rows) > 1 {
+		out.table(false, rows...)
+	}
+	for _, m := range missing {
+		fmt.Fprintln(out, "  "+m)
+	}
+	if lookups, filled := f[cacheLookups].Sum(), f[cacheFilled].Sum(); lookups > 0 && filled <= lookups {
+		fmt.Fprintf(out, "  %.2f %% of the lookups found their page\n", 100*(1-filled/lookups))
+	}
+}
+
+func writeReclaim(out *screen, f figures) {
+	out.heading("Memory reclaim", "direct and memcg stall the server's own threads, kswapd works for the whole host")
+	kinds := labelValues(f[reclaims], "kind")
+	if len(kinds) == 0 {
+		fmt.Fprintln(out, "  "+state(f, reclaims))
+		return
+	}
+	cell := func(metric, kind string, write func(float64) string) string {
+		s := f[metric].With("kind", kind)
+		if len(s) == 0 {
+			return "-"
+		}
+		return write(s.Sum())
+	}
+	rows := [][]string{{"kind", "events", "stalled", "mean stall", "scanned pages", "reclaimed pages"}}
+	for _, kind := range kinds {
+		mean := f[reclaimSum].With("kind", kind).Sum() / f[reclaimCount].With("kind", kind).Sum()
+		rows = append(rows, []string{
+			kind, cell(reclaims, kind, count), cell(reclaimSum, kind, span), span(mean),
+			cell(reclaimScanned, kind, count), cell(reclaimFreed, kind, count),
+		})
+	}
+	out.table(false, rows...)
+}
+
+func writeProbes(out *screen, f figures) {
+	out.heading("Probes", "")
+	rows := make([][]string, 0, len(f[probeInfo]))
+	for _, s := range f[probeInfo] {
+		rows = append(rows, []string{s.Labels["module"], s.Labels["hook"], s.Labels["attach"]})
+	}
+	slices.SortFunc(rows, slices.Compare)
+	out.table(true, append([][]string{{"module", "hook", "attached by"}}, rows...)...)
+	for _, s := range f[moduleUp] {
+		if s.Value != 1 {
+			fmt.Fprintf(out, "  module %s is not up\n", s.Labels["module"])
+		}
+	}
+	var facts []string
+	if len(f[collectDuration]) > 0 {
+		facts = append(facts, "last collection "+span(f[collectDuration].Sum()))
+	}
+	if len(f[mapMemory]) > 0 {
+		facts = append(facts, "maps "+size(f[mapMemory].Sum()))
+	}
+	switch lost := f[eventsLost]; {
+	case len(lost) > 0:
+		facts = append(facts, count(lost.Sum())+" events lost")
+	case f.has(eventsLost):
+		facts = append(facts, "no event lost")
+	}
+	if len(facts) > 0 {
+		fmt.Fprintln(out, "  "+strings.Join(facts, ", "))
+	}
+}
+
+// state says why a metric has no value.
+func state(f figures, metric string) string {
+	if f.has(metric) {
+		return none
+	}
+	return absent
+}

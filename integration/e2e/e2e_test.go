@@ -1,0 +1,432 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+// Package e2e_test drives the real server and compares what it says of itself with what the kernel says of it.
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+)
+
+// window is how long the real load runs between two readings.
+const window = 20 * time.Second
+
+// native are the flags that make the server write its metrics to _monitoring, soon.
+var native = []string{"--observability-modes=native,prometheus", "--observability-native-flush-interval=1s"}
+
+func start(t *testing.T, opts banyandtest.Options) *banyandtest.Server {
+	t.Helper()
+	kprobetest.Require(t)
+	server, err := banyandtest.Start(t.Context(), opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop()) })
+	return server
+}
+
+func flags(lists ...[]string) []string { return slices.Concat(lists...) }
+
+// drive loads the server and requires that it took everything.
+func drive(t *testing.T, server *banyandtest.Server, opts load.Options) load.Stats {
+	t.Helper()
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	defer conn.Close()
+	stats, err := load.Run(t.Context(), conn, opts)
+	require.NoError(t, err)
+	require.NoError(t, stats.FirstError)
+	for _, c := range []load.Counts{stats.Measure, stats.Stream, stats.Trace} {
+		require.Positive(t, c.Written)
+		require.Positive(t, c.Queries)
+		require.Positive(t, c.Rows)
+	}
+	return stats
+}
+
+var (
+	reads  = []string{"read", "pread", "readv", "preadv"}
+	writes = []string{"write", "pwrite", "writev", "pwritev"}
+	ops    = slices.Concat(reads, writes, []string{"fsync", "fdatasync", "fadvise", "openat", "close"})
+)
+
+// TestStandalone: under a real load the counters equal what the kernel accounts to the process, and every way to ask for
+// them gives the same values.
+func TestStandalone(t *testing.T) {
+	server := start(t, banyandtest.Options{Flags: flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=10s"})})
+	pid := server.PID()
+	var before, after counters
+	var ioBefore, ioAfter processIO
+	stopped(t, pid, func() { before, ioBefore = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	stats := drive(t, server, load.Options{Duration: window})
+	stopped(t, pid, func() { after, ioAfter = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	t.Logf("wrote %d points, answered %d queries", stats.Total().Written, stats.Total().Queries)
+
+	got := after.since(before)
+	const operations, bytes = "ebpf_io_operations_total", "ebpf_io_bytes_total"
+	for _, c := range []struct {
+		name      string
+		got, want uint64
+	}{
+		{"read-like calls against syscr", got.sumOf(operations, reads...), ioAfter.syscr - ioBefore.syscr},
+		{"write-like calls against syscw", got.sumOf(operations, writes...), ioAfter.syscw - ioBefore.syscw},
+		{"bytes read against rchar", got.sumOf(bytes, reads...), ioAfter.rchar - ioBefore.rchar},
+		{"bytes written against wchar", got.sumOf(bytes, writes...), ioAfter.wchar - ioBefore.wchar},
+	} {
+		t.Logf("%-32s %d = %d", c.name, c.got, c.want)
+		require.Positive(t, c.want, c.name)
+		require.Equal(t, c.want, c.got, c.name)
+	}
+	for _, op := range ops {
+		lost := got.sumOf("ebpf_events_lost_total", "io")
+		calls, timed := got.sumOf(operations, op), got.sumOf("ebpf_io_duration_seconds_count", op)
+		require.LessOrEqual(t, timed, calls, op)
+		require.LessOrEqual(t, calls-timed, lost, op)
+	}
+	require.Positive(t, got["ebpf_io_fadvise_total{dontneed}"])
+	require.Equal(t, got.sumOf(operations, "fadvise"), got.sumOf("ebpf_io_fadvise_total", "dontneed", "sequential", "normal", "random", "willneed", "noreuse"))
+
+	sameEverywhere(t, server)
+	showsInClient(t, server)
+	knownNames(t, server)
+}
+
+// sources are the ways to ask a server.
+func sources(t *testing.T, server *banyandtest.Server) map[string]ask.Source {
+	t.Helper()
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	return map[string]ask.Source{
+		"BydbQL": ask.BydbQL(server.HTTP), "HTTP": ask.HTTP(server.HTTP), "gRPC": ask.GRPC(conn),
+	}
+}
+
+// exported are metrics that a loaded server has.
+var exported = []string{
+	"ebpf_io_operations_total", "ebpf_io_bytes_total", "ebpf_io_duration_seconds_bucket", "ebpf_io_duration_seconds_sum",
+	"ebpf_io_duration_seconds_count", "ebpf_io_fadvise_total", "ebpf_cache_filled_pages_total", "ebpf_module_up", "ebpf_probe_info",
+	"ebpf_map_memory_bytes",
+}
+
+// sameEverywhere waits for a moment when nothing is on its way, and then wants the same values from every source.
+func sameEverywhere(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	asked, page := sources(t, server), ask.Prometheus(server.Metrics)
+	difference := ""
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		want := valuesOf(t, page)
+		difference = ""
+		for name, source := range asked {
+			if d := firstDifference(want, valuesOf(t, source)); d != "" {
+				difference = name + ": " + d
+			}
+		}
+		// A collection in between has changed the page.
+		if difference == "" && firstDifference(want, valuesOf(t, page)) == "" {
+			return
+		}
+	}
+	t.Fatal("the sources differ for a minute: ", difference)
+}
+
+// firstDifference compares the series of two sources. Counts are equal; a sum of seconds, which the database stores as a
+// decimal number, to the twelfth digit.
+func firstDifference(want, got map[string]map[string]float64) string {
+	for metric, series := range want {
+		if len(series) != len(got[metric]) {
+			return fmt.Sprintf("%s has %d series, want %d", metric, len(got[metric]), len(series))
+		}
+		for key, value := range series {
+			tolerance := 0.0
+			if strings.HasSuffix(metric, "_seconds_sum") {
+				tolerance = value * 1e-12
+			}
+			if other, ok := got[metric][key]; !ok || math.Abs(other-value) > tolerance {
+				return fmt.Sprintf("%s{%s} is %v, want %v", metric, key, other, value)
+			}
+		}
+	}
+	return ""
+}
+
+func valuesOf(t *testing.T, source ask.Source) map[string]map[string]float64 {
+	t.Helper()
+	values := map[string]map[string]float64{}
+	for _, metric := range exported {
+		samples, err := source(t.Context(), metric)
+		require.NoError(t, err)
+		require.NotEmpty(t, samples, metric)
+		values[metric] = samples.Map()
+	}
+	return values
+}
+
+// showsInClient asks with bydbctl, as an operator would.
+func showsInClient(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	client := filepath.Join(filepath.Dir(banyandtest.DefaultBinary()), "bydbctl")
+	query := filepath.Join(t.TempDir(), "query.yaml")
+	require.NoError(t, os.WriteFile(query, []byte(`
+groups: [_monitoring]
+name: ebpf_io_operations_total
+tagProjection: {tagFamilies: [{name: default, tags: [op, result]}]}
+fieldProjection: {names: [value]}
+orderBy: {sort: SORT_DESC}
+limit: 50
+`), 0o600))
+	out, err := exec.CommandContext(t.Context(), client, "measure", "query", "--config", "-",
+		"--addr", "http://"+server.HTTP, "-s", "-1m", "-f", query).CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	for _, part := range []string{"pread", "fadvise", "ok"} {
+		require.Contains(t, string(out), part)
+	}
+}
+
+// knownNames: the page has no name, type or label of ours but those of the golden file.
+func knownNames(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	golden, err := os.ReadFile("../../meterbridge/testdata/names.golden")
+	require.NoError(t, err)
+	families, err := ask.Scrape(t.Context(), server.Metrics)
+	require.NoError(t, err)
+	found := 0
+	for name, family := range families {
+		if !strings.HasPrefix(name, "banyandb_ebpf_") {
+			continue
+		}
+		found++
+		var labels []string
+		for _, l := range family.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(labels)
+		require.Contains(t, string(golden), fmt.Sprintf("%s %s {%s}\n", strings.ToLower(family.GetType().String()), name, strings.Join(labels, ",")))
+	}
+	require.GreaterOrEqual(t, found, len(exported))
+}
+
+// TestNamespace: the same equality where the server is process 1 of a namespace of its own.
+func TestNamespace(t *testing.T) {
+	server := start(t, banyandtest.Options{
+		Wrapper: []string{"unshare", "--pid", "--fork", "--kill-child"},
+		Flags:   flags(load.ServerFlags, []string{"--ebpf-enabled"}),
+	})
+	pid := childOf(t, server.PID())
+	t.Cleanup(func() {
+		// The wrapper ends with the server, but does not pass the signal on.
+		require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
+		<-server.Exited()
+	})
+	var before, after counters
+	var ioBefore, ioAfter processIO
+	stopped(t, pid, func() { before, ioBefore = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	drive(t, server, load.Options{Duration: 3 * time.Second})
+	stopped(t, pid, func() { after, ioAfter = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	got := after.since(before)
+	require.Equal(t, ioAfter.syscw-ioBefore.syscw, got.sumOf("ebpf_io_operations_total", writes...))
+	require.Equal(t, ioAfter.rchar-ioBefore.rchar, got.sumOf("ebpf_io_bytes_total", reads...))
+	require.Positive(t, got.sumOf("ebpf_io_operations_total", writes...))
+}
+
+func childOf(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	require.NoError(t, err)
+	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	return child
+}
+
+// TestCluster: data node and liaison each report their own counters, and the liaison answers for both.
+func TestCluster(t *testing.T) {
+	kprobetest.Require(t)
+	cluster, err := banyandtest.StartCluster(t.Context(), banyandtest.Options{
+		Flags: flags(native, []string{"--ebpf-enabled", "--ebpf-collect-interval=1s"}),
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, cluster.Stop()) }()
+	drive(t, cluster.Liaison, load.Options{Duration: 10 * time.Second})
+	for role, server := range map[string]*banyandtest.Server{"data": cluster.Data, "liaison": cluster.Liaison} {
+		kernel := kernelCounters(t, server.PID(), "io").sumOf("ebpf_io_operations_total", writes...)
+		page, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_io_operations_total")
+		require.NoError(t, err)
+		require.Positive(t, page.With("op", "write").Sum(), role)
+		require.LessOrEqual(t, page.With("op", "write").Sum(), float64(kernel)+1e6, role)
+		up, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
+		require.NoError(t, err)
+		require.InDelta(t, 3, up.Sum(), 0, role)
+	}
+	for name, source := range sources(t, cluster.Liaison) {
+		require.Eventually(t, func() bool {
+			samples, err := source(t.Context(), "ebpf_io_operations_total")
+			return err == nil && samples.Of("data").With("op", "write").Sum() > 0 && samples.Of("liaison").With("op", "write").Sum() > 0
+		}, 30*time.Second, 500*time.Millisecond, name)
+	}
+}
+
+// TestOff: whatever keeps eBPF away, the server serves, and one line of its log and a metric tell why.
+func TestOff(t *testing.T) {
+	kprobetest.Require(t)
+	corrupt := filepath.Join(t.TempDir(), "corrupt")
+	out, err := exec.Command("go", "build", "-o", corrupt, "./testdata/corrupt").CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	for _, c := range []struct {
+		name  string
+		opts  banyandtest.Options
+		cause string
+	}{
+		{
+			"without capabilities",
+			banyandtest.Options{Wrapper: []string{"setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--"}},
+			`CAP_BPF and CAP_PERFMON missing.*"remedy":"give the process CAP_BPF and CAP_PERFMON`,
+		},
+		{"with corrupt objects", banyandtest.Options{Binary: corrupt}, `invalid probe module: parsing the object`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.opts.Flags = flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=1s"})
+			server := start(t, c.opts)
+			drive(t, server, load.Options{Duration: 3 * time.Second})
+			log, err := server.Log()
+			require.NoError(t, err)
+			require.Len(t, regexp.MustCompile(`eBPF observation is off`).FindAllString(log, -1), 1)
+			require.Regexp(t, c.cause, log)
+			page, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
+			require.NoError(t, err)
+			require.Len(t, page, 3)
+			require.Zero(t, page.Sum())
+			require.Eventually(t, func() bool {
+				samples, err := ask.BydbQL(server.HTTP)(t.Context(), "ebpf_module_up")
+				return err == nil && len(samples) == 3 && samples.Sum() == 0
+			}, 30*time.Second, 500*time.Millisecond)
+			_, err = ask.Prometheus(server.Metrics)(t.Context(), "ebpf_io_operations_total")
+			require.ErrorIs(t, err, ask.ErrAbsent)
+		})
+	}
+}
+
+// TestDisabled: no bpf(2) call, no goroutine, no metric. The same look at an enabled server finds all three.
+func TestDisabled(t *testing.T) {
+	for _, enabled := range []bool{false, true} {
+		t.Run(fmt.Sprint("enabled ", enabled), func(t *testing.T) {
+			trace := filepath.Join(t.TempDir(), "trace")
+			server := start(t, banyandtest.Options{
+				Wrapper: []string{"strace", "-D", "-f", "-qq", "-e", "signal=none", "-e", "trace=bpf,perf_event_open", "-o", trace},
+				Flags:   []string{fmt.Sprint("--ebpf-enabled=", enabled), "--ebpf-collect-interval=1s"},
+			})
+			calls, err := os.ReadFile(trace)
+			require.NoError(t, err)
+			require.Equal(t, enabled, len(calls) > 0, string(calls))
+			stacks := fetch(t, "http://"+server.Pprof+"/debug/pprof/goroutine?debug=2")
+			require.Contains(t, stacks, "goroutine 1 ")
+			require.Equal(t, enabled, strings.Contains(stacks, "skywalking-banyandb/ebpf/"))
+			page := fetch(t, "http://"+server.Metrics+"/metrics")
+			require.Contains(t, page, "banyandb_")
+			require.Equal(t, enabled, strings.Contains(page, "banyandb_ebpf_"))
+		})
+	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// TestFlags: they stand in the help of every role, and a wrong value is refused before the start with what is allowed.
+func TestFlags(t *testing.T) {
+	for _, role := range []string{"standalone", "data", "liaison"} {
+		t.Run(role, func(t *testing.T) {
+			run := func(args ...string) (string, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, banyandtest.DefaultBinary(), append([]string{role}, args...)...)
+				cmd.Dir = t.TempDir()
+				out, err := cmd.CombinedOutput()
+				return string(out), err
+			}
+			help, err := run("--help")
+			require.NoError(t, err)
+			require.Regexp(t, `--ebpf-enabled +observe this process`, help)
+			require.Regexp(t, `--ebpf-modules strings .*\(default io,cache,memory\)`, help)
+			require.Regexp(t, `--ebpf-collect-interval duration .*\(default 5s\)`, help)
+			for flag, allowed := range map[string]string{
+				"--ebpf-modules=nosuch": "allowed are cache, io, memory", "--ebpf-collect-interval=0": "allowed is 100ms to 1h",
+			} {
+				out, err := run(flag)
+				var exit *exec.ExitError
+				require.ErrorAs(t, err, &exit)
+				require.Contains(t, out, allowed)
+			}
+		})
+	}
+}
+
+// TestConfiguration: the environment and a file do what the flags do.
+func TestConfiguration(t *testing.T) {
+	t.Run("environment", func(t *testing.T) {
+		server := start(t, banyandtest.Options{Env: []string{"BYDB_EBPF_ENABLED=true", "BYDB_EBPF_MODULES=cache"}})
+		requireModules(t, server, "cache")
+	})
+	t.Run("file", func(t *testing.T) {
+		config := filepath.Join(t.TempDir(), "standalone.yaml")
+		require.NoError(t, os.WriteFile(config, []byte("ebpf-enabled: true\nebpf-modules: [io, cache]\nebpf-collect-interval: 2s\n"), 0o600))
+		// The server looks for the file in its working directory.
+		server := start(t, banyandtest.Options{Wrapper: []string{"env", "-C", filepath.Dir(config)}})
+		requireModules(t, server, "cache", "io")
+	})
+}
+
+func requireModules(t *testing.T, server *banyandtest.Server, want ...string) {
+	t.Helper()
+	samples, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
+	require.NoError(t, err)
+	var modules []string
+	for _, s := range samples {
+		require.InDelta(t, 1, s.Value, 0)
+		modules = append(modules, s.Labels["module"])
+	}
+	slices.Sort(modules)
+	require.Equal(t, want, modules)
+}

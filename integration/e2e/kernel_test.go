@@ -1,0 +1,170 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package e2e_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// counters are a module's counters by name and labels: "ebpf_io_bytes_total{pread}". Of a histogram there is its _count.
+type counters map[string]uint64
+
+// sumOf adds up the series of a metric whose labels begin with one of the values.
+func (c counters) sumOf(metric string, first ...string) uint64 {
+	var sum uint64
+	for _, label := range first {
+		for key, n := range c {
+			if strings.HasPrefix(key, metric+"{"+label+",") || key == metric+"{"+label+"}" {
+				sum += n
+			}
+		}
+	}
+	return sum
+}
+
+func (c counters) since(before counters) counters {
+	d := counters{}
+	for k, n := range c {
+		d[k] = n - before[k]
+	}
+	return d
+}
+
+// kernelCounters reads a module's counters out of the map of another process, past everything that exports them.
+func kernelCounters(t *testing.T, pid int, module string) counters {
+	t.Helper()
+	schema, words, err := observer.Describe(nil, module)
+	require.NoError(t, err)
+	m := mapOf(t, pid, uint32(words*8))
+	defer m.Close()
+	sum := make([]uint64, words)
+	for cpu := range m.MaxEntries() {
+		entry := make([]byte, words*8)
+		require.NoError(t, m.Lookup(cpu, entry))
+		for i := range sum {
+			sum[i] += binary.NativeEndian.Uint64(entry[i*8:])
+		}
+	}
+	s := observer.SnapshotOf(sum)
+	c := counters{}
+	for _, metric := range schema {
+		for i := range metric.Series() {
+			labels := "{" + strings.Join(metric.LabelValues(i), ",") + "}"
+			if metric.Kind == observer.Histogram {
+				for _, n := range s.Slots(&metric, i) {
+					c[metric.Name+"_count"+labels] += n
+				}
+				continue
+			}
+			c[metric.Name+labels] = s.Value(&metric, i)
+		}
+	}
+	return c
+}
+
+// mapOf finds the map of counters with entries of the given size, which tells the modules apart, that a process holds.
+func mapOf(t *testing.T, pid int, valueSize uint32) *ebpf.Map {
+	t.Helper()
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	require.NoError(t, err)
+	for _, info := range infos {
+		text, err := os.ReadFile(info)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		require.NoError(t, err)
+		_, after, ok := strings.Cut(string(text), "map_id:\t")
+		if !ok {
+			continue
+		}
+		id, err := strconv.ParseUint(strings.TrimSpace(strings.SplitN(after, "\n", 2)[0]), 10, 32)
+		require.NoError(t, err)
+		m, err := ebpf.NewMapFromID(ebpf.MapID(id))
+		require.NoError(t, err)
+		if m.Type() == ebpf.Array && m.ValueSize() == valueSize {
+			return m
+		}
+		require.NoError(t, m.Close())
+	}
+	t.Fatalf("process %d holds no map of counters with entries of %d bytes", pid, valueSize)
+	return nil
+}
+
+// processIO is what the kernel accounts to a process in /proc/PID/io.
+type processIO struct{ syscr, syscw, rchar, wchar uint64 }
+
+func readProcessIO(t *testing.T, pid int) processIO {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	require.NoError(t, err)
+	var p processIO
+	fields := map[string]*uint64{"syscr": &p.syscr, "syscw": &p.syscw, "rchar": &p.rchar, "wchar": &p.wchar}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if field := fields[key]; field != nil {
+			*field, err = strconv.ParseUint(value, 10, 64)
+			require.NoError(t, err)
+		}
+	}
+	return p
+}
+
+// stopped runs f while every thread of the process stands still outside of the kernel, so that what f reads in two
+// places belongs to one moment.
+func stopped(t *testing.T, pid int, f func()) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() { require.NoError(t, syscall.Kill(pid, syscall.SIGCONT)) }()
+	require.Eventually(t, func() bool { return allThreads(t, pid, "T") }, 10*time.Second, time.Millisecond)
+	f()
+}
+
+// allThreads tells whether every thread is in the state.
+func allThreads(t *testing.T, pid int, state string) bool {
+	t.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	require.NoError(t, err)
+	for _, stat := range stats {
+		text, err := os.ReadFile(stat)
+		if err != nil {
+			return false
+		}
+		// The state follows the name, which stands in brackets and may hold any character.
+		after := string(text)[strings.LastIndex(string(text), ")")+1:]
+		if fields := strings.Fields(after); fields[0] != state {
+			return false
+		}
+	}
+	return len(stats) > 0
+}

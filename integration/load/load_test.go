@@ -1,0 +1,107 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package load_test
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+)
+
+// The load is worth its name only if the server flushes and merges because of it.
+func TestRunFlushesMergesAndFindsRows(t *testing.T) {
+	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir(), Flags: load.ServerFlags})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, server.Stop()) })
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+
+	parts := make(map[string]map[string]bool)
+	var reports int
+	stats, err := load.Run(t.Context(), conn, load.Options{
+		Duration: 10 * time.Second,
+		Progress: func(load.Stats) {
+			reports++
+			collectParts(t, server.Root, parts)
+		},
+	})
+	require.NoError(t, err)
+	require.NoError(t, stats.FirstError)
+	t.Logf("%+v", stats)
+	assert.GreaterOrEqual(t, reports, 5)
+	for name, counts := range map[string]load.Counts{"measure": stats.Measure, "stream": stats.Stream, "trace": stats.Trace} {
+		assert.NotZero(t, counts.Written, name)
+		assert.NotZero(t, counts.Rows, name)
+		assert.Zero(t, counts.WriteErrors, name)
+		assert.Zero(t, counts.QueryErrors, name)
+		// Part ids rise. Parts that were seen and are gone have been merged.
+		now := make(map[string]map[string]bool)
+		collectParts(t, server.Root, now)
+		merged := 0
+		for part := range parts[name] {
+			if !now[name][part] {
+				merged++
+			}
+		}
+		assert.GreaterOrEqual(t, len(parts[name]), 4, "flushed parts of %s", name)
+		assert.NotZero(t, merged, "merged parts of %s", name)
+		t.Logf("%s: saw %d parts, %d of them are merged", name, len(parts[name]), merged)
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, server.Stop()) })
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+
+	ctx, cancel := context.WithCancel(t.Context())
+	stats, err := load.Run(ctx, conn, load.Options{Progress: func(load.Stats) { cancel() }})
+	require.NoError(t, err)
+	assert.NoError(t, stats.FirstError, "what the end cuts short is no failure")
+	assert.Zero(t, stats.Total().WriteErrors+stats.Total().QueryErrors)
+}
+
+// collectParts adds the folders of parts below each catalog's data folder.
+func collectParts(t *testing.T, root string, parts map[string]map[string]bool) {
+	t.Helper()
+	for _, name := range []string{"measure", "stream", "trace"} {
+		if parts[name] == nil {
+			parts[name] = make(map[string]bool)
+		}
+		// The server removes folders while we look: what is gone is no error.
+		_ = filepath.WalkDir(filepath.Join(root, name, "data", "load_"+name), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() && len(entry.Name()) == 16 && strings.Contains(filepath.Dir(path), "shard-") {
+				parts[name][path] = true
+			}
+			return nil
+		})
+	}
+}
