@@ -35,7 +35,12 @@ static __always_inline __u32 folio_pages(struct folio *folio)
 	return bpf_core_field_exists(memdesc->_nr_pages) ? memdesc->_nr_pages : folio->_folio_nr_pages;
 }
 
-TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
+static __always_inline __u32 event_pages(struct trace_event_raw_mm_filemap_op_page_cache *event)
+{
+	return bpf_core_field_exists(event->order) ? 1U << event->order : 1;
+}
+
+static __always_inline int looked_up(void)
 {
 	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
 
@@ -44,39 +49,64 @@ TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
 	return 0;
 }
 
-TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
+static __always_inline int filled(__u32 pages)
 {
 	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
 
 	if (m)
-		m->filled_pages_total += folio_pages(folio);
+		m->filled_pages_total += pages;
 	return 0;
+}
+
+static __always_inline int deleted(__u32 pages)
+{
+	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+
+	if (m)
+		m->deleted_pages_total += pages;
+	return 0;
+}
+
+TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
+{
+	return looked_up();
+}
+
+SEC("tracepoint/filemap/mm_filemap_get_pages")
+int lookup__tracepoint(void *ctx)
+{
+	return looked_up();
+}
+
+TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
+{
+	return filled(folio_pages(folio));
 }
 
 /* Before folios a file's pages came one by one: only shared memory had huge ones, and that goes another way. */
 TP_BTF(fill__tp_btf_page, mm_filemap_add_to_page_cache, struct page *page)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+	return filled(1);
+}
 
-	if (m)
-		m->filled_pages_total++;
-	return 0;
+SEC("tracepoint/filemap/mm_filemap_add_to_page_cache")
+int fill__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
+{
+	return filled(event_pages(ctx));
 }
 
 TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
-
-	if (m)
-		m->deleted_pages_total += folio_pages(folio);
-	return 0;
+	return deleted(folio_pages(folio));
 }
 
 TP_BTF(delete__tp_btf_page, mm_filemap_delete_from_page_cache, struct page *page)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+	return deleted(1);
+}
 
-	if (m)
-		m->deleted_pages_total++;
-	return 0;
+SEC("tracepoint/filemap/mm_filemap_delete_from_page_cache")
+int delete__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
+{
+	return deleted(event_pages(ctx));
 }

@@ -93,10 +93,9 @@ static __always_inline __u32 io_op(unsigned long nr)
  * Both run in the context of the caller with preemption off, so nothing else adds to the entry meanwhile: plain
  * increments are exact.
  */
-static __always_inline int enter(__u64 pid_tgid, unsigned long nr, unsigned long advice)
+static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long advice)
 {
 	struct metrics *m;
-	__u32 op = io_op(nr);
 
 	if (op >= IO_OP__COUNT)
 		return 0;
@@ -110,9 +109,8 @@ static __always_inline int enter(__u64 pid_tgid, unsigned long nr, unsigned long
 	return 0;
 }
 
-static __always_inline int leave(__u64 pid_tgid, unsigned long nr, long ret)
+static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
 {
-	__u32 op = io_op(nr);
 	struct metrics *m;
 
 	if (op >= IO_OP__COUNT)
@@ -127,13 +125,77 @@ static __always_inline int leave(__u64 pid_tgid, unsigned long nr, long ret)
 	return 0;
 }
 
+/*
+ * The function of each system call by itself: costs nothing to who does not call it. An advice is read at the entry,
+ * where the registers are the call's arguments; other calls have none, and the compiler drops the reading.
+ */
+#define CALL_FENTRY(name, function, op)                                                       \
+	FENTRY(syscall__fentry__##name##_enter, function, const struct pt_regs *regs)         \
+	{                                                                                     \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                  \
+                                                                                              \
+		if (!in_scope(pid_tgid))                                                      \
+			return 0;                                                             \
+		return enter(pid_tgid, op, op == IO_OP_FADVISE ? SYSCALL_ARG4(regs) : 0);     \
+	}                                                                                     \
+                                                                                              \
+	FEXIT(syscall__fentry__##name##_exit, function, const struct pt_regs *regs, long ret) \
+	{                                                                                     \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                  \
+                                                                                              \
+		if (!in_scope(pid_tgid))                                                      \
+			return 0;                                                             \
+		return leave(pid_tgid, op, ret);                                              \
+	}
+
+/* The same by breakpoint, where the kernel has no trampolines: dearer, and the registers have to be copied. */
+#define CALL_KPROBE(name, function, op)                                                        \
+	SEC("kprobe/" function)                                                                \
+	int BPF_KPROBE(syscall__kprobe__##name##_enter, const struct pt_regs *regs)            \
+	{                                                                                      \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                   \
+                                                                                               \
+		if (!in_scope(pid_tgid))                                                       \
+			return 0;                                                              \
+		return enter(pid_tgid, op, op == IO_OP_FADVISE ? SYSCALL_ARG4_COPY(regs) : 0); \
+	}                                                                                      \
+                                                                                               \
+	SEC("kretprobe/" function)                                                             \
+	int BPF_KRETPROBE(syscall__kprobe__##name##_exit, long ret)                            \
+	{                                                                                      \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                   \
+                                                                                               \
+		if (!in_scope(pid_tgid))                                                       \
+			return 0;                                                              \
+		return leave(pid_tgid, op, ret);                                               \
+	}
+
+#define EACH_CALL(PROGRAMS)                                     \
+	PROGRAMS(read, SYS_FN(read), IO_OP_READ)                \
+	PROGRAMS(pread64, SYS_FN(pread64), IO_OP_PREAD)         \
+	PROGRAMS(readv, SYS_FN(readv), IO_OP_READV)             \
+	PROGRAMS(preadv, SYS_FN(preadv), IO_OP_PREADV)          \
+	PROGRAMS(preadv2, SYS_FN(preadv2), IO_OP_PREADV)        \
+	PROGRAMS(write, SYS_FN(write), IO_OP_WRITE)             \
+	PROGRAMS(pwrite64, SYS_FN(pwrite64), IO_OP_PWRITE)      \
+	PROGRAMS(writev, SYS_FN(writev), IO_OP_WRITEV)          \
+	PROGRAMS(pwritev, SYS_FN(pwritev), IO_OP_PWRITEV)       \
+	PROGRAMS(pwritev2, SYS_FN(pwritev2), IO_OP_PWRITEV)     \
+	PROGRAMS(fsync, SYS_FN(fsync), IO_OP_FSYNC)             \
+	PROGRAMS(fdatasync, SYS_FN(fdatasync), IO_OP_FDATASYNC) \
+	PROGRAMS(fadvise, SYS_FADVISE_FN, IO_OP_FADVISE)        \
+	PROGRAMS(openat, SYS_FN(openat), IO_OP_OPENAT)          \
+	PROGRAMS(close, SYS_FN(close), IO_OP_CLOSE)
+
+EACH_CALL(CALL_FENTRY)
+
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return enter(pid_tgid, nr, SYSCALL_ARG4(regs));
+	return enter(pid_tgid, io_op(nr), SYSCALL_ARG4(regs));
 }
 
 TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
@@ -142,7 +204,7 @@ TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return leave(pid_tgid, SYSCALL_NR(regs), ret);
+	return leave(pid_tgid, io_op(SYSCALL_NR(regs)), ret);
 }
 
 SEC("tracepoint/raw_syscalls/sys_enter")
@@ -152,7 +214,7 @@ int syscall__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return enter(pid_tgid, ctx->id, ctx->args[3]);
+	return enter(pid_tgid, io_op(ctx->id), ctx->args[3]);
 }
 
 SEC("tracepoint/raw_syscalls/sys_exit")
@@ -162,5 +224,7 @@ int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return leave(pid_tgid, ctx->id, ctx->ret);
+	return leave(pid_tgid, io_op(ctx->id), ctx->ret);
 }
+
+EACH_CALL(CALL_KPROBE)

@@ -9,6 +9,9 @@
 #ifndef KERNEL_H
 #define KERNEL_H
 
+/* Tells libbpf's headers that the registers have the kernel's names. */
+#define __VMLINUX_H__
+
 typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
@@ -41,18 +44,26 @@ struct pt_regs {
 	__u64 regs[31];
 	__s32 syscallno;
 };
+
+struct user_pt_regs {
+	__u64 regs[31];
+};
 #define SYSCALL_NR(r) ((r)->syscallno)
 #define SYSCALL_ARG4(r) ((r)->regs[3])
+#define SYSCALL_ARG4_COPY(r) BPF_CORE_READ(r, regs[3])
 #else
 struct pt_regs {
 	unsigned long r10;
+	unsigned long ax;
+	unsigned long di;
 	unsigned long orig_ax;
 };
 #define SYSCALL_NR(r) ((long)(r)->orig_ax)
 #define SYSCALL_ARG4(r) ((r)->r10)
+#define SYSCALL_ARG4_COPY(r) BPF_CORE_READ(r, r10)
 #endif
 
-/* Classic tracepoints, as tracefs describes them in events/raw_syscalls/{sys_enter,sys_exit}/format. */
+/* Classic tracepoints, as tracefs describes them in events/<group>/<name>/format. */
 struct trace_event_raw_sys_enter {
 	long id;
 	unsigned long args[6];
@@ -61,6 +72,21 @@ struct trace_event_raw_sys_enter {
 struct trace_event_raw_sys_exit {
 	long id;
 	long ret;
+};
+
+/* Since Linux 5.16 a page cache event is of a folio, and has its order. */
+struct trace_event_raw_mm_filemap_op_page_cache {
+	unsigned char order;
+};
+
+struct trace_event_raw_mm_vmscan_kswapd_wake {
+	int nid;
+};
+
+struct trace_event_raw_mm_vmscan_lru_shrink_inactive {
+	int nid;
+	unsigned long nr_scanned;
+	unsigned long nr_reclaimed;
 };
 
 /* The value is the running kernel's, asked for by name. */
@@ -93,11 +119,15 @@ struct reclaim_stat;
 #pragma clang attribute pop
 
 /*
- * System call numbers. arm64 has the generic table, x86-64 a table of its own.
+ * System calls: the function that each is, and its number. arm64 has the generic table, x86-64 a table of its own.
  */
 #if defined(__TARGET_ARCH_arm64)
+#define SYS_FN(name) "__arm64_sys_" #name
+#define SYS_FADVISE_FN SYS_FN(fadvise64_64)
 #define SYS_NR(x86, generic) generic
 #else
+#define SYS_FN(name) "__x64_sys_" #name
+#define SYS_FADVISE_FN SYS_FN(fadvise64)
 #define SYS_NR(x86, generic) x86
 #endif
 

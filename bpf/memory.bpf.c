@@ -59,28 +59,7 @@ static __always_inline int end(__u32 kind)
 	return 0;
 }
 
-/* No argument is read: order and flags changed places in Linux 7.2. */
-TP_BTF(direct__tp_btf__begin, mm_vmscan_direct_reclaim_begin)
-{
-	return begin(MEMORY_KIND_DIRECT);
-}
-
-TP_BTF(direct__tp_btf__end, mm_vmscan_direct_reclaim_end)
-{
-	return end(MEMORY_KIND_DIRECT);
-}
-
-TP_BTF(memcg__tp_btf__begin, mm_vmscan_memcg_reclaim_begin)
-{
-	return begin(MEMORY_KIND_MEMCG);
-}
-
-TP_BTF(memcg__tp_btf__end, mm_vmscan_memcg_reclaim_end)
-{
-	return end(MEMORY_KIND_MEMCG);
-}
-
-TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
+static __always_inline int woken(int nid)
 {
 	struct metrics *m = metrics_here();
 
@@ -91,8 +70,7 @@ TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
 	return 0;
 }
 
-/* The inactive lists are where pages leave memory; each pass over one reports what it saw and freed. */
-TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
+static __always_inline int scanned(int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct metrics *m;
@@ -110,4 +88,72 @@ TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_sc
 	m->reclaim_scanned_pages_total[kind] += nr_scanned;
 	m->reclaim_reclaimed_pages_total[kind] += nr_reclaimed;
 	return 0;
+}
+
+/* No argument is read: order and flags changed places in Linux 7.2. */
+TP_BTF(direct__tp_btf__begin, mm_vmscan_direct_reclaim_begin)
+{
+	return begin(MEMORY_KIND_DIRECT);
+}
+
+TP_BTF(direct__tp_btf__end, mm_vmscan_direct_reclaim_end)
+{
+	return end(MEMORY_KIND_DIRECT);
+}
+
+SEC("tracepoint/vmscan/mm_vmscan_direct_reclaim_begin")
+int direct__tracepoint__begin(void *ctx)
+{
+	return begin(MEMORY_KIND_DIRECT);
+}
+
+SEC("tracepoint/vmscan/mm_vmscan_direct_reclaim_end")
+int direct__tracepoint__end(void *ctx)
+{
+	return end(MEMORY_KIND_DIRECT);
+}
+
+TP_BTF(memcg__tp_btf__begin, mm_vmscan_memcg_reclaim_begin)
+{
+	return begin(MEMORY_KIND_MEMCG);
+}
+
+TP_BTF(memcg__tp_btf__end, mm_vmscan_memcg_reclaim_end)
+{
+	return end(MEMORY_KIND_MEMCG);
+}
+
+SEC("tracepoint/vmscan/mm_vmscan_memcg_reclaim_begin")
+int memcg__tracepoint__begin(void *ctx)
+{
+	return begin(MEMORY_KIND_MEMCG);
+}
+
+SEC("tracepoint/vmscan/mm_vmscan_memcg_reclaim_end")
+int memcg__tracepoint__end(void *ctx)
+{
+	return end(MEMORY_KIND_MEMCG);
+}
+
+TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
+{
+	return woken(nid);
+}
+
+SEC("tracepoint/vmscan/mm_vmscan_kswapd_wake")
+int kswapd__tracepoint(struct trace_event_raw_mm_vmscan_kswapd_wake *ctx)
+{
+	return woken(ctx->nid);
+}
+
+/* The inactive lists are where pages leave memory; each pass over one reports what it saw and freed. */
+TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
+{
+	return scanned(nid, nr_scanned, nr_reclaimed);
+}
+
+SEC("tracepoint/vmscan/mm_vmscan_lru_shrink_inactive")
+int scan__tracepoint(struct trace_event_raw_mm_vmscan_lru_shrink_inactive *ctx)
+{
+	return scanned(ctx->nid, ctx->nr_scanned, ctx->nr_reclaimed);
 }

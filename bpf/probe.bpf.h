@@ -240,4 +240,8 @@ static __always_inline void timer_stop(struct timer *t, __u32 tid, struct hist_n
  */
 #define TP_BTF(name, target, args...) SEC("tp_btf/" #target) TAG("args:" #args) int BPF_PROG(name, ##args)
 
+/* At the entry of a kernel function, and at its return, where the last argument is the result. */
+#define FENTRY(name, target, args...) SEC("fentry/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
+#define FEXIT(name, target, args...) SEC("fexit/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
+
 #endif /* PROBE_BPF_H */

@@ -20,6 +20,7 @@ package kprobe
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -42,12 +43,19 @@ func checkPrototype(kernel *btf.Spec, prog *ebpf.ProgramSpec) error {
 	if err != nil {
 		return err
 	}
+	var have []string
+	for _, p := range proto.Params {
+		have = append(have, typeName(p.Type))
+	}
+	if prog.AttachType == ebpf.AttachTraceFExit {
+		have = append(have, typeName(proto.Return))
+	}
 	for i, w := range want {
-		if i >= len(proto.Params) {
-			return fmt.Errorf("%w: %s has %d arguments, %d are expected", ErrNotSupported, prog.AttachTo, len(proto.Params), len(want))
+		if i >= len(have) {
+			return fmt.Errorf("%w: %s has %d arguments, %d are expected", ErrNotSupported, prog.AttachTo, len(have), len(want))
 		}
-		if have := typeName(proto.Params[i].Type); have != w {
-			return fmt.Errorf("%w: argument %d of %s is %q, %q is expected", ErrNotSupported, i+1, prog.AttachTo, have, w)
+		if have[i] != w {
+			return fmt.Errorf("%w: argument %d of %s is %q, %q is expected", ErrNotSupported, i+1, prog.AttachTo, have[i], w)
 		}
 	}
 	return nil
@@ -108,7 +116,7 @@ func lookupError(target string, err error) error {
 // declaredType turns the declaration of a parameter ("unsigned long nr") into the name of its type.
 func declaredType(decl string) string {
 	stars := strings.Count(decl, "*")
-	words := strings.Fields(strings.ReplaceAll(decl, "*", " "))
+	words := slices.DeleteFunc(strings.Fields(strings.ReplaceAll(decl, "*", " ")), func(w string) bool { return w == "const" })
 	if len(words) > 1 {
 		words = words[:len(words)-1]
 	}
