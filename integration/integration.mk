@@ -19,7 +19,7 @@
 
 prepare := GOWORK=off go run -C integration/prepare .
 
-.PHONY: prepare banyand bydbctl demo test-integration clean-integration
+.PHONY: prepare banyand bydbctl demo demo-picture test-integration clean-integration
 
 prepare: ## Make the copy of the upstream server in integration/banyandb
 	@$(prepare)
@@ -33,6 +33,10 @@ bydbctl: ## Build the command line client: integration/bin/bydbctl
 demo: ## Run the server under load and print what it says of the kernel. KEEP=1 leaves it running
 	@$(prepare) bin/banyand=./cmd/banyand bin/bydbctl=./banyandb/bydbctl/cmd/cli bin/demo=./cmd/demo
 	@integration/bin/demo $(if $(KEEP),-keep)
+
+demo-picture: ## Run the demo and draw what it prints: docs/demo.svg
+	@$(prepare) bin/banyand=./cmd/banyand bin/demo=./cmd/demo
+	@integration/bin/demo -svg docs/demo.svg
 
 test-integration: banyand bydbctl ## Test the preparation, the load, the queries and the real server
 	@cd integration/prepare && GOWORK=off go test -race ./...

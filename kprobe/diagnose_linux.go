@@ -23,55 +23,94 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
-// diagnose gives an error of the kernel its kind, and what to do about it.
-func diagnose(err error) error {
-	var verifier *ebpf.VerifierError
-	switch {
-	case errors.Is(err, ErrInvalidModule):
-		return err
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier):
-		return notPermitted(err)
-	case errors.Is(err, unix.ENOSYS):
-		return &remediable{
-			fmt.Errorf("%w: %w", ErrNotSupported, err),
-			"the kernel has no bpf system call, or a seccomp filter hides it: allow bpf(2), or use a kernel with CONFIG_BPF_SYSCALL",
-		}
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, ErrNotSupported):
-		if _, statErr := os.Stat("/sys/kernel/btf/vmlinux"); statErr != nil {
-			return &remediable{
-				fmt.Errorf("%w: %w", ErrNotSupported, err),
-				"the kernel has no BTF at /sys/kernel/btf/vmlinux: use one with CONFIG_DEBUG_INFO_BTF, and mount /sys in the container",
-			}
-		}
-		return &remediable{fmt.Errorf("%w: %w", ErrNotSupported, err), "use Linux 5.10 or newer"}
-	case errors.As(err, &verifier):
-		return &remediable{err, "the kernel's verifier refuses the program: report it with the kernel's version and the log of the verifier"}
+const (
+	kernelBTF = "/sys/kernel/btf/vmlinux"
+	tracefs   = "/sys/kernel/tracing"
+)
+
+// kernelWords drops what the eBPF library guesses about EPERM: diagnose knows better.
+func kernelWords(err error) error {
+	var known *remediable
+	if errors.Is(err, unix.EPERM) && !errors.As(err, &known) {
+		return unix.EPERM
 	}
 	return err
 }
 
-// notPermitted names the capabilities that are missing.
-func notPermitted(err error) error {
-	err = fmt.Errorf("%w: %w", ErrPermission, err)
-	missing, capErr := missingCapabilities()
+// diagnose gives an error of the kernel its kind, and says what to do about it.
+func diagnose(err error) error {
+	var known *remediable
+	var verifier *ebpf.VerifierError
 	switch {
-	case capErr != nil:
-		return errors.Join(err, capErr)
-	case len(missing) > 0:
+	case errors.Is(err, ErrInvalidModule), errors.As(err, &known):
+		return err
+	case !exists(kernelBTF):
 		return &remediable{
-			fmt.Errorf("%s missing: %w", strings.Join(missing, " and "), err),
-			fmt.Sprintf("give the process %s, for example with `setcap cap_bpf,cap_perfmon+ep` on the binary, AmbientCapabilities= of systemd "+
-				"or capabilities.add of a Kubernetes securityContext", strings.Join(missing, " and ")),
+			fmt.Errorf("no BTF of the kernel: %w: %w", ErrNotSupported, err),
+			"use a kernel with CONFIG_DEBUG_INFO_BTF, and in a container mount /sys: " + kernelBTF + " is missing",
 		}
-	default:
-		return &remediable{err, "the process has CAP_BPF and CAP_PERFMON: look for a seccomp filter, a security module or kernel lockdown that refuses bpf(2)"}
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier):
+		return notPermitted(err)
+	case errors.Is(err, unix.ENOSYS):
+		return notPermitted(fmt.Errorf("the kernel has no bpf(2), or hides it: %w", err))
+	case errors.As(err, &verifier):
+		return &remediable{err, "the kernel's verifier refuses the program: report it with the kernel's version and the verifier's log"}
+	case errors.Is(err, os.ErrNotExist) && !exists(tracefs+"/events"):
+		return &remediable{
+			fmt.Errorf("no tracefs: %w: %w", ErrNotSupported, err),
+			"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or let another kind of attachment be chosen; a locked down kernel has no events there",
+		}
+	case errors.Is(err, ErrNotSupported), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, os.ErrNotExist):
+		return &remediable{fmt.Errorf("%w: %w", ErrNotSupported, err), "use Linux 5.10 or newer, or let another kind of attachment be chosen"}
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// notPermitted finds out who refuses: the kernel to a process without capabilities, or something in between.
+func notPermitted(err error) error {
+	missing, capErr := missingCapabilities()
+	if capErr != nil {
+		return errors.Join(fmt.Errorf("%w: %w", ErrPermission, err), capErr)
+	}
+	if len(missing) > 0 {
+		names := strings.Join(missing, " and ")
+		cause := names + " missing"
+		if level, readErr := os.ReadFile("/proc/sys/kernel/unprivileged_bpf_disabled"); readErr == nil && missing[0] == capBPF {
+			cause += " (kernel.unprivileged_bpf_disabled is " + strings.TrimSpace(string(level)) + ")"
+		}
+		return &remediable{
+			fmt.Errorf("%s: %w: %w", cause, ErrPermission, err),
+			fmt.Sprintf("give the process %s: `setcap cap_bpf,cap_perfmon+ep` on the binary, AmbientCapabilities= of systemd, "+
+				"or capabilities.add of a Kubernetes securityContext", names),
+		}
+	}
+	// A command that no kernel knows: the kernel itself answers that it is invalid.
+	if _, _, errno := unix.Syscall(unix.SYS_BPF, ^uintptr(0)>>33, 0, 0); errno == unix.EPERM || errno == unix.ENOSYS {
+		return &remediable{
+			fmt.Errorf("bpf(2) is refused with %q although no capability is missing: %w: %w", errno, ErrPermission, err),
+			"a seccomp filter or security module stands in between: allow bpf(2) and perf_event_open(2) in the container's seccomp profile",
+		}
+	}
+	return &remediable{
+		fmt.Errorf("%w: %w", ErrPermission, err),
+		"the process has CAP_BPF and CAP_PERFMON, but this kernel does not permit it: look at kernel lockdown (/sys/kernel/security/lockdown) " +
+			"and security modules, or let another kind of attachment be chosen",
 	}
 }
+
+const (
+	capBPF     = "CAP_BPF"
+	capPerfmon = "CAP_PERFMON"
+)
 
 // missingCapabilities returns those of CAP_BPF and CAP_PERFMON that the calling thread lacks. CAP_SYS_ADMIN implies both.
 func missingCapabilities() ([]string, error) {
@@ -85,13 +124,11 @@ func missingCapabilities() ([]string, error) {
 		return nil, nil
 	}
 	var missing []string
-	for _, c := range []struct {
-		name string
-		bit  uint
-	}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_PERFMON", unix.CAP_PERFMON}} {
-		if !has(c.bit) {
-			missing = append(missing, c.name)
-		}
+	if !has(unix.CAP_BPF) {
+		missing = append(missing, capBPF)
+	}
+	if !has(unix.CAP_PERFMON) {
+		missing = append(missing, capPerfmon)
 	}
 	return missing, nil
 }

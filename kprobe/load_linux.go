@@ -38,18 +38,20 @@ const (
 // Self returns the scope of the calling process. A program run in the caller's own context learns its id, since only
 // the kernel knows what a process in a pid namespace is called outside. Needs Linux 5.10, CAP_BPF and CAP_PERFMON.
 func Self() (Scope, error) {
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name:    "self",
-		Type:    ebpf.RawTracepoint,
-		License: "Dual MIT/GPL",
-		Instructions: asm.Instructions{
-			asm.FnGetCurrentPidTgid.Call(),
-			asm.RSh.Imm(asm.R0, 32),
-			asm.Return(),
-		},
+	prog, err := withMemory(btf.LoadKernelSpec, func() (*ebpf.Program, error) {
+		return ebpf.NewProgram(&ebpf.ProgramSpec{
+			Name:    "self",
+			Type:    ebpf.RawTracepoint,
+			License: "Dual MIT/GPL",
+			Instructions: asm.Instructions{
+				asm.FnGetCurrentPidTgid.Call(),
+				asm.RSh.Imm(asm.R0, 32),
+				asm.Return(),
+			},
+		})
 	})
 	if err != nil {
-		return Scope{}, diagnose(fmt.Errorf("loading a first program: %w", err))
+		return Scope{}, diagnose(fmt.Errorf("loading a first program: %w", kernelWords(err)))
 	}
 	defer prog.Close()
 	tgid, err := prog.Run(&ebpf.RunOptions{})
@@ -88,17 +90,27 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 		return nil, diagnose(fmt.Errorf("reading the kernel's BTF: %w", err))
 	}
 	p := &Probes{}
-	if p.maps, err = loadMaps(spec); err != nil {
-		return nil, diagnose(fmt.Errorf("making the maps: %w", err))
+	l := loader{spec: spec, opts: &opts, kernel: kernel}
+	if p.maps, err = l.loadMaps(); err != nil {
+		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
 	}
+	l.maps = p.maps
 	for _, h := range hooks {
-		p.plan = append(p.plan, p.attachHook(spec, h, kernel, opts.Cache))
+		p.plan = append(p.plan, p.attachHook(&l, h))
 	}
 	if len(p.links) == 0 {
 		err = errors.Join(p.plan.Refusals()...)
-		return nil, diagnose(errors.Join(err, p.Close()))
+		return nil, errors.Join(diagnose(err), p.Close())
 	}
 	return p, nil
+}
+
+// loader is what all variants of a module need to be loaded.
+type loader struct {
+	spec   *ebpf.CollectionSpec
+	opts   *Options
+	kernel *btf.Spec
+	maps   map[string]*ebpf.Map
 }
 
 // Plan says how each hook is attached.
@@ -163,10 +175,16 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 	return nil
 }
 
-func loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
-	spec = spec.Copy()
+// kernelSpec gives withMemory the BTF that is there already.
+func (l *loader) kernelSpec() (*btf.Spec, error) { return l.kernel, nil }
+
+func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
+	if err := l.opts.step("making the maps"); err != nil {
+		return nil, err
+	}
+	spec := l.spec.Copy()
 	clear(spec.Programs)
-	coll, err := ebpf.NewCollection(spec)
+	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) { return ebpf.NewCollection(spec) })
 	if err != nil {
 		return nil, err
 	}
@@ -178,10 +196,10 @@ func loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
 }
 
 // attachHook attaches the first variant of a hook that the kernel takes.
-func (p *Probes) attachHook(spec *ebpf.CollectionSpec, h hook, kernel *btf.Spec, cache *btf.Cache) Hook {
+func (p *Probes) attachHook(l *loader, h hook) Hook {
 	row := Hook{Name: h.name}
 	for _, v := range h.variants {
-		programs, links, err := attachVariant(spec, v, p.maps, kernel, cache)
+		programs, links, err := l.attach(v)
 		if err != nil {
 			row.Refused = append(row.Refused, Refusal{Variant: v.name, Attach: v.attach, Err: err})
 			continue
@@ -194,40 +212,55 @@ func (p *Probes) attachHook(spec *ebpf.CollectionSpec, h hook, kernel *btf.Spec,
 	return row
 }
 
-// attachVariant loads and attaches all programs of a variant, or none.
-func attachVariant(spec *ebpf.CollectionSpec, v variant, maps map[string]*ebpf.Map, kernel *btf.Spec, cache *btf.Cache) (
-	programs []*ebpf.Program, links []link.Link, err error,
-) {
+// attach loads and attaches all programs of a variant, or none.
+func (l *loader) attach(v variant) (programs []*ebpf.Program, links []link.Link, err error) {
+	if l.opts.Attach != "" && v.attach != l.opts.Attach {
+		return nil, nil, fmt.Errorf("%w: only %s is to be tried", ErrNotSupported, l.opts.Attach)
+	}
 	for _, name := range v.programs {
-		if err = checkPrototype(kernel, spec.Programs[name]); err != nil {
+		if err = checkPrototype(l.kernel, l.spec.Programs[name]); err != nil {
 			return nil, nil, err
 		}
 	}
-	only := spec.Copy()
+	only := l.spec.Copy()
 	for name := range only.Programs {
 		if !slices.Contains(v.programs, name) {
 			delete(only.Programs, name)
 		}
 	}
-	coll, err := ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: maps, Cache: cache})
-	if err != nil {
+	if err = l.opts.step("loading %s", strings.Join(v.programs, ", ")); err != nil {
 		return nil, nil, fmt.Errorf("loading: %w", err)
+	}
+	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) {
+		return ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: l.maps, Cache: l.opts.Cache})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("loading: %w", kernelWords(err))
 	}
 	defer coll.Close()
 	for _, name := range v.programs {
-		l, err := attach(coll.Programs[name], spec.Programs[name])
+		spec := l.spec.Programs[name]
+		held, err := l.attachProgram(coll.Programs[name], spec)
 		if err != nil {
-			for _, l := range slices.Backward(links) {
-				err = errors.Join(err, l.Close())
+			err = fmt.Errorf("attaching %s to %q: %w", name, spec.AttachTo, kernelWords(err))
+			for _, held := range slices.Backward(links) {
+				err = errors.Join(err, held.Close())
 			}
-			return nil, nil, fmt.Errorf("attaching %s to %q: %w", name, spec.Programs[name].AttachTo, err)
+			return nil, nil, err
 		}
-		links = append(links, l)
+		links = append(links, held)
 	}
 	for _, name := range v.programs {
 		programs = append(programs, coll.DetachProgram(name))
 	}
 	return programs, links, nil
+}
+
+func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
+	if err := l.opts.step("attaching %s", spec.Name); err != nil {
+		return nil, err
+	}
+	return attach(prog, spec)
 }
 
 // attach attaches a program as its section says.
@@ -245,10 +278,23 @@ func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 		return link.Tracepoint(group, name, prog, nil)
 	case ebpf.Kprobe:
 		if strings.HasPrefix(spec.SectionName, "kret") {
-			return link.Kretprobe(spec.AttachTo, prog, nil)
+			return attachReturn(prog, spec.AttachTo)
 		}
 		return link.Kprobe(spec.AttachTo, prog, nil)
 	default:
 		return nil, fmt.Errorf("programs of type %s: %w", spec.Type, ErrNotSupported)
 	}
+}
+
+// concurrentReturns is how many calls of a function may be under way, all threads together, before returns are missed.
+const concurrentReturns = 4096
+
+// attachReturn attaches to the return of a function. A call that blocks occupies an instance of the probe, of which the
+// kernel has twice as many as CPUs unless it is told otherwise, and that takes tracefs.
+func attachReturn(prog *ebpf.Program, symbol string) (link.Link, error) {
+	l, err := link.Kretprobe(symbol, prog, &link.KprobeOptions{RetprobeMaxActive: concurrentReturns})
+	if err == nil {
+		return l, nil
+	}
+	return link.Kretprobe(symbol, prog, nil)
 }

@@ -90,18 +90,9 @@ func downError(modules []string, err error) *DownError {
 }
 
 // Error tells the cause once if all modules share it, else each module's.
-func (e *DownError) Error() string {
-	if e.err != nil {
-		return "no module could be attached: " + e.err.Error()
-	}
-	var causes []string
-	for _, m := range e.Health.Modules {
-		causes = append(causes, m.Name+": "+m.Cause)
-	}
-	return "no module could be attached: " + strings.Join(causes, "; ")
-}
+func (e *DownError) Error() string { return "no module could be attached: " + e.err.Error() }
 
-// Unwrap returns the cause that all modules share, if there is one.
+// Unwrap returns the cause, or all causes joined.
 func (e *DownError) Unwrap() error { return e.err }
 
 // Remedy tells what to do about it, where that is known.

@@ -49,18 +49,25 @@ type Options struct {
 	Objects fs.FS
 	// Modules names those to open, in this order. Empty means all.
 	Modules []string
+	// Step is called before each step of a module's opening that may fail, with what is about to be done; an error makes
+	// the step fail with it. It is there to test what happens then.
+	Step func(what string) error
+	// Attach is the only kind of attachment to try, for measurement and in trouble. Empty means the first kind that works,
+	// hook by hook.
+	Attach kprobe.Attach
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
 }
 
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
-	modules []*module
-	metrics []Metric
-	health  Health
-	words   int
-	mu      sync.RWMutex // guards the mapped memory against Close
-	closed  bool
+	modules  []*module
+	metrics  []Metric
+	health   Health
+	failures []error // of the modules that are down
+	words    int
+	mu       sync.RWMutex // guards the mapped memory against Close
+	closed   bool
 }
 
 // module is one attached module.
@@ -116,13 +123,13 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	cache := btf.NewCache()
 	for _, name := range opts.Modules {
 		if err = ctx.Err(); err == nil {
-			o.open(objects, name, kprobe.Options{Scope: opts.Scope, Cache: cache})
+			o.open(objects, name, kprobe.Options{Scope: opts.Scope, Cache: cache, Attach: opts.Attach, Step: opts.Step})
 			continue
 		}
 		return nil, errors.Join(fmt.Errorf("opening module %s: %w", name, err), o.Close())
 	}
 	if len(o.modules) == 0 {
-		return nil, &DownError{Health: o.health}
+		return nil, &DownError{Health: o.health, err: errors.Join(o.failures...)}
 	}
 	return o, nil
 }
@@ -164,6 +171,7 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options) {
 	if err != nil {
 		health.fail(err)
 		o.health.Modules = append(o.health.Modules, health)
+		o.failures = append(o.failures, fmt.Errorf("%s: %w", name, err))
 		return
 	}
 	health.Up = true
@@ -190,6 +198,13 @@ func fed(m Metric, plan kprobe.Plan) bool {
 
 // attach reads, checks and attaches one module.
 func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric, error) {
+	step := opts.Step
+	if step == nil {
+		step = func(string) error { return nil }
+	}
+	if err := step("opening the object"); err != nil {
+		return nil, nil, err
+	}
 	spec, err := readSpec(objects, name)
 	if err != nil {
 		return nil, nil, err
@@ -210,7 +225,10 @@ func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric,
 	if err = checkHooks(metrics, probes.Plan()); err != nil {
 		return nil, nil, errors.Join(err, probes.Close())
 	}
-	counters, err := mapCounters(probes.Map(countersMap), words, cpus)
+	var counters *counters
+	if err = step("mapping the counters"); err == nil {
+		counters, err = mapCounters(probes.Map(countersMap), words, cpus)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
 	}

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/apache/skywalking-banyandb/banyand/observability"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/pkg/logger"
@@ -73,6 +74,7 @@ type Service struct {
 	options  observer.Options
 	health   observer.Health
 	modules  moduleList
+	attach   string
 	interval time.Duration
 	mu       sync.Mutex // guards health
 	enabled  bool
@@ -99,6 +101,8 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.BoolVar(&s.enabled, "ebpf-enabled", false,
 		"observe this process with eBPF: its system calls, page cache and memory reclaim become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
+	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
+		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
 	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
 		"how often the eBPF counters are collected into metrics, "+intervals)
 	return flags
@@ -111,6 +115,9 @@ func (s *Service) Validate() error {
 		return err
 	}
 	err = s.modules.validate(known)
+	if !slices.Contains(attaches(), s.attach) {
+		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
+	}
 	if s.interval < minInterval || s.interval > maxInterval {
 		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
 	}
@@ -130,8 +137,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 			s.off(fmt.Errorf("panic: %v", p))
 		}
 	}()
-	s.options.Modules = s.modules
-	o, err := observer.Open(ctx, s.options)
+	o, err := observer.Open(ctx, s.openOptions())
 	var schema []observer.Metric
 	var down *observer.DownError
 	switch {
@@ -149,6 +155,24 @@ func (s *Service) PreRun(ctx context.Context) error {
 	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
 	s.bridge.Report(s.Health())
 	return nil
+}
+
+// openOptions are the options that the flags say.
+func (s *Service) openOptions() observer.Options {
+	options := s.options
+	options.Modules = s.modules
+	if s.attach != attachAuto {
+		options.Attach = kprobe.Attach(s.attach)
+	}
+	return options
+}
+
+// attachAuto lets each hook have the first kind of attachment that works.
+const attachAuto = "auto"
+
+// attaches are the values of --ebpf-attach. No built-in module has a raw_tp program.
+func attaches() []string {
+	return []string{attachAuto, string(kprobe.Fentry), string(kprobe.TPBTF), string(kprobe.Tracepoint), string(kprobe.Kprobe)}
 }
 
 // Serve collects at the interval until GracefulStop.

@@ -48,11 +48,12 @@ func main() {
 	keep := flag.Bool("keep", false, "leave the server running")
 	duration := flag.Duration("duration", 20*time.Second, "how long to drive the load")
 	binary := flag.String("binary", banyandtest.DefaultBinary(), "the server to run")
+	picture := flag.String("svg", "", "also draw the report into this file, as SVG")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, options{binary: *binary, duration: *duration, keep: *keep}, newScreen(os.Stdout))
+	err := run(ctx, options{binary: *binary, picture: *picture, duration: *duration, keep: *keep}, newScreen(os.Stdout))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		// Whoever interrupts knows why, and what failed because of it does not matter.
@@ -65,6 +66,7 @@ func main() {
 
 type options struct {
 	binary   string
+	picture  string // A file, or empty.
 	duration time.Duration
 	keep     bool
 }
@@ -107,6 +109,11 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 		return fmt.Errorf("the server has no kernel counters; this is what its log says of it:\n%s", ebpfLog(server))
 	}
 	writeReport(out, found, stats)
+	if opts.picture != "" {
+		if err = savePicture(opts.picture, found, stats); err != nil {
+			return err
+		}
+	}
 	kept = opts.keep
 	writeHowToAsk(out, server, kept)
 	return nil

@@ -111,8 +111,8 @@ func writeReadLatency(out *screen, f figures) {
 			bound = "> " + span(r.from)
 		}
 		b := bar(r.count, greatest, barWidth)
-		fmt.Fprintf(out, "  %9s  %s%s %12s %5.1f %%\n", bound, out.paint(green, b),
-			strings.Repeat(" ", barWidth-len([]rune(b))), count(r.count), 100*r.count/h.total())
+		fmt.Fprintf(out, "  %9s  %s%s %12s %7s\n", bound, out.paint(green, b),
+			strings.Repeat(" ", barWidth-len([]rune(b))), count(r.count), percent(r.count/h.total()))
 	}
 }
 
@@ -133,9 +133,7 @@ func writeCache(out *screen, f figures) {
 	out.heading("Page cache", "")
 	rows := [][]string{{"", "pages", "size"}}
 	var missing []string
-	for _, line := range []struct{ name, metric string }{
-		{"looked up", cacheLookups}, {"filled", cacheFilled}, {"deleted", cacheDeleted},
-	} {
+	for _, line := range []struct{ name, metric string }{{"filled", cacheFilled}, {"deleted", cacheDeleted}} {
 		if len(f[line.metric]) == 0 {
 			missing = append(missing, line.name+": "+state(f, line.metric))
 			continue
@@ -149,9 +147,12 @@ func writeCache(out *screen, f figures) {
 	for _, m := range missing {
 		fmt.Fprintln(out, "  "+m)
 	}
-	if lookups, filled := f[cacheLookups].Sum(), f[cacheFilled].Sum(); lookups > 0 && filled <= lookups {
-		fmt.Fprintf(out, "  %.2f %% of the lookups found their page\n", 100*(1-filled/lookups))
+	// A lookup is an event that serves any number of pages, so that it does not compare with the pages above.
+	lookups := state(f, cacheLookups)
+	if len(f[cacheLookups]) > 0 {
+		lookups = count(f[cacheLookups].Sum()) + ", each for a run of pages"
 	}
+	fmt.Fprintln(out, "  lookups by buffered reads: "+lookups)
 }
 
 func writeReclaim(out *screen, f figures) {
@@ -180,13 +181,19 @@ func writeReclaim(out *screen, f figures) {
 }
 
 func writeProbes(out *screen, f figures) {
-	out.heading("Probes", "")
-	rows := make([][]string, 0, len(f[probeInfo]))
-	for _, s := range f[probeInfo] {
-		rows = append(rows, []string{s.Labels["module"], s.Labels["hook"], s.Labels["attach"]})
+	out.heading("Probes", "how each hook of a module is attached")
+	modules := labelValues(f[probeInfo], "module")
+	slices.Sort(modules)
+	rows := [][]string{{"module", "hooks"}}
+	for _, module := range modules {
+		var hooks []string
+		for _, s := range f[probeInfo].With("module", module) {
+			hooks = append(hooks, s.Labels["hook"]+" by "+s.Labels["attach"])
+		}
+		slices.Sort(hooks)
+		rows = append(rows, []string{module, strings.Join(hooks, ", ")})
 	}
-	slices.SortFunc(rows, slices.Compare)
-	out.table(true, append([][]string{{"module", "hook", "attached by"}}, rows...)...)
+	out.table(true, rows...)
 	for _, s := range f[moduleUp] {
 		if s.Value != 1 {
 			fmt.Fprintf(out, "  module %s is not up\n", s.Labels["module"])

@@ -51,6 +51,11 @@ func TestFigures(t *testing.T) {
 	assert.Equal(t, "1.02 µs", span(1.024e-6))
 	assert.Equal(t, "16.4 ms", span(0.016384))
 	assert.Equal(t, "2.50 s", span(2.5))
+
+	assert.Equal(t, "0.0 %", percent(0))
+	assert.Equal(t, "<0.1 %", percent(0.0004))
+	assert.Equal(t, "0.1 %", percent(0.0005))
+	assert.Equal(t, "100.0 %", percent(1))
 }
 
 func TestBar(t *testing.T) {
@@ -104,7 +109,7 @@ func exampleFigures(t *testing.T) figures {
 		reclaimCount:   samples(t),
 		reclaimScanned: samples(t, "kind=kswapd 64"),
 		moduleUp:       samples(t, "module=io 1", "module=memory 0"),
-		probeInfo:      samples(t, "module=memory hook=reclaim attach=raw_tp 1", "module=io hook=syscall attach=tp_btf 1"),
+		probeInfo:      samples(t, "module=memory hook=scan attach=tracepoint 1", "module=memory hook=direct attach=tp_btf 1", "module=io hook=syscall attach=tp_btf 1"),
 		eventsLost:     samples(t),
 	}
 }
@@ -136,17 +141,17 @@ fadvise  calls by advice
 Page cache
            pages       size
   filled     256   1.00 MiB
-  looked up: absent, since not fed on this kernel
   deleted: none so far
+  lookups by buffered reads: absent, since not fed on this kernel
 
 Memory reclaim  direct and memcg stall the server's own threads, kswapd works for the whole host
   kind     events   stalled   mean stall   scanned pages   reclaimed pages
   kswapd        2         -            -              64                 -
 
-Probes
-  module  hook     attached by
-  io      syscall  tp_btf
-  memory  reclaim  raw_tp
+Probes  how each hook of a module is attached
+  module  hooks
+  io      syscall by tp_btf
+  memory  direct by tp_btf, scan by tracepoint
   module memory is not up
   no event lost
 `, text.String())

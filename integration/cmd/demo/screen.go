@@ -131,9 +131,9 @@ func bar(value, greatest float64, width int) string {
 	eighths := int(math.Round(value / greatest * float64(width) * 8))
 	// What is there is seen.
 	eighths = max(eighths, 1)
-	full := strings.Repeat("█", eighths/8)
+	full := strings.Repeat(string(eighthBlocks[8]), eighths/8)
 	if rest := eighths % 8; rest > 0 {
-		full += string([]rune("▏▎▍▌▋▊▉")[rest-1])
+		full += string(eighthBlocks[rest])
 	}
 	return full
 }
@@ -193,4 +193,12 @@ func figure(v float64) string {
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
 	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+// percent writes a share. What is there does not look like nothing.
+func percent(share float64) string {
+	if share > 0 && share < 0.0005 {
+		return "<0.1 %"
+	}
+	return strconv.FormatFloat(100*share, 'f', 1, 64) + " %"
 }
