@@ -125,49 +125,65 @@ static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
 	return 0;
 }
 
+/* For the programs that are there once for each call: one copy of the code serves them all. */
+static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long advice)
+{
+	return enter(pid_tgid, op, advice);
+}
+
+static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
+{
+	return leave(pid_tgid, op, ret);
+}
+
 /*
  * The function of each system call by itself: costs nothing to who does not call it. An advice is read at the entry,
- * where the registers are the call's arguments; other calls have none, and the compiler drops the reading.
+ * where the registers are the call's arguments; the compiler drops the reading for other calls.
  */
-#define CALL_FENTRY(name, function, op)                                                       \
-	FENTRY(syscall__fentry__##name##_enter, function, const struct pt_regs *regs)         \
-	{                                                                                     \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                  \
-                                                                                              \
-		if (!in_scope(pid_tgid))                                                      \
-			return 0;                                                             \
-		return enter(pid_tgid, op, op == IO_OP_FADVISE ? SYSCALL_ARG4(regs) : 0);     \
-	}                                                                                     \
-                                                                                              \
-	FEXIT(syscall__fentry__##name##_exit, function, const struct pt_regs *regs, long ret) \
-	{                                                                                     \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                  \
-                                                                                              \
-		if (!in_scope(pid_tgid))                                                      \
-			return 0;                                                             \
-		return leave(pid_tgid, op, ret);                                              \
+#define CALL_BY_FENTRY(variant, ADVICE, name, function, op)                                        \
+	FENTRY(syscall__##variant##__##name##_enter, function, const struct pt_regs *regs)         \
+	{                                                                                          \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                       \
+                                                                                                   \
+		if (!in_scope(pid_tgid))                                                           \
+			return 0;                                                                  \
+		return enter_call(pid_tgid, op, op == IO_OP_FADVISE ? ADVICE(regs) : 0);           \
+	}                                                                                          \
+                                                                                                   \
+	FEXIT(syscall__##variant##__##name##_exit, function, const struct pt_regs *regs, long ret) \
+	{                                                                                          \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                       \
+                                                                                                   \
+		if (!in_scope(pid_tgid))                                                           \
+			return 0;                                                                  \
+		return leave_call(pid_tgid, op, ret);                                              \
 	}
 
-/* The same by breakpoint, where the kernel has no trampolines: dearer, and the registers have to be copied. */
-#define CALL_KPROBE(name, function, op)                                                        \
-	SEC("kprobe/" function)                                                                \
-	int BPF_KPROBE(syscall__kprobe__##name##_enter, const struct pt_regs *regs)            \
-	{                                                                                      \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                   \
-                                                                                               \
-		if (!in_scope(pid_tgid))                                                       \
-			return 0;                                                              \
-		return enter(pid_tgid, op, op == IO_OP_FADVISE ? SYSCALL_ARG4_COPY(regs) : 0); \
-	}                                                                                      \
-                                                                                               \
-	SEC("kretprobe/" function)                                                             \
-	int BPF_KRETPROBE(syscall__kprobe__##name##_exit, long ret)                            \
-	{                                                                                      \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                   \
-                                                                                               \
-		if (!in_scope(pid_tgid))                                                       \
-			return 0;                                                              \
-		return leave(pid_tgid, op, ret);                                               \
+#define CALL_FENTRY(name, function, op) CALL_BY_FENTRY(fentry, SYSCALL_ARG4, name, function, op)
+
+/* In the BTF of Linux 6.1 and older these functions take registers of unknown layout: they have to be copied. */
+#define CALL_FENTRY_COPY(name, function, op) CALL_BY_FENTRY(fentry_copy, SYSCALL_ARG4_COPY, name, function, op)
+
+/* The same by breakpoint, where the kernel has no trampolines: dearer. */
+#define CALL_KPROBE(name, function, op)                                                             \
+	SEC("kprobe/" function)                                                                     \
+	int BPF_KPROBE(syscall__kprobe__##name##_enter, const struct pt_regs *regs)                 \
+	{                                                                                           \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                        \
+                                                                                                    \
+		if (!in_scope(pid_tgid))                                                            \
+			return 0;                                                                   \
+		return enter_call(pid_tgid, op, op == IO_OP_FADVISE ? SYSCALL_ARG4_COPY(regs) : 0); \
+	}                                                                                           \
+                                                                                                    \
+	SEC("kretprobe/" function)                                                                  \
+	int BPF_KRETPROBE(syscall__kprobe__##name##_exit, long ret)                                 \
+	{                                                                                           \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                                        \
+                                                                                                    \
+		if (!in_scope(pid_tgid))                                                            \
+			return 0;                                                                   \
+		return leave_call(pid_tgid, op, ret);                                               \
 	}
 
 #define EACH_CALL(PROGRAMS)                                     \
@@ -188,6 +204,7 @@ static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
 	PROGRAMS(close, SYS_FN(close), IO_OP_CLOSE)
 
 EACH_CALL(CALL_FENTRY)
+EACH_CALL(CALL_FENTRY_COPY)
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
 {

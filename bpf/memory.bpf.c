@@ -19,8 +19,9 @@ struct metrics {
 		"host's kswapd.");
 	struct hist_ns reclaim_duration_seconds[MEMORY_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=memory_kind") HELP(
 		"Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody.");
-	counter_t reclaim_scanned_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
-		HELP("Pages of the inactive lists that reclaim looked at; kswapd is the whole host's.");
+	counter_t reclaim_scanned_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind") HELP(
+		"Pages of the inactive lists that reclaim looked at; kswapd is the whole host's. Not counted: a pass over a "
+		"list that could take none.");
 	counter_t reclaim_reclaimed_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
 		HELP("Pages of the inactive lists that reclaim freed; kswapd is the whole host's. Not counted: slab.");
 	EVENTS_LOST;

@@ -44,18 +44,21 @@ const (
 	cachedCalls = 10_000
 	// forcedCharges is the most that a run of the reclaim test was seen to have.
 	forcedCharges = 2
+	// fruitlessPages is a batch of reclaim (SWAP_CLUSTER_MAX).
+	fruitlessPages = 32
 )
 
-// readAll reads a file from its start to its end, a MiB at a time.
+// readAll reads a file from its start to its end, a MiB at a time. It does not ask for more behind the end: Linux 5.10
+// makes a page for that.
 func readAll(t testing.TB, fd int) {
 	t.Helper()
+	var stat unix.Stat_t
+	require.NoError(t, unix.Fstat(fd, &stat))
 	buf := make([]byte, 1<<20)
-	for off := int64(0); ; {
+	for off := int64(0); off < stat.Size; {
 		n, err := unix.Pread(fd, buf, off)
 		require.NoError(t, err)
-		if n == 0 {
-			return
-		}
+		require.Positive(t, n)
 		off += int64(n)
 	}
 }
@@ -237,7 +240,7 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 // more memory than is free. It has to reclaim itself, and /proc/vmstat counts the same runs and pages. Only in a virtual
 // machine of our own, where no one else is in need of memory.
 func TestDirectReclaim(t *testing.T) {
-	if os.Getenv("BANYANDB_EBPF_GUEST") == "" {
+	if os.Getenv(guest) == "" {
 		t.Skip("takes all the memory of the machine; the kernel matrix runs it in one of its own")
 	}
 	eachAttach(t, "memory", []string{"direct", "scan"}, testDirectReclaim)
@@ -272,7 +275,10 @@ func testDirectReclaim(t *testing.T, o *observer.Observer) {
 	require.Positive(t, runs)
 	require.Equal(t, grown("allocstall"), runs)
 	require.Equal(t, runs, got["ebpf_memory_reclaim_duration_seconds_count{direct}"])
-	require.Equal(t, grown("pgscan_direct"), got["ebpf_memory_reclaim_scanned_pages_total{direct}"])
+	// The kernel says nothing of a pass that could take no page off the list, though it had looked at some.
+	scanned, all := got["ebpf_memory_reclaim_scanned_pages_total{direct}"], grown("pgscan_direct")
+	require.LessOrEqual(t, scanned, all)
+	require.LessOrEqual(t, all-scanned, uint64(fruitlessPages))
 	require.Equal(t, grown("pgsteal_direct"), got["ebpf_memory_reclaim_reclaimed_pages_total{direct}"])
 	stall := time.Duration(got["ebpf_memory_reclaim_duration_seconds_sum{direct}"])
 	require.Positive(t, stall)

@@ -56,7 +56,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const tracefs = "/sys/kernel/tracing"
+const (
+	tracefs = "/sys/kernel/tracing"
+	// guest is set in the virtual machines of the kernel matrix.
+	guest = "BANYANDB_EBPF_GUEST"
+)
 
 // open attaches modules for a test as a server would. All must be up.
 func open(t testing.TB, modules ...string) *observer.Observer {
@@ -104,8 +108,13 @@ func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.
 			}
 			test(t, o)
 			for _, h := range plan {
-				if slices.Contains(hooks, h.Name) {
-					t.Logf("MATRIX\t%s/%s\t%s", module, h.Name, h.Attach)
+				if !slices.Contains(hooks, h.Name) {
+					continue
+				}
+				if kind == "" {
+					t.Logf("MATRIX\t%s %s: chosen\t%s", module, h.Name, h.Attach)
+				} else {
+					t.Logf("MATRIX\t%s %s: exact by\t%s", module, h.Name, h.Attach)
 				}
 			}
 		})

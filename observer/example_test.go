@@ -1,0 +1,61 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package observer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// A server that is not BanyanDB observes itself. What it does with the numbers is its own business.
+func Example() {
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache"}})
+	var down *observer.DownError
+	switch {
+	case errors.As(err, &down):
+		// The server goes on without.
+		log.Printf("%v; remedy: %s", err, down.Remedy())
+		return
+	case err != nil:
+		log.Print(err)
+		return
+	}
+	defer o.Close()
+	log.Print(o.Health())
+
+	var s observer.Snapshot // Kept, a snapshot allocates nothing the next time.
+	if err = o.Snapshot(&s); err != nil {
+		log.Print(err)
+		return
+	}
+	for _, m := range o.Schema() {
+		for i := range m.Series() {
+			if m.Kind == observer.Histogram {
+				fmt.Println(m.Name, m.LabelValues(i), m.Bounds, s.Slots(&m, i), float64(s.Sum(&m, i))*m.Scale)
+				continue
+			}
+			fmt.Println(m.Name, m.LabelValues(i), float64(s.Value(&m, i))*m.Scale)
+		}
+	}
+}
