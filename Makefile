@@ -20,7 +20,7 @@ gofumpt     := go run mvdan.cc/gofumpt@v0.12.0
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 go_files = $(shell git ls-files --cached --others --exclude-standard '*.go')
-c_files  = $(shell git ls-files --cached --others --exclude-standard 'bpf/*.c' 'bpf/*.h')
+c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
 
 # What tests and generation need beyond Go and a C compiler, as Debian's packages.
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
@@ -44,11 +44,17 @@ setup: ## Install the Debian packages that test and generate need, as root
 generate: setup ## Compile the probe modules for amd64 and arm64, with clang-14
 	go generate ./bpf
 
+# The folders with modules, and where their objects are compared.
+modules   := bpf bpf/testdata observer/testdata
+generated := $(CURDIR)/integration/out/generated
+
 generate-check: setup ## Fail if the committed objects are not what the sources compile to
-	@rm -rf integration/out/generated && mkdir -p integration/out/generated/testdata
-	@cd bpf && go run ./gen . ../integration/out/generated && go run ./gen testdata ../integration/out/generated/testdata
-	@cd integration/out/generated && for o in $$(find . -name '*.bpf.o'); do \
-		cmp $$o ../../../bpf/$$o || { echo "$$o differs from its source: run make generate and commit"; exit 1; }; done
+	@rm -rf $(generated)
+	@set -e; for d in $(modules); do \
+		mkdir -p $(generated)/$$d; (cd bpf && go run ./gen ../$$d $(generated)/$$d); \
+		for o in $$(cd $(generated)/$$d && ls */*.bpf.o) $$(cd $$d && ls */*.bpf.o); do \
+			cmp $$d/$$o $(generated)/$$d/$$o || { echo "$$d/$$o differs from its source: run make generate and commit"; exit 1; }; \
+		done; done
 	@echo "the committed objects are those of their sources"
 
 format: setup ## Format Go and C

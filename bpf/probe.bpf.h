@@ -57,6 +57,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* A count of events, or of a unit that the metric's name ends with (bytes, pages). Only grows. */
 typedef __u64 counter_t;
 
+/* A value that may fall. What is exported is the sum over all CPUs. */
+typedef __u64 gauge_t;
+
 /*
  * A distribution. Slot i holds the values v with 2^(le+i-1) < v <= 2^(le+i), where le stands in the slot's tag; the
  * first slot holds all smaller values too, the last one all larger. So each bound is inclusive, as Prometheus' `le` is.
@@ -67,6 +70,13 @@ enum { HIST_SLOTS = 24 };
 enum { HIST_NS_LE = 8 };
 struct hist_ns {
 	__u64 slot[HIST_SLOTS] TAG("le:8");
+	__u64 sum;
+};
+
+/* Bytes: 64 B to 256 MiB. */
+enum { HIST_BYTES_LE = 6 };
+struct hist_bytes {
+	__u64 slot[HIST_SLOTS] TAG("le:6");
 	__u64 sum;
 };
 
@@ -152,15 +162,25 @@ static __always_inline __u32 hist_slot(__u64 v, __u32 le)
 	return e < HIST_SLOTS ? e : HIST_SLOTS - 1;
 }
 
-static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
+static __always_inline void hist_add(__u64 *slots, __u64 *sum, __u64 v, __u32 le)
 {
-	__u32 i = hist_slot(ns, HIST_NS_LE);
+	__u32 i = hist_slot(v, le);
 
 	/* The compiler knows that i is in bounds and would drop the test; the verifier wants to see it. */
 	barrier_var(i);
 	if (i < HIST_SLOTS)
-		h->slot[i]++;
-	h->sum += ns;
+		slots[i]++;
+	*sum += v;
+}
+
+static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
+{
+	hist_add(h->slot, &h->sum, ns, HIST_NS_LE);
+}
+
+static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
+{
+	hist_add(h->slot, &h->sum, bytes, HIST_BYTES_LE);
 }
 
 /*

@@ -29,6 +29,18 @@ var (
 	ErrInvalidModule = errors.New("invalid probe module")
 )
 
+// RefusedError is returned by Load if no hook could be attached. It wraps what the kernel said to each variant.
+type RefusedError struct {
+	err  error
+	Plan Plan
+}
+
+// Error tells what the kernel said, a line for each variant.
+func (e *RefusedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the refusals.
+func (e *RefusedError) Unwrap() error { return e.err }
+
 // Remedy tells an operator what to do about an error of this package. It is empty where nothing is known.
 func Remedy(err error) string {
 	var r interface{ Remedy() string }

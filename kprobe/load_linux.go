@@ -71,7 +71,7 @@ type Probes struct {
 
 // Load makes a module's maps, and for each of its hooks attaches the first variant that the kernel takes. It returns an
 // error, and leaves nothing behind, if the object is no module (ErrInvalidModule), if the maps cannot be made, or if no
-// hook at all can be attached; then the error joins what the kernel said to each. The caller's spec is not changed.
+// hook at all can be attached, which is a *RefusedError. The caller's spec is not changed.
 // Needs Linux 5.10 with BTF, CAP_BPF and CAP_PERFMON.
 func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	hooks, err := hooksOf(spec)
@@ -99,8 +99,7 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 		p.plan = append(p.plan, p.attachHook(&l, h))
 	}
 	if len(p.links) == 0 {
-		err = errors.Join(p.plan.Refusals()...)
-		return nil, errors.Join(diagnose(err), p.Close())
+		return nil, errors.Join(&RefusedError{Plan: p.plan, err: diagnose(errors.Join(p.plan.Refusals()...))}, p.Close())
 	}
 	return p, nil
 }
@@ -198,7 +197,15 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 // attachHook attaches the first variant of a hook that the kernel takes.
 func (p *Probes) attachHook(l *loader, h hook) Hook {
 	row := Hook{Name: h.name}
-	for _, v := range h.variants {
+	variants := h.variants
+	if kind := l.opts.Attach; kind != "" {
+		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind })
+		if len(variants) == 0 {
+			err := fmt.Errorf("%w: the hook has no such variant, and no other is to be tried", ErrNotSupported)
+			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: err})
+		}
+	}
+	for _, v := range variants {
 		programs, links, err := l.attach(v)
 		if err != nil {
 			row.Refused = append(row.Refused, Refusal{Variant: v.name, Attach: v.attach, Err: err})
@@ -214,9 +221,6 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 
 // attach loads and attaches all programs of a variant, or none.
 func (l *loader) attach(v variant) (programs []*ebpf.Program, links []link.Link, err error) {
-	if l.opts.Attach != "" && v.attach != l.opts.Attach {
-		return nil, nil, fmt.Errorf("%w: only %s is to be tried", ErrNotSupported, l.opts.Attach)
-	}
 	for _, name := range v.programs {
 		if err = checkPrototype(l.kernel, l.spec.Programs[name]); err != nil {
 			return nil, nil, err

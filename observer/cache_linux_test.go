@@ -21,9 +21,12 @@ package observer_test
 
 import (
 	"context"
+	"embed"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,6 +128,9 @@ func TestAbsent(t *testing.T) {
 	// No kernel has a hook of the cache module on kprobes, and only the io module's on fentry.
 	_, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Attach: kprobe.Kprobe})
 	require.ErrorIs(t, err, kprobe.ErrNotSupported)
+	var refused *kprobe.RefusedError
+	require.ErrorAs(t, err, &refused)
+	require.Len(t, refused.Plan, 3)
 }
 
 // memoryCgroup is a cgroup with a memory limit, of version 1 or 2, as the machine has it.
@@ -234,6 +240,33 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	require.LessOrEqual(t, reclaimed, uint64(fileSize/pageSize))
 	require.Empty(t, got.without("{memcg}"))
 	t.Logf("%d runs, %d times full, %d of %d pages, %s of %s", runs, full, reclaimed, scanned, stall, took)
+}
+
+//go:embed testdata/*/flavour.bpf.o
+var flavours embed.FS
+
+// TestArgumentsChangedPlaces: a module with a flavour for either order of a tracepoint's arguments gets the one of this
+// kernel. The other one would take the flags of an allocation, a large number, for its order.
+func TestArgumentsChangedPlaces(t *testing.T) {
+	const largestOrder = 10
+	kprobetest.Require(t)
+	if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") }) {
+		return
+	}
+	objects, err := fs.Sub(flavours, "testdata/"+runtime.GOARCH)
+	require.NoError(t, err)
+	o, err := observer.Open(context.Background(), observer.Options{Objects: objects})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	fd := cold(t, fileSize)
+	newMemoryCgroup(t, 32<<20)
+	quiet(t)
+	before := count(t, o)
+	readAll(t, fd)
+	after := count(t, o)
+	require.Positive(t, after.since(before)["ebpf_flavour_runs_total{}"])
+	require.LessOrEqual(t, after["ebpf_flavour_max_order{}"], uint64(largestOrder))
+	t.Logf("MATRIX\treclaim's arguments\t%s", o.Health().Modules[0].Plan[0].Variant)
 }
 
 // TestDirectReclaim starves kswapd: with the page cache full of clean pages, a thread that no other can interrupt touches

@@ -18,6 +18,7 @@
 package observer
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -36,7 +37,7 @@ type ModuleHealth struct {
 	Cause string
 	// Remedy tells what to do about it, where that is known.
 	Remedy string
-	// Plan tells how each hook is attached; empty if the module is down.
+	// Plan tells how each hook is attached. A module that is down has one if the kernel refused all its hooks.
 	Plan kprobe.Plan
 	// Absent names the metrics that no attached hook feeds.
 	Absent []string
@@ -48,6 +49,10 @@ type ModuleHealth struct {
 
 func (m *ModuleHealth) fail(err error) {
 	m.Cause, m.Remedy = err.Error(), kprobe.Remedy(err)
+	var refused *kprobe.RefusedError
+	if errors.As(err, &refused) {
+		m.Plan = refused.Plan
+	}
 }
 
 // String renders the health as lines for people.

@@ -201,11 +201,7 @@ func TestOpenCloseLeavesNothing(t *testing.T) {
 	require.Equal(t, fds, descriptors(t))
 	require.Equal(t, goroutines, runtime.NumGoroutine())
 	require.Greater(t, len(made), times*(perOpen-1), "each time new objects were made")
-	// The loader's own mappings go with its garbage, and the kernel frees what nobody holds any more a little later.
-	require.Eventually(t, func() bool {
-		runtime.GC()
-		return mappings(t) == 0 && len(existing(t, made)) == 0
-	}, 20*time.Second, 50*time.Millisecond)
+	requireGone(t, made, "after closing")
 }
 
 // TestSnapshotDuringClose: readers in any number of goroutines get a snapshot or ErrClosed, never a fault.

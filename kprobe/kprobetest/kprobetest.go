@@ -22,13 +22,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// Require skips a test that this machine cannot run: no Linux, no BTF, or not root. It is the only reason for which a
-// kernel test may be skipped without asking the kernel; whatever else fails on such a machine is a failure.
+// Require skips a test that this machine cannot run: no Linux, no BTF, or no capabilities. It is the only reason for which
+// a kernel test may be skipped without asking the kernel; whatever else fails on such a machine is a failure.
 func Require(t testing.TB) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -37,9 +39,21 @@ func Require(t testing.TB) {
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
 		t.Skipf("no BTF of the kernel: %v", err)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("loading eBPF needs root here")
+	if !capable() {
+		t.Skip("loading eBPF needs CAP_BPF and CAP_PERFMON")
 	}
+}
+
+// capable tells whether this process has CAP_PERFMON (38) and CAP_BPF (39).
+func capable() bool {
+	const both = 1<<38 | 1<<39
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(status), "CapEff:\t")
+	effective, err := strconv.ParseUint(strings.SplitN(after, "\n", 2)[0], 16, 64)
+	return err == nil && effective&both == both
 }
 
 // childEnv names the test that a child process is to run.

@@ -22,13 +22,16 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 	"github.com/apache/skywalking-banyandb/pkg/cmdsetup"
 	"github.com/apache/skywalking-banyandb/pkg/signal"
 )
 
 func main() {
-	if err := cmdsetup.NewRootWithUnits(runservice.Units, new(signal.Handler)).Execute(); err != nil {
+	root := cmdsetup.NewRootWithUnits(runservice.Units, new(signal.Handler))
+	root.AddCommand(runservice.Command(observer.Options{}))
+	if err := root.Execute(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -1,0 +1,337 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package observer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// TestRefusals provokes each way in which a kernel or what stands before it says no, and wants it called by its name, with
+// what to do about it.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		provoke       func(*testing.T)
+		options       observer.Options
+		is            error
+		cause, remedy string
+	}{
+		{
+			name:    "no capability at all",
+			provoke: func(t *testing.T) { dropCapabilities(t, unix.CAP_SYS_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON) },
+			is:      kprobe.ErrPermission, cause: "CAP_BPF and CAP_PERFMON missing", remedy: "setcap cap_bpf,cap_perfmon+ep",
+		},
+		{
+			name:    "no CAP_BPF",
+			provoke: func(t *testing.T) { dropCapabilities(t, unix.CAP_SYS_ADMIN, unix.CAP_BPF) },
+			is:      kprobe.ErrPermission, cause: "CAP_BPF missing", remedy: "give the process CAP_BPF:",
+		},
+		{
+			name:    "no CAP_PERFMON",
+			provoke: func(t *testing.T) { dropCapabilities(t, unix.CAP_SYS_ADMIN, unix.CAP_PERFMON) },
+			is:      kprobe.ErrPermission, cause: "CAP_PERFMON missing", remedy: "give the process CAP_PERFMON:",
+		},
+		{
+			name:    "unprivileged eBPF is disabled",
+			provoke: func(t *testing.T) { dropCapabilities(t, unix.CAP_SYS_ADMIN, unix.CAP_BPF) },
+			is:      kprobe.ErrPermission, cause: "kernel.unprivileged_bpf_disabled is " + sysctl("unprivileged_bpf_disabled"), remedy: "CAP_BPF",
+		},
+		{
+			name:    "no BTF",
+			provoke: func(t *testing.T) { hide(t, "/sys/kernel/btf") },
+			is:      kprobe.ErrNotSupported, cause: "no BTF of the kernel", remedy: "CONFIG_DEBUG_INFO_BTF",
+		},
+		{
+			name:    "no tracefs",
+			provoke: func(t *testing.T) { hide(t, "/sys/kernel/tracing", "/sys/kernel/debug") },
+			options: observer.Options{Attach: kprobe.Tracepoint},
+			is:      kprobe.ErrNotSupported, cause: "no tracefs", remedy: "mount -t tracefs",
+		},
+		{
+			name:    "a seccomp filter",
+			provoke: func(t *testing.T) { filterBPF(t, unix.EPERM) },
+			is:      kprobe.ErrPermission, cause: "bpf(2) is refused", remedy: "seccomp profile",
+		},
+		{
+			name:    "a seccomp filter that hides it",
+			provoke: func(t *testing.T) { filterBPF(t, unix.ENOSYS) },
+			is:      kprobe.ErrPermission, cause: "bpf(2) is refused", remedy: "seccomp profile",
+		},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			kprobetest.Require(t)
+			if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
+				return
+			}
+			// Capabilities and filters are the thread's. The process ends with the test.
+			runtime.LockOSThread()
+			c.provoke(t)
+			_, err := observer.Open(context.Background(), c.options)
+			var down *observer.DownError
+			require.ErrorAs(t, err, &down)
+			require.ErrorIs(t, err, c.is)
+			require.ErrorContains(t, err, c.cause)
+			require.Contains(t, down.Remedy(), c.remedy)
+			require.Len(t, down.Health.Modules, 3)
+			for _, m := range down.Health.Modules {
+				require.False(t, m.Up)
+				require.Contains(t, m.Cause, c.cause)
+			}
+		})
+	}
+}
+
+func sysctl(name string) string {
+	text, _ := os.ReadFile("/proc/sys/kernel/" + name)
+	return strings.TrimSpace(string(text))
+}
+
+// dropCapabilities takes capabilities from the calling thread.
+func dropCapabilities(t *testing.T, names ...uint) {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	require.NoError(t, unix.Capget(&header, &data[0]))
+	for _, c := range names {
+		data[c/32].Effective &^= 1 << (c % 32)
+		data[c/32].Permitted &^= 1 << (c % 32)
+	}
+	require.NoError(t, unix.Capset(&header, &data[0]))
+}
+
+// hide covers folders, in the mount namespace of this process alone.
+func hide(t *testing.T, folders ...string) {
+	t.Helper()
+	require.NoError(t, unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
+	for _, folder := range folders {
+		if _, err := os.Stat(folder); err == nil {
+			require.NoError(t, unix.Mount("none", folder, "tmpfs", 0, ""))
+		}
+	}
+}
+
+// filterBPF has bpf(2) fail with errno on the calling thread.
+func filterBPF(t *testing.T, errno unix.Errno) {
+	t.Helper()
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the call
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	require.NoError(t, unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0))
+}
+
+// TestMemlock: where eBPF is charged to RLIMIT_MEMLOCK, a limit that the process may lift is lifted, and one that it may
+// not is named. Elsewhere it does not matter and stays as it is.
+func TestMemlock(t *testing.T) {
+	for _, may := range []bool{true, false} {
+		t.Run(fmt.Sprint("may_lift_", may), func(t *testing.T) {
+			kprobetest.Require(t)
+			if !kprobetest.InChild(t, nil) {
+				return
+			}
+			runtime.LockOSThread()
+			small := unix.Rlimit{Cur: 64 << 10, Max: 64 << 10}
+			if !may {
+				small = unix.Rlimit{}
+			}
+			require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &small))
+			dropCapabilities(t, unix.CAP_SYS_ADMIN)
+			if !may {
+				dropCapabilities(t, unix.CAP_SYS_RESOURCE)
+			}
+			kernel, err := btf.LoadKernelSpec()
+			require.NoError(t, err)
+			_, err = kernel.AnyTypeByName("bpf_map_memory")
+			charged := err == nil
+			resource := hasCapability(t, unix.CAP_SYS_RESOURCE)
+
+			o, err := observer.Open(context.Background(), observer.Options{})
+			var limit unix.Rlimit
+			require.NoError(t, unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit))
+			if charged && !resource {
+				var down *observer.DownError
+				require.ErrorAs(t, err, &down)
+				require.ErrorIs(t, err, kprobe.ErrPermission)
+				require.ErrorContains(t, err, "RLIMIT_MEMLOCK is too small and cannot be lifted")
+				require.Contains(t, down.Remedy(), "LimitMEMLOCK=infinity")
+				require.Equal(t, small, limit)
+				return
+			}
+			require.NoError(t, err)
+			closeAfter(t, o)
+			require.Equal(t, charged, limit != small)
+		})
+	}
+}
+
+func hasCapability(t *testing.T, c uint) bool {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	require.NoError(t, unix.Capget(&header, &data[0]))
+	return data[c/32].Effective&(1<<(c%32)) != 0
+}
+
+// TestLeastPrivilege is a container: a user who is not root, with the two capabilities and no other, in a pid and a mount
+// namespace of its own, without tracefs. All modules are up, and exact.
+func TestLeastPrivilege(t *testing.T) {
+	const level = "OBSERVER_TEST_USER"
+	const nobody = 65534
+	kprobetest.Require(t)
+	if os.Getenv(level) != "" {
+		require.Equal(t, nobody, os.Geteuid())
+		require.False(t, hasCapability(t, unix.CAP_SYS_ADMIN))
+		_, err := os.Stat(tracefs + "/events")
+		require.ErrorIs(t, err, os.ErrNotExist)
+		for _, m := range open(t).Health().Modules {
+			for _, h := range m.Plan {
+				t.Logf("MATRIX\t%s %s: least privilege\t%s", m.Name, h.Name, h.Attach)
+			}
+		}
+		testIOExact(t, open(t, "io"))
+		testCacheExact(t, open(t, "cache"))
+		return
+	}
+	if !kprobetest.InChild(t, func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
+	}) {
+		return
+	}
+	require.Equal(t, 1, os.Getpid())
+	hide(t, tracefs, "/sys/kernel/debug")
+	// Before Linux 5.11 whoever starts the container has to give it memory.
+	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); !errors.Is(err, unix.EPERM) {
+		require.NoError(t, err)
+	}
+	// Neither the folder of the test binary nor that of t.TempDir is open to others.
+	temp, err := os.MkdirTemp("", "least-privilege")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(temp)) })
+	require.NoError(t, os.Chmod(temp, 0o777))
+	self, err := os.Executable()
+	require.NoError(t, err)
+	binary, err := os.ReadFile(self)
+	require.NoError(t, err)
+	self = filepath.Join(temp, "observer.test")
+	require.NoError(t, os.WriteFile(self, binary, 0o755))
+	cmd := exec.Command(self, "-test.run=^TestLeastPrivilege$", "-test.v")
+	cmd.Env = append(os.Environ(), level+"=1", "TMPDIR="+temp)
+	cmd.Dir = temp
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: nobody, Gid: nobody},
+		AmbientCaps: []uintptr{unix.CAP_BPF, unix.CAP_PERFMON},
+	}
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	require.NoError(t, err)
+	require.Contains(t, string(out), "--- PASS: TestLeastPrivilege")
+}
+
+// requireGone waits until the kernel has freed what was held: the loader's own mappings go with its garbage, and the rest
+// a little later.
+func requireGone(t *testing.T, held map[string]bool, what string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return mappings(t) == 0 && len(existing(t, held)) == 0
+	}, 20*time.Second, 20*time.Millisecond, what)
+}
+
+// TestFaults fails each step of opening all modules once. Nothing leaks, the step is named where it failed, and where
+// there was another way it was taken.
+func TestFaults(t *testing.T) {
+	kprobetest.Require(t)
+	var steps []string
+	record := func(what string) error {
+		steps = append(steps, what)
+		return nil
+	}
+	o, err := observer.Open(context.Background(), observer.Options{Step: record})
+	require.NoError(t, err)
+	require.NoError(t, o.Close())
+	for _, want := range []string{"opening the object", "making the maps", "loading ", "attaching ", "mapping the counters"} {
+		require.Contains(t, strings.Join(steps, "\n"), want)
+	}
+	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	for n := range steps {
+		fault := errors.New("injected")
+		at, failed := 0, ""
+		o, err := observer.Open(context.Background(), observer.Options{Step: func(what string) error {
+			at++
+			if at == n+1 {
+				failed = what
+				return fault
+			}
+			return nil
+		}})
+		// One fault never takes all modules away.
+		require.NoError(t, err, failed)
+		require.NotEmpty(t, failed)
+		named := false
+		for _, m := range o.Health().Modules {
+			if !m.Up {
+				require.Contains(t, m.Cause, fault.Error(), failed)
+				named = true
+			}
+			for _, h := range m.Plan {
+				for _, r := range h.Refused {
+					if errors.Is(r.Err, fault) {
+						kind, _, _ := strings.Cut(failed, " ")
+						require.Contains(t, r.Err.Error(), kind, failed)
+						named = true
+					}
+				}
+			}
+		}
+		require.True(t, named, failed)
+		var s observer.Snapshot
+		require.NoError(t, o.Snapshot(&s), failed)
+		held := kernelObjects(t)
+		require.NoError(t, o.Close(), failed)
+		require.Equal(t, fds, descriptors(t), failed)
+		require.Equal(t, goroutines, runtime.NumGoroutine(), failed)
+		requireGone(t, held, failed)
+	}
+	t.Logf("%d steps", len(steps))
+}
