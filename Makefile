@@ -26,7 +26,7 @@ c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' '
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup generate generate-check format lint build test test-unit
+.PHONY: help test-kernels setup generate generate-check format lint build test test-unit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +72,12 @@ build: ## Build the library for Linux, macOS and Windows
 	go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...
 
 test: setup build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
+	@$(MAKE) --no-print-directory test-kernels ONLY=5.10,newest,newest-lockdown
 	@cd integration && go run ./testrun .. prepare .:../runservice/...,./... -- -race -timeout 20m
+
+# ONLY=5.10,newest chooses kernels.
+test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
+	@cd integration && go run ./kernels $(if $(ONLY),-only $(ONLY),-out ../docs/kernels.md)
 
 test-unit: ## Run the tests of the library alone
 	go test -race ./...

@@ -26,6 +26,7 @@ typedef __u32 __wsum;
 
 /* From the kernel's user-space API. */
 enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 };
 
@@ -113,8 +114,16 @@ struct folio___memdesc {
 	unsigned int _nr_pages;
 };
 
-struct address_space;
-struct reclaim_stat;
+/* A request to a block device. The low byte of the flags is the operation. */
+struct request {
+	unsigned int cmd_flags;
+	unsigned int __data_len;
+};
+
+/* The value is the running kernel's, asked for by name. */
+enum req_flag_bits {
+	__REQ_SYNC = 11,
+};
 
 #pragma clang attribute pop
 

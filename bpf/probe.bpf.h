@@ -178,6 +178,17 @@ static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
 	hist_add(h->slot, &h->sum, ns, HIST_NS_LE);
 }
 
+/* The same where the program may be interrupted by another that adds to the same entry. */
+static __always_inline void hist_ns_add_atomic(struct hist_ns *h, __u64 ns)
+{
+	__u32 i = hist_slot(ns, HIST_NS_LE);
+
+	barrier_var(i);
+	if (i < HIST_SLOTS)
+		__sync_fetch_and_add(&h->slot[i], 1);
+	__sync_fetch_and_add(&h->sum, ns);
+}
+
 static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
 {
 	hist_add(h->slot, &h->sum, bytes, HIST_BYTES_LE);

@@ -65,7 +65,7 @@ func diagnose(err error) error {
 			"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or let another kind of attachment be chosen; a locked down kernel has no events there",
 		}
 	case errors.Is(err, ErrNotSupported), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, os.ErrNotExist):
-		return &remediable{fmt.Errorf("%w: %w", ErrNotSupported, err), "use Linux 5.10 or newer, or let another kind of attachment be chosen"}
+		return &remediable{fmt.Errorf("%w: %w", ErrNotSupported, err), "let another kind of attachment be chosen, or use Linux 5.10 or newer"}
 	}
 	return err
 }

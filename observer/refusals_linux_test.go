@@ -102,6 +102,7 @@ func TestRefusals(t *testing.T) {
 			// Capabilities and filters are the thread's. The process ends with the test.
 			runtime.LockOSThread()
 			c.provoke(t)
+			c.options.Modules = []string{"io", "cache", "memory"}
 			_, err := observer.Open(context.Background(), c.options)
 			var down *observer.DownError
 			require.ErrorAs(t, err, &down)

@@ -106,7 +106,7 @@ func TestModules(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		names, err := observer.Modules(bpf.Modules(arch))
 		require.NoError(t, err)
-		require.Equal(t, []string{"cache", "io", "memory"}, names)
+		require.Equal(t, []string{"block", "cache", "io", "memory"}, names)
 	}
 	names, err := observer.Modules(bpf.Modules("mips"))
 	require.NoError(t, err)

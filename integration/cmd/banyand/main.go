@@ -29,10 +29,21 @@ import (
 )
 
 func main() {
-	root := cmdsetup.NewRootWithUnits(runservice.Units, new(signal.Handler))
-	root.AddCommand(runservice.Command(observer.Options{}))
-	if err := root.Execute(); err != nil {
+	if err := execute(os.Args[1:]); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func execute(args []string) error {
+	ebpf := runservice.Command(observer.Options{})
+	if len(args) > 0 && args[0] == ebpf.Name() {
+		// Before the roles are set up, which logs a page of lines that no one has asked for here.
+		ebpf.SetArgs(args[1:])
+		return ebpf.Execute()
+	}
+	root := cmdsetup.NewRootWithUnits(runservice.Units, new(signal.Handler))
+	root.AddCommand(ebpf)
+	root.SetArgs(args)
+	return root.Execute()
 }
