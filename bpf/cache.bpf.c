@@ -21,7 +21,7 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-/* All programs run in the context of the process with preemption off: plain increments are exact. */
+/* All programs run in the context of the process, pinned: plain increments are exact. */
 
 static __always_inline __u32 folio_pages(struct folio *folio)
 {
@@ -42,28 +42,37 @@ static __always_inline __u32 event_pages(struct trace_event_raw_mm_filemap_op_pa
 
 static __always_inline int looked_up(void)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+	struct metrics *m;
 
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->lookups_total++;
+	unpin();
 	return 0;
 }
 
 static __always_inline int filled(__u32 pages)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+	struct metrics *m;
 
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->filled_pages_total += pages;
+	unpin();
 	return 0;
 }
 
 static __always_inline int deleted(__u32 pages)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
+	struct metrics *m;
 
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->deleted_pages_total += pages;
+	unpin();
 	return 0;
 }
 

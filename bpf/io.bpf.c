@@ -89,23 +89,21 @@ static __always_inline __u32 io_op(unsigned long nr)
 	return op < IO_OP__COUNT ? op : IO_OP__COUNT;
 }
 
-/*
- * Both run in the context of the caller with preemption off, so nothing else adds to the entry meanwhile: plain
- * increments are exact.
- */
+/* Both run in the context of the caller, pinned, so nothing else adds to the entry meanwhile. */
 static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long advice)
 {
 	struct metrics *m;
 
 	if (op >= IO_OP__COUNT)
 		return 0;
+	pin();
 	if (op == IO_OP_FADVISE && advice < IO_ADVICE__COUNT) {
 		m = metrics_here();
-		if (!m)
-			return 0;
-		m->fadvise_total[advice]++;
+		if (m)
+			m->fadvise_total[advice]++;
 	}
 	timer_start(&calls, pid_tgid, op);
+	unpin();
 	return 0;
 }
 
@@ -115,13 +113,15 @@ static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
 
 	if (op >= IO_OP__COUNT)
 		return 0;
+	pin();
 	m = metrics_here();
-	if (!m)
-		return 0;
-	m->operations_total[op][ret < 0 ? IO_RESULT_ERROR : IO_RESULT_OK]++;
-	if (ret > 0 && op <= IO_OP_PWRITEV)
-		m->bytes_total[op] += ret;
-	timer_stop(&calls, pid_tgid, &m->duration_seconds[op], m->events_lost_total);
+	if (m) {
+		m->operations_total[op][ret < 0 ? IO_RESULT_ERROR : IO_RESULT_OK]++;
+		if (ret > 0 && op <= IO_OP_PWRITEV)
+			m->bytes_total[op] += ret;
+		timer_stop(&calls, pid_tgid, &m->duration_seconds[op], m->events_lost_total);
+	}
+	unpin();
 	return 0;
 }
 

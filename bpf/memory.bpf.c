@@ -36,8 +36,8 @@ enum { NODES = 64 };
 static __u32 kswapd_tid[NODES];
 
 /*
- * All programs run in the context of the thread that reclaims, with preemption off, and an interrupt does not reclaim:
- * plain increments are exact.
+ * All programs run in the context of the thread that reclaims, pinned, and an interrupt does not reclaim: plain
+ * increments are exact.
  */
 static __always_inline int begin(__u32 kind)
 {
@@ -51,43 +51,56 @@ static __always_inline int begin(__u32 kind)
 static __always_inline int end(__u32 kind)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m = metrics_in_scope(pid_tgid);
+	struct metrics *m;
 
-	if (!m)
-		return 0;
-	m->reclaim_total[kind]++;
-	timer_stop(&runs, pid_tgid, &m->reclaim_duration_seconds[kind], m->events_lost_total);
+	pin();
+	m = metrics_in_scope(pid_tgid);
+	if (m) {
+		m->reclaim_total[kind]++;
+		timer_stop(&runs, pid_tgid, &m->reclaim_duration_seconds[kind], m->events_lost_total);
+	}
+	unpin();
 	return 0;
 }
 
 static __always_inline int woken(int nid)
 {
-	struct metrics *m = metrics_here();
+	struct metrics *m;
 
-	if (!m)
-		return 0;
-	kswapd_tid[nid & (NODES - 1)] = bpf_get_current_pid_tgid();
-	m->reclaim_total[MEMORY_KIND_KSWAPD]++;
+	pin();
+	m = metrics_here();
+	if (m) {
+		kswapd_tid[nid & (NODES - 1)] = bpf_get_current_pid_tgid();
+		m->reclaim_total[MEMORY_KIND_KSWAPD]++;
+	}
+	unpin();
 	return 0;
+}
+
+/* Who reclaims just now, as a memory_kind, or -1 for others. */
+static __always_inline int reclaimer(int nid)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (in_scope(pid_tgid))
+		return timer_note(&runs, pid_tgid);
+	return kswapd_tid[nid & (NODES - 1)] == (__u32)pid_tgid ? MEMORY_KIND_KSWAPD : -1;
 }
 
 static __always_inline int scanned(int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	int kind = reclaimer(nid);
 	struct metrics *m;
-	int kind = -1;
 
-	if (in_scope(pid_tgid))
-		kind = timer_note(&runs, pid_tgid);
-	else if (kswapd_tid[nid & (NODES - 1)] == (__u32)pid_tgid)
-		kind = MEMORY_KIND_KSWAPD;
 	if (kind < 0 || kind >= MEMORY_KIND__COUNT)
 		return 0;
+	pin();
 	m = metrics_here();
-	if (!m)
-		return 0;
-	m->reclaim_scanned_pages_total[kind] += nr_scanned;
-	m->reclaim_reclaimed_pages_total[kind] += nr_reclaimed;
+	if (m) {
+		m->reclaim_scanned_pages_total[kind] += nr_scanned;
+		m->reclaim_reclaimed_pages_total[kind] += nr_reclaimed;
+	}
+	unpin();
 	return 0;
 }
 

@@ -21,10 +21,13 @@
  *
  *	TP_BTF(eat__tp_btf, some_tracepoint, struct apple *a)
  *	{
- *		struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
- *		if (!m)
- *			return 0;
- *		m->eaten_total[FRUIT_APPLE]++;
+ *		struct metrics *m;
+ *
+ *		pin();
+ *		m = metrics_in_scope(bpf_get_current_pid_tgid());
+ *		if (m)
+ *			m->eaten_total[FRUIT_APPLE]++;
+ *		unpin();
  *		return 0;
  *	}
  */
@@ -83,29 +86,51 @@ struct hist_bytes {
 /*
  * The counters: one entry for each CPU, which the loader makes and user space maps and reads without a system call.
  */
-#define METRICS                                                                                             \
-	struct {                                                                                            \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                           \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                          \
-		__uint(max_entries, 1);                                                                     \
-		__type(key, __u32);                                                                         \
-		__type(value, struct metrics);                                                              \
-	} metrics SEC(".maps");                                                                             \
-                                                                                                            \
-	/* This CPU's entry. Only a program that runs with preemption off may add to it without atomics. */ \
-	static __always_inline struct metrics *metrics_here(void)                                           \
-	{                                                                                                   \
-		__u32 cpu = bpf_get_smp_processor_id();                                                     \
-                                                                                                            \
-		return bpf_map_lookup_elem(&metrics, &cpu);                                                 \
-	}                                                                                                   \
-                                                                                                            \
-	/* This CPU's entry if the caller is the observed process, else null. */                            \
-	__attribute__((unused)) static __always_inline struct metrics *metrics_in_scope(__u64 pid_tgid)     \
-	{                                                                                                   \
-		return in_scope(pid_tgid) ? metrics_here() : 0;                                             \
-	}                                                                                                   \
+#define METRICS                                                                                                \
+	struct {                                                                                               \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                              \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                             \
+		__uint(max_entries, 1);                                                                        \
+		__type(key, __u32);                                                                            \
+		__type(value, struct metrics);                                                                 \
+	} metrics SEC(".maps");                                                                                \
+                                                                                                               \
+	/* This CPU's entry. A program that is pinned, and that no interrupt adds beside, needs no atomics. */ \
+	static __always_inline struct metrics *metrics_here(void)                                              \
+	{                                                                                                      \
+		__u32 cpu = bpf_get_smp_processor_id();                                                        \
+                                                                                                               \
+		return bpf_map_lookup_elem(&metrics, &cpu);                                                    \
+	}                                                                                                      \
+                                                                                                               \
+	/* This CPU's entry if the caller is the observed process, else null. */                               \
+	__attribute__((unused)) static __always_inline struct metrics *metrics_in_scope(__u64 pid_tgid)        \
+	{                                                                                                      \
+		return in_scope(pid_tgid) ? metrics_here() : 0;                                                \
+	}                                                                                                      \
 	struct metrics
+
+/*
+ * Keeps the program from being preempted, where the kernel has the means (Linux 6.10). Since Linux 7 a tracepoint, and
+ * everywhere the entry or return of a function, runs programs with preemption on, and while one is off the CPU in the
+ * middle of its work the kernel skips every other run of it there: events would be missed for as long as that takes.
+ * What is missed all the same, at the very edges, the kernel counts and the loader reports. Also a plain increment
+ * needs it. Each pin needs an unpin before the program returns.
+ */
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+static __always_inline void pin(void)
+{
+	if (bpf_preempt_disable)
+		bpf_preempt_disable();
+}
+
+static __always_inline void unpin(void)
+{
+	if (bpf_preempt_enable)
+		bpf_preempt_enable();
+}
 
 /*
  * Whom to observe, set before the programs are loaded: the process by its thread group id in the initial pid namespace,

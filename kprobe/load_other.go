@@ -48,6 +48,9 @@ func (*Probes) Map(string) *ebpf.Map { return nil }
 // MapMemory returns the bytes that the module's maps take.
 func (*Probes) MapMemory() uint64 { return 0 }
 
+// Missed returns how many runs of the programs the kernel has skipped.
+func (*Probes) Missed() (uint64, error) { return 0, nil }
+
 // Close detaches the programs.
 func (*Probes) Close() error { return nil }
 

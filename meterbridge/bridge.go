@@ -31,6 +31,12 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/meter"
 )
 
+// eventsLost is the metric that the SDK's header has every module share; the kernel's own losses join it.
+const eventsLost = "ebpf_events_lost_total"
+
+// reasonMissed is the reason of the runs that the kernel skipped.
+const reasonMissed = "missed"
+
 // Factory makes instruments. BanyanDB's observability.Factory is one.
 type Factory interface {
 	NewCounter(name string, labelNames ...string) meter.Counter
@@ -48,6 +54,8 @@ type Bridge struct {
 	probeInfo       meter.Gauge
 	mapMemory       meter.Gauge
 	collectDuration meter.Gauge
+	eventsLost      meter.Counter
+	missed          map[string]uint64 // what has been pushed, by module
 	series          []series
 	snapshot        observer.Snapshot
 }
@@ -75,8 +83,11 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 		probeInfo:       factory.NewGauge("ebpf_probe_info", "module", "hook", "attach"),
 		mapMemory:       factory.NewGauge("ebpf_map_memory_bytes", "module"),
 		collectDuration: factory.NewGauge("ebpf_collect_duration_seconds"),
+		eventsLost:      factory.NewCounter(eventsLost, "module", "reason"),
+		missed:          make(map[string]uint64),
 	}
-	instruments := make(map[string]series)
+	// The modules that lose events of their own accord have this one in their schema.
+	instruments := map[string]series{eventsLost: {push: (*series).pushCounter, value: b.eventsLost}}
 	for i := range schema {
 		m := &schema[i]
 		template, ok := instruments[m.Name]
@@ -141,13 +152,18 @@ func (b *Bridge) Collect(source Source) error {
 	return nil
 }
 
-// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold.
+// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, and
+// what the kernel has kept from them.
 func (b *Bridge) Report(health observer.Health) {
 	for _, m := range health.Modules {
 		up := 0.0
 		if m.Up {
 			up = 1
 			b.mapMemory.Set(float64(m.MapMemory), m.Name)
+		}
+		if grown := m.Missed - b.missed[m.Name]; grown > 0 {
+			b.eventsLost.Inc(float64(grown), m.Name, reasonMissed)
+			b.missed[m.Name] = m.Missed
 		}
 		b.moduleUp.Set(up, m.Name)
 		for _, h := range m.Plan {

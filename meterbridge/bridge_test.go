@@ -185,8 +185,9 @@ func TestCollectHistogram(t *testing.T) {
 func TestReport(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, nil)
+	b.Report(observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Missed: 1}}})
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{
-		{Name: "io", Up: true, MapMemory: 4096, Plan: kprobe.Plan{
+		{Name: "io", Up: true, MapMemory: 4096, Missed: 3, Plan: kprobe.Plan{
 			{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF},
 			{Name: "other"},
 		}},
@@ -196,6 +197,7 @@ func TestReport(t *testing.T) {
 		"ebpf_module_up{module=io}":                             1,
 		"ebpf_module_up{module=cache}":                          0,
 		"ebpf_map_memory_bytes{module=io}":                      4096,
+		"ebpf_events_lost_total{module=io,reason=missed}":       3,
 		"ebpf_probe_info{attach=tp_btf,hook=syscall,module=io}": 1,
 	}, gather(t, registry))
 }

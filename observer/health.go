@@ -43,6 +43,9 @@ type ModuleHealth struct {
 	Absent []string
 	// MapMemory is what the kernel holds for the module, in bytes.
 	MapMemory uint64
+	// Missed is how many runs of its programs the kernel has skipped since the module was opened: an upper bound of the
+	// events that its counters lack.
+	Missed uint64
 	// Up tells whether the module counts.
 	Up bool
 }

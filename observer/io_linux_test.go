@@ -313,7 +313,7 @@ func testIOExact(t *testing.T, o *observer.Observer) {
 	require.NoError(t, operations(fd))
 	took := time.Since(start)
 	got := count(t, o).since(before)
-	require.Equal(t, truth(), got.without("_sum", "_slot"))
+	requireCounted(t, o, truth(), got.without("_sum", "_slot"))
 	var sum uint64
 	for k, n := range got {
 		if strings.Contains(k, "_sum") {
@@ -324,6 +324,25 @@ func testIOExact(t *testing.T, o *observer.Observer) {
 	require.LessOrEqual(t, time.Duration(sum), took)
 	// A system call is never faster than 20 ns, so a clock that is not read would show.
 	require.Greater(t, time.Duration(sum), 6*calls*20*time.Nanosecond)
+}
+
+// requireCounted wants exactly what was done. A kernel that preempts programs may skip a run, which it then says; only as
+// many calls may be missing.
+func requireCounted(t *testing.T, o *observer.Observer, want, got counts) {
+	t.Helper()
+	missed := o.Health().Modules[0].Missed
+	if missed == 0 {
+		require.Equal(t, want, got)
+		return
+	}
+	t.Logf("MATRIX\tio syscall: runs missed, of %d\t%d", len(want)*calls, missed)
+	for key, n := range want {
+		if strings.Contains(key, "_bytes_total") {
+			continue
+		}
+		require.LessOrEqual(t, got[key], n, key)
+		require.LessOrEqual(t, n-got[key], missed, key)
+	}
 }
 
 // TestIOOtherOps: the operations that the 10,000 leave out, once each in a known way.

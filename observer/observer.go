@@ -75,6 +75,7 @@ type module struct {
 	probes   *kprobe.Probes
 	counters *counters
 	offset   int // of its first word in a snapshot
+	health   int // the index of its entry in the health
 }
 
 // Modules returns the names of the modules among objects (nil means the built-in ones), sorted.
@@ -177,7 +178,7 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options) {
 	health.Up = true
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
-	m.offset = o.words
+	m.offset, m.health = o.words, len(o.health.Modules)
 	o.words += m.counters.words
 	o.modules = append(o.modules, m)
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
@@ -269,9 +270,18 @@ func (o *Observer) Schema() []Metric {
 	return o.metrics
 }
 
-// Health tells the state of every module that was asked for.
+// Health tells the state of every module that was asked for. It makes a system call for each program.
 func (o *Observer) Health() Health {
-	return o.health
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	health := Health{Modules: slices.Clone(o.health.Modules)}
+	for _, m := range o.modules {
+		// What cannot be read stays as it was; that it cannot be read is no news of the module's.
+		if missed, err := m.probes.Missed(); err == nil {
+			health.Modules[m.health].Missed = missed
+		}
+	}
+	return health
 }
 
 // Snapshot reads all counters into s. It makes no system call, and no allocation if s was used before. Each word is read

@@ -212,6 +212,9 @@ func (s *Service) collect() {
 			s.log.Error().Err(err).Msg("collecting eBPF counters")
 			failed = true
 		}
+		health := s.observer.Health()
+		s.setHealth(health)
+		s.bridge.Report(health)
 		select {
 		case <-ticker.C:
 		case <-s.closer.CloseNotify():
