@@ -32,6 +32,9 @@ const (
 	tracefs   = "/sys/kernel/tracing"
 )
 
+// errNoTracefs is why a classic tracepoint cannot be found.
+var errNoTracefs = errors.New("no tracefs")
+
 // kernelWords drops what the eBPF library guesses about EPERM: diagnose knows better.
 func kernelWords(err error) error {
 	var known *remediable
@@ -59,9 +62,9 @@ func diagnose(err error) error {
 		return notPermitted(fmt.Errorf("the kernel has no bpf(2), or hides it: %w", err))
 	case errors.As(err, &verifier):
 		return &remediable{err, "the kernel's verifier refuses the program: report it with the kernel's version and the verifier's log"}
-	case errors.Is(err, os.ErrNotExist) && !exists(tracefs+"/events"):
+	case errors.Is(err, errNoTracefs):
 		return &remediable{
-			fmt.Errorf("no tracefs: %w: %w", ErrNotSupported, err),
+			fmt.Errorf("%w: %w", ErrNotSupported, err),
 			"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or let another kind of attachment be chosen; a locked down kernel has no events there",
 		}
 	case errors.Is(err, ErrNotSupported), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, os.ErrNotExist):

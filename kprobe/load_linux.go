@@ -294,7 +294,11 @@ func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: a tracepoint is named group/name", ErrInvalidModule)
 		}
-		return link.Tracepoint(group, name, prog, nil)
+		l, err := link.Tracepoint(group, name, prog, nil)
+		if err != nil && !exists(tracefs+"/events") {
+			return nil, fmt.Errorf("%w: %w", errNoTracefs, err)
+		}
+		return l, err
 	case ebpf.Kprobe:
 		if strings.HasPrefix(spec.SectionName, "kret") {
 			return attachReturn(prog, spec.AttachTo)

@@ -300,32 +300,47 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestOff: whatever keeps eBPF away, the server serves, and one line of its log and a metric tell why.
+// TestOff: whatever keeps eBPF away, the server serves, and one line of its log and a metric tell why and what to do.
 func TestOff(t *testing.T) {
 	kprobetest.Require(t)
-	corrupt := filepath.Join(t.TempDir(), "corrupt")
-	out, err := exec.Command("go", "build", "-o", corrupt, "./testdata/corrupt").CombinedOutput()
-	require.NoErrorf(t, err, "%s", out)
+	build := func(name string) string {
+		binary := filepath.Join(t.TempDir(), name)
+		out, err := exec.Command("go", "build", "-o", binary, "./testdata/"+name).CombinedOutput()
+		require.NoErrorf(t, err, "%s", out)
+		return binary
+	}
+	without := func(capabilities string) banyandtest.Options {
+		return banyandtest.Options{Wrapper: []string{"setpriv", "--bounding-set=" + capabilities + ",-sys_admin", "--"}}
+	}
+	hidden := func(folder string) []string {
+		return []string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none ` + folder + ` && exec "$0" "$@"`}
+	}
 	for _, c := range []struct {
 		name  string
 		opts  banyandtest.Options
 		cause string
 	}{
+		{"without capabilities", without("-bpf,-perfmon"), `CAP_BPF and CAP_PERFMON missing.*"remedy":"give the process CAP_BPF and CAP_PERFMON`},
+		{"without CAP_BPF", without("-bpf"), `CAP_BPF missing \(kernel.unprivileged_bpf_disabled is .*"remedy":"give the process CAP_BPF:`},
+		{"without CAP_PERFMON", without("-perfmon"), `CAP_PERFMON missing.*"remedy":"give the process CAP_PERFMON:`},
+		{"without BTF", banyandtest.Options{Wrapper: hidden("/sys/kernel/btf")}, `no BTF of the kernel.*"remedy":".*CONFIG_DEBUG_INFO_BTF`},
 		{
-			"without capabilities",
-			banyandtest.Options{Wrapper: []string{"setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--"}},
-			`CAP_BPF and CAP_PERFMON missing.*"remedy":"give the process CAP_BPF and CAP_PERFMON`,
+			"without tracefs", banyandtest.Options{Wrapper: hidden("/sys/kernel/tracing"), Env: []string{"BYDB_EBPF_ATTACH=tracepoint"}},
+			`no tracefs.*"remedy":"mount tracefs`,
 		},
-		{"with corrupt objects", banyandtest.Options{Binary: corrupt}, `invalid probe module: parsing the object`},
+		{"behind a seccomp filter", banyandtest.Options{Wrapper: []string{build("deny")}}, `bpf\(2\) is refused.*"remedy":"a seccomp filter`},
+		{"with corrupt objects", banyandtest.Options{Binary: build("corrupt")}, `invalid probe module: parsing the object`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.opts.Flags = flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=1s"})
 			server := start(t, c.opts)
-			drive(t, server, load.Options{Duration: 3 * time.Second})
+			drive(t, server, load.Options{Duration: 2 * time.Second})
 			log, err := server.Log()
 			require.NoError(t, err)
-			require.Len(t, regexp.MustCompile(`eBPF observation is off`).FindAllString(log, -1), 1)
-			require.Regexp(t, c.cause, log)
+			lines := regexp.MustCompile(`.*eBPF observation.*`).FindAllString(log, -1)
+			require.Len(t, lines, 1)
+			require.Contains(t, lines[0], "eBPF observation is off; the server runs without it")
+			require.Regexp(t, c.cause, lines[0])
 			page, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
 			require.NoError(t, err)
 			require.Len(t, page, 3)
@@ -429,4 +444,22 @@ func requireModules(t *testing.T, server *banyandtest.Server, want ...string) {
 	}
 	slices.Sort(modules)
 	require.Equal(t, want, modules)
+}
+
+// TestPlanCommand: the command tells how each hook is attached, and if none is, why, with a status for scripts.
+func TestPlanCommand(t *testing.T) {
+	kprobetest.Require(t)
+	out, err := exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan").CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	for _, row := range []string{`io +syscall +(fentry|tp_btf)`, `cache +fill +tp_btf`, `memory +memcg +tp_btf`} {
+		require.Regexp(t, `(?m)^`+row, string(out))
+	}
+	out, err = exec.Command("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--", banyandtest.DefaultBinary(), "ebpf", "plan").CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Regexp(t, `(?m)^io +all +- +CAP_BPF and CAP_PERFMON missing`, string(out))
+	require.Contains(t, string(out), "What to do for io: give the process CAP_BPF and CAP_PERFMON")
+	out, err = exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan", "--ebpf-attach=uprobe").CombinedOutput()
+	require.ErrorAs(t, err, &exit)
+	require.Contains(t, string(out), "allowed are auto, fentry, tp_btf, tracepoint, kprobe")
 }
