@@ -282,14 +282,28 @@ func TestDirectReclaim(t *testing.T) {
 }
 
 func testDirectReclaim(t *testing.T, o *observer.Observer) {
-	total := memTotal(t)
-	fd := cold(t, total*6/10)
-	readAll(t, fd)
 	quiet(t)
 	require.NoError(t, unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}, 0))
 	t.Cleanup(func() {
 		require.NoError(t, unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr}, 0))
 	})
+	// The truth is the whole machine's: a thread of the kernel that had to reclaim once makes a try worthless.
+	const tries = 5
+	for try := range tries {
+		runs, stalls := reclaimDirectly(t, o)
+		if runs == stalls {
+			return
+		}
+		t.Logf("try %d: %d runs of ours, %d of the machine", try, runs, stalls)
+	}
+	t.Fatalf("someone else reclaimed in each of %d tries", tries)
+}
+
+// reclaimDirectly returns the runs that the observer and that the kernel counted. If they are the same, so is the rest.
+func reclaimDirectly(t *testing.T, o *observer.Observer) (runs, stalls uint64) {
+	t.Helper()
+	total := memTotal(t)
+	readAll(t, cold(t, total*6/10))
 	vm, before := vmstat(t), count(t, o)
 	start := time.Now()
 	mem, err := unix.Mmap(-1, 0, total*5/10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
@@ -306,19 +320,24 @@ func testDirectReclaim(t *testing.T, o *observer.Observer) {
 		}
 		return sum
 	}
-	runs := got["ebpf_memory_reclaim_total{direct}"]
+	runs, stalls = got["ebpf_memory_reclaim_total{direct}"], grown("allocstall")
 	require.Positive(t, runs)
-	require.Equal(t, grown("allocstall"), runs)
+	require.LessOrEqual(t, runs, stalls)
 	require.Equal(t, runs, got["ebpf_memory_reclaim_duration_seconds_count{direct}"])
-	// The kernel says nothing of a pass that could take no page off the list, though it had looked at some.
-	scanned, all := got["ebpf_memory_reclaim_scanned_pages_total{direct}"], grown("pgscan_direct")
-	require.LessOrEqual(t, scanned, all)
-	require.LessOrEqual(t, all-scanned, uint64(fruitlessPages))
-	require.Equal(t, grown("pgsteal_direct"), got["ebpf_memory_reclaim_reclaimed_pages_total{direct}"])
 	stall := time.Duration(got["ebpf_memory_reclaim_duration_seconds_sum{direct}"])
 	require.Positive(t, stall)
 	require.Less(t, stall, took)
-	t.Logf("%d runs, %d pages, %s of %s", runs, got["ebpf_memory_reclaim_reclaimed_pages_total{direct}"], stall, took)
+	// The kernel says nothing of a pass that could take no page off the list, though it had looked at some.
+	scanned, all := got["ebpf_memory_reclaim_scanned_pages_total{direct}"], grown("pgscan_direct")
+	reclaimed := got["ebpf_memory_reclaim_reclaimed_pages_total{direct}"]
+	require.LessOrEqual(t, scanned, all)
+	require.LessOrEqual(t, reclaimed, grown("pgsteal_direct"))
+	if runs == stalls {
+		require.LessOrEqual(t, all-scanned, uint64(fruitlessPages))
+		require.Equal(t, grown("pgsteal_direct"), reclaimed)
+	}
+	t.Logf("%d runs, %d pages, %s of %s", runs, reclaimed, stall, took)
+	return runs, stalls
 }
 
 // vmstat reads /proc/vmstat.
