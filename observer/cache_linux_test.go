@@ -287,16 +287,17 @@ func testDirectReclaim(t *testing.T, o *observer.Observer) {
 	t.Cleanup(func() {
 		require.NoError(t, unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr}, 0))
 	})
-	// The truth is the whole machine's: a thread of the kernel that had to reclaim once makes a try worthless.
-	const tries = 5
+	// The truth is the whole machine's, so a thread of the kernel that had to reclaim makes a try worthless; and so does
+	// a kswapd that was given the CPU in time.
+	const tries = 10
 	for try := range tries {
 		runs, stalls := reclaimDirectly(t, o)
-		if runs == stalls {
+		if runs > 0 && runs == stalls {
 			return
 		}
 		t.Logf("try %d: %d runs of ours, %d of the machine", try, runs, stalls)
 	}
-	t.Fatalf("someone else reclaimed in each of %d tries", tries)
+	t.Fatalf("in none of %d tries did this thread reclaim, and no other", tries)
 }
 
 // reclaimDirectly returns the runs that the observer and that the kernel counted. If they are the same, so is the rest.
@@ -321,11 +322,10 @@ func reclaimDirectly(t *testing.T, o *observer.Observer) (runs, stalls uint64) {
 		return sum
 	}
 	runs, stalls = got["ebpf_memory_reclaim_total{direct}"], grown("allocstall")
-	require.Positive(t, runs)
 	require.LessOrEqual(t, runs, stalls)
 	require.Equal(t, runs, got["ebpf_memory_reclaim_duration_seconds_count{direct}"])
 	stall := time.Duration(got["ebpf_memory_reclaim_duration_seconds_sum{direct}"])
-	require.Positive(t, stall)
+	require.Equal(t, runs > 0, stall > 0)
 	require.Less(t, stall, took)
 	// The kernel says nothing of a pass that could take no page off the list, though it had looked at some.
 	scanned, all := got["ebpf_memory_reclaim_scanned_pages_total{direct}"], grown("pgscan_direct")
