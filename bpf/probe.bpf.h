@@ -60,6 +60,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* A count of events, or of a unit that the metric's name ends with (bytes, pages). Only grows. */
 typedef __u64 counter_t;
 
+/* A sum of nanoseconds, exported in seconds. Only grows. */
+typedef __u64 counter_ns_t;
+
 /* A value that may fall. What is exported is the sum over all CPUs. */
 typedef __u64 gauge_t;
 

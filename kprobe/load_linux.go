@@ -20,6 +20,7 @@ package kprobe
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -146,6 +147,31 @@ func (p *Probes) Missed() (uint64, error) {
 		sum += stats.RecursionMisses
 	}
 	return sum, nil
+}
+
+// Iterate runs each attached iterator over all that it iterates over, once. It makes some system calls for each, and none
+// if there is no iterator. What one iterator returns does not keep the others from running: the errors are joined. Calls
+// must not overlap.
+func (p *Probes) Iterate() error {
+	var errs []error
+	for _, l := range p.links {
+		if it, ok := l.(*link.Iter); ok {
+			errs = append(errs, iterate(it))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// iterate has the program run by reading what it writes, which is nothing, to its end.
+func iterate(it *link.Iter) error {
+	r, err := it.Open()
+	if err != nil {
+		return diagnose(fmt.Errorf("opening the iterator: %w", kernelWords(err)))
+	}
+	if _, err = io.Copy(io.Discard, r); err != nil {
+		err = fmt.Errorf("reading the iterator: %w", err)
+	}
+	return errors.Join(err, r.Close())
 }
 
 // Close detaches the programs, in the reverse order of their attachment, and gives the maps back. Calling it again does
@@ -286,6 +312,9 @@ func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link
 func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 	switch spec.Type {
 	case ebpf.Tracing:
+		if spec.AttachType == ebpf.AttachTraceIter {
+			return link.AttachIter(link.IterOptions{Program: prog})
+		}
 		return link.AttachTracing(link.TracingOptions{Program: prog})
 	case ebpf.RawTracepoint:
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Program: prog, Name: spec.AttachTo})

@@ -51,6 +51,9 @@ func (*Probes) MapMemory() uint64 { return 0 }
 // Missed returns how many runs of the programs the kernel has skipped.
 func (*Probes) Missed() (uint64, error) { return 0, nil }
 
+// Iterate runs each attached iterator once.
+func (*Probes) Iterate() error { return nil }
+
 // Close detaches the programs.
 func (*Probes) Close() error { return nil }
 

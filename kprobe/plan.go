@@ -36,6 +36,8 @@ const (
 	RawTP      Attach = "raw_tp"
 	Tracepoint Attach = "tracepoint"
 	Kprobe     Attach = "kprobe"
+	// Iter is no event: its programs run when Iterate asks for it.
+	Iter Attach = "iter"
 )
 
 // Plan says how each hook of a module is attached, in the order of the module's source.
@@ -169,6 +171,8 @@ func attachOf(prog *ebpf.ProgramSpec) (Attach, error) {
 			return Fentry, nil
 		case ebpf.AttachTraceRawTp:
 			return TPBTF, nil
+		case ebpf.AttachTraceIter:
+			return Iter, nil
 		}
 	case ebpf.RawTracepoint:
 		return RawTP, nil

@@ -219,6 +219,9 @@ func describeElement(metric *Metric, element btf.Type) error {
 		case "counter_t":
 			metric.Kind, metric.width = Counter, 1
 			return nil
+		case "counter_ns_t":
+			metric.Kind, metric.width, metric.Scale = Counter, 1, 1e-9
+			return nil
 		case "gauge_t":
 			metric.Kind, metric.width = Gauge, 1
 			return nil
@@ -230,7 +233,7 @@ func describeElement(metric *Metric, element btf.Type) error {
 			return describeHistogram(metric, t)
 		}
 	}
-	return fmt.Errorf("type %q is none of counter_t, gauge_t, struct hist_ns, struct hist_bytes", element.TypeName())
+	return fmt.Errorf("type %q is none of counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_bytes", element.TypeName())
 }
 
 // describeHistogram reads the bounds from the layout of a histogram: slots, of which the first one's tag tells the bound

@@ -325,7 +325,8 @@ func TestOff(t *testing.T) {
 		{"without CAP_PERFMON", without("-perfmon"), `CAP_PERFMON missing.*"remedy":"give the process CAP_PERFMON:`},
 		{"without BTF", banyandtest.Options{Wrapper: hidden("/sys/kernel/btf")}, `no BTF of the kernel.*"remedy":".*CONFIG_DEBUG_INFO_BTF`},
 		{
-			"without tracefs", banyandtest.Options{Wrapper: hidden("/sys/kernel/tracing"), Env: []string{"BYDB_EBPF_ATTACH=tracepoint"}},
+			"without tracefs",
+			banyandtest.Options{Wrapper: hidden("/sys/kernel/tracing"), Env: []string{"BYDB_EBPF_ATTACH=tracepoint"}},
 			`no tracefs.*"remedy":"mount tracefs`,
 		},
 		{"behind a seccomp filter", banyandtest.Options{Wrapper: []string{build("deny")}}, `bpf\(2\) is refused.*"remedy":"a seccomp filter`},

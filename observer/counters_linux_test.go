@@ -1,0 +1,32 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestCountersSum: all CPUs count, whichever the counting thread was on.
+func TestCountersSum(t *testing.T) {
+	c := counters{words: 3, entries: [][]uint64{{1, 2, 3}, {10, 20, 30}, {100, 200, 300}}}
+	dst := []uint64{7, 7, 7, 7}
+	c.sum(dst)
+	require.Equal(t, []uint64{111, 222, 333, 7}, dst)
+}
