@@ -22,6 +22,7 @@ package observer_test
 import (
 	"context"
 	"embed"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -117,18 +118,33 @@ func TestCacheLookups(t *testing.T) {
 	})
 }
 
-// TestAbsent: a metric whose hook the kernel lacks is named in the health and is in no schema; the others are not named.
+// TestAbsent: a metric whose hook is refused is named in the health and is in no schema; the others are not named.
 func TestAbsent(t *testing.T) {
-	for _, m := range open(t).Health().Modules {
+	kprobetest.Require(t)
+	o, err := observer.Open(context.Background(), observer.Options{Step: func(what string) error {
+		if strings.Contains(what, "lookup__") {
+			return errors.New("refused")
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	absent := map[string]bool{}
+	for _, m := range o.Health().Modules {
 		schema, _, err := observer.Describe(nil, m.Name)
 		require.NoError(t, err)
 		for _, metric := range schema {
 			fed := len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.Plan.Attached)
 			require.Equal(t, !fed, slices.Contains(m.Absent, metric.Name), metric.Name)
+			absent[metric.Name] = !fed
 		}
 	}
+	require.True(t, absent["ebpf_cache_lookups_total"])
+	for _, m := range o.Schema() {
+		require.False(t, absent[m.Name], m.Name)
+	}
 	// No kernel has a hook of the cache module on kprobes, and only the io module's on fentry.
-	_, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Attach: kprobe.Kprobe})
+	_, err = observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Attach: kprobe.Kprobe})
 	require.ErrorIs(t, err, kprobe.ErrNotSupported)
 	var refused *kprobe.RefusedError
 	require.ErrorAs(t, err, &refused)

@@ -47,7 +47,7 @@ var mutations = []mutation{
 	{"take failures for successes", "bpf/io.bpf.c", "[ret < 0 ? IO_RESULT_ERROR : IO_RESULT_OK]", "[IO_RESULT_OK]", "./observer", "TestIOExact"},
 	{"count calls for bytes", "bpf/io.bpf.c", "m->bytes_total[op] += ret;", "m->bytes_total[op]++;", "./observer", "TestIOExact"},
 	{"take pread for read", "bpf/io.bpf.c", "[SYS_PREAD64] = IO_OP_PREAD + 1", "[SYS_PREAD64] = IO_OP_READ + 1", "./observer", "TestIOExact"},
-	{"forget preadv2", "bpf/io.bpf.c", "[SYS_PREADV] = IO_OP_PREADV + 1", "[SYS_PREADV] = 0", "./observer", "TestIOOtherOps"},
+	{"forget preadv", "bpf/io.bpf.c", "[SYS_PREADV] = IO_OP_PREADV + 1", "[SYS_PREADV] = 0", "./observer", "TestIOOtherOps"},
 	{"forget the advice", "bpf/io.bpf.c", "m->fadvise_total[advice]++;", "m->fadvise_total[0]++;", "./observer", "TestIOExact"},
 	{"count folios for pages", "bpf/cache.bpf.c", "memdesc->flags.f & large ? memdesc->_nr_pages : 1", "1", "./observer", "TestCacheExact"},
 	{"count deletions twice", "bpf/cache.bpf.c", "m->deleted_pages_total += pages;", "m->deleted_pages_total += 2 * pages;", "./observer", "TestCacheExact"},
@@ -60,7 +60,7 @@ var mutations = []mutation{
 	{"make buckets not cumulative", "meterbridge/bridge.go", "cumulative += n\n", "cumulative = n\n", "./meterbridge", "TestCollectHistogram"},
 	{"leave a link open", "kprobe/load_linux.go", "errs = append(errs, l.Close())\n\t}\n\tfor _, prog", "_ = l\n\t}\n\tfor _, prog", "./observer", "TestOpenCloseLeavesNothing"},
 	{"leave memory mapped", "observer/counters_linux.go", "return unix.Munmap(c.memory)", "return nil", "./observer", "TestOpenCloseLeavesNothing"},
-	{"export what is not fed", "observer/observer.go", "if fed(metric, health.Plan) {", "if true {", "./observer", "TestFaults"},
+	{"export what is not fed", "observer/observer.go", "if fed(metric, health.Plan) {", "if true {", "./observer", "TestAbsent"},
 }
 
 func main() {
