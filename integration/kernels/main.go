@@ -20,7 +20,7 @@
 // Command kernels boots kernels in virtual machines, runs Go test binaries inside and reports what each kernel made of
 // them. It runs in the folder integration:
 //
-//	GOWORK=off go run ./kernels [-only ROW,...] [-run REGEX] [-out FILE]
+//	go run ./kernels [-only ROW,...] [-run REGEX] [-out FILE]
 //
 // The kernels are Debian's cloud kernels, the newest of each suite, which it downloads without installing them and keeps
 // in a cache. QEMU emulates the machines; neither KVM nor root is needed. A guest has one CPU, the usual file systems
@@ -296,7 +296,7 @@ func writeFile(name, command string, results []result) error {
 
 // documentCommand is the command line that gives the same document.
 func documentCommand(o options) string {
-	command := "cd integration && GOWORK=off go run ./kernels"
+	command := "cd integration && go run ./kernels"
 	if len(o.rows) != len(rows) {
 		command += " -only " + rowNames(o.rows)
 	}

@@ -164,7 +164,7 @@ func TestParseOptions(t *testing.T) {
 		t.Errorf("got rows %s", got)
 	}
 	o.out = "../docs/kernels.md"
-	if got, want := documentCommand(o), `cd integration && GOWORK=off go run ./kernels -only newest,5.10 -run "Test" -out ../docs/kernels.md`; got != want {
+	if got, want := documentCommand(o), `cd integration && go run ./kernels -only newest,5.10 -run "Test" -out ../docs/kernels.md`; got != want {
 		t.Errorf("got command %s, want %s", got, want)
 	}
 	for _, args := range [][]string{{"-only", "4.4"}, {"-j", "0"}, {"more"}} {
