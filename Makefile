@@ -26,7 +26,7 @@ c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' '
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
 
 .DEFAULT_GOAL := help
-.PHONY: help test-kernels setup generate generate-check format lint build test test-unit
+.PHONY: help test-kernels mutations setup generate generate-check format lint build test test-unit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ test: setup build lint generate-check banyand bydbctl ## Run every test that thi
 # ONLY=5.10,newest chooses kernels.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
 	@cd integration && go run ./kernels $(if $(ONLY),-only $(ONLY),-out ../docs/kernels.md)
+
+mutations: setup prepare ## Break the code on purpose, line by line, and see that the tests notice
+	@cd integration && go run ./mutate
 
 test-unit: ## Run the tests of the library alone
 	go test -race ./...
