@@ -130,13 +130,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 		return nil
 	}
 	s.log = logger.GetLogger(name)
-	// A server that stores data must not end because a probe's object or a provider surprises us.
-	defer func() {
-		if p := recover(); p != nil {
-			s.stopObserver()
-			s.off(fmt.Errorf("panic: %v", p))
-		}
-	}()
+	defer s.survive()
 	o, err := observer.Open(ctx, s.openOptions())
 	var schema []observer.Metric
 	var down *observer.DownError
@@ -204,6 +198,7 @@ func (s *Service) setHealth(h observer.Health) {
 
 func (s *Service) collect() {
 	defer s.closer.Done()
+	defer s.survive()
 	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()
 	failed := false
@@ -220,6 +215,15 @@ func (s *Service) collect() {
 		case <-s.closer.CloseNotify():
 			return
 		}
+	}
+}
+
+// survive is deferred where a panic would end a server that stores data, because a probe's object or a provider surprised
+// us. Nothing is observed after it.
+func (s *Service) survive() {
+	if p := recover(); p != nil {
+		s.stopObserver()
+		s.off(fmt.Errorf("panic: %v", p))
 	}
 }
 

@@ -52,20 +52,31 @@ func TestMain(m *testing.M) {
 type registry struct {
 	metrics *prometheus.Registry
 	asked   int
+	brittle bool // counters panic
 }
 
 func newRegistry() *registry { return &registry{metrics: prometheus.NewRegistry()} }
 
 func (r *registry) With(scope meter.Scope) observability.Factory {
 	r.asked++
-	return factory{prom.NewProvider(scope, r.metrics)}
+	return factory{prom.NewProvider(scope, r.metrics), r.brittle}
 }
 
-type factory struct{ meter.Provider }
+type factory struct {
+	meter.Provider
+	brittle bool
+}
 
 func (f factory) NewCounter(name string, labels ...string) meter.Counter {
+	if f.brittle {
+		return brittleCounter{}
+	}
 	return f.Counter(name, labels...)
 }
+
+type brittleCounter struct{ meter.Counter }
+
+func (brittleCounter) Inc(float64, ...string) { panic("brittle") }
 
 func (f factory) NewGauge(name string, labels ...string) meter.Gauge { return f.Gauge(name, labels...) }
 
@@ -220,6 +231,16 @@ func TestPanic(t *testing.T) {
 		require.False(t, m.Up)
 		require.Contains(t, m.Cause, "panic: ")
 	}
+}
+
+// TestPanicWhileCollecting: nor does one that panics later.
+func TestPanicWhileCollecting(t *testing.T) {
+	kprobetest.Require(t)
+	r := newRegistry()
+	r.brittle = true
+	s := start(t, r, observer.Options{}, "--ebpf-enabled", "--ebpf-collect-interval=100ms")
+	require.Eventually(t, func() bool { return !s.Health().Modules[0].Up }, 5*time.Second, 10*time.Millisecond)
+	require.Contains(t, s.Health().Modules[0].Cause, "panic: brittle")
 }
 
 func requireDown(t *testing.T, r *registry, s *runservice.Service, cause string) {
