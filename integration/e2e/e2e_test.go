@@ -239,7 +239,18 @@ func knownNames(t *testing.T, server *banyandtest.Server) {
 		require.Contains(t, string(golden), fmt.Sprintf("%s %s {%s}\n", strings.ToLower(family.GetType().String()), name, strings.Join(labels, ",")))
 	}
 	require.GreaterOrEqual(t, found, len(exported))
+	series := 0
+	for name, family := range families {
+		if strings.HasPrefix(name, "banyandb_ebpf_") {
+			series += len(family.GetMetric())
+		}
+	}
+	t.Logf("%d series", series)
+	require.LessOrEqual(t, series, maxSeries)
 }
+
+// maxSeries is what the default modules of a loaded server may cost: each series is written at each flush.
+const maxSeries = 400
 
 // TestNamespace: the same equality where the server is process 1 of a namespace of its own.
 func TestNamespace(t *testing.T) {

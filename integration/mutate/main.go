@@ -26,11 +26,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/checkout"
 )
 
 // mutation replaces a piece of a file, and names the package and the test that must notice.
@@ -77,17 +78,12 @@ func run(filter string) error {
 	if err != nil {
 		return err
 	}
-	root, err := output("", "git", "rev-parse", "--show-toplevel")
-	if err != nil {
-		return err
-	}
-	root = strings.TrimSpace(root)
 	dir, err := os.MkdirTemp("", "mutate-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err = copyTree(root, dir); err != nil {
+	if err = checkout.Copy(dir); err != nil {
 		return fmt.Errorf("copying the repository: %w", err)
 	}
 	caught, tried := 0, 0
@@ -109,31 +105,6 @@ func run(filter string) error {
 	fmt.Printf("\n%d of %d mutations caught\n", caught, tried)
 	if caught < tried || tried == 0 {
 		return errors.New("the tests do not see everything that they should")
-	}
-	return nil
-}
-
-// copyTree copies what git tracks, as it is in the working tree.
-func copyTree(root, dir string) error {
-	files, err := output(root, "git", "ls-files", "--cached", "--others", "--exclude-standard")
-	if err != nil {
-		return err
-	}
-	for file := range strings.Lines(files) {
-		file = strings.TrimSpace(file)
-		content, err := os.ReadFile(filepath.Join(root, file))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err = os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755); err != nil {
-			return err
-		}
-		if err = os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -160,12 +131,12 @@ func (m mutation) fails(dir string) error {
 	if err := generate(dir, m.file); err != nil {
 		return err
 	}
-	out, err := output(dir, "go", "test", "-count=1", "-v", "-run", "^"+m.test+"$", m.pkg)
+	out, err := checkout.Run(dir, "go", "test", "-count=1", "-v", "-run", "^"+m.test+"$", m.pkg)
 	switch {
 	case strings.Contains(out, "--- FAIL: "+m.test):
 		return nil
 	case err != nil:
-		return fmt.Errorf("%w:\n%s", err, out)
+		return err
 	default:
 		return fmt.Errorf("%s passes", m.test)
 	}
@@ -176,17 +147,6 @@ func generate(dir, file string) error {
 	if !strings.HasPrefix(file, "bpf/") {
 		return nil
 	}
-	out, err := output(dir, "go", "generate", "./bpf")
-	if err != nil {
-		return fmt.Errorf("compiling: %w:\n%s", err, out)
-	}
-	return nil
-}
-
-func output(dir, name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	_, err := checkout.Run(dir, "go", "generate", "./bpf")
+	return err
 }

@@ -1,0 +1,73 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package checkout makes copies of this repository in which something may be broken or added, and runs commands there.
+package checkout
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Copy copies what git tracks, or would track, as it stands in the working tree, into a folder that exists.
+func Copy(dir string) error {
+	root, err := Run("", "git", "rev-parse", "--show-toplevel")
+	if err != nil {
+		return err
+	}
+	root = strings.TrimSpace(root)
+	files, err := Run(root, "git", "ls-files", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return err
+	}
+	for file := range strings.Lines(files) {
+		file = strings.TrimSpace(file)
+		content, err := os.ReadFile(filepath.Join(root, file))
+		if errors.Is(err, os.ErrNotExist) {
+			// Deleted, and git has not been told.
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		copied := filepath.Join(dir, file)
+		if err = os.MkdirAll(filepath.Dir(copied), 0o755); err != nil {
+			return err
+		}
+		if err = os.WriteFile(copied, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run runs a command in a folder, outside of any workspace, and returns what it prints. The error of a command that fails
+// has it too.
+func Run(dir, name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %w:\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return string(out), err
+}
