@@ -136,18 +136,15 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 	return leave(pid_tgid, op, ret);
 }
 
-/*
- * The function of each system call by itself: costs nothing to who does not call it. An advice is read at the entry,
- * where the registers are the call's arguments; the compiler drops the reading for other calls.
- */
-#define CALL_BY_FENTRY(variant, ADVICE, name, function, op)                                        \
-	FENTRY(syscall__##variant##__##name##_enter, function, const struct pt_regs *regs)         \
+/* The function of each system call by itself: costs nothing to who does not call it. */
+#define CALL_BY_FENTRY(variant, name, function, op)                                                \
+	FENTRY(syscall__##variant##__##name##_enter, function)                                     \
 	{                                                                                          \
 		__u64 pid_tgid = bpf_get_current_pid_tgid();                                       \
                                                                                                    \
 		if (!in_scope(pid_tgid))                                                           \
 			return 0;                                                                  \
-		return enter_call(pid_tgid, op, op == IO_OP_FADVISE ? ADVICE(regs) : 0);           \
+		return enter_call(pid_tgid, op, 0);                                                \
 	}                                                                                          \
                                                                                                    \
 	FEXIT(syscall__##variant##__##name##_exit, function, const struct pt_regs *regs, long ret) \
@@ -159,10 +156,49 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 		return leave_call(pid_tgid, op, ret);                                              \
 	}
 
-#define CALL_FENTRY(name, function, op) CALL_BY_FENTRY(fentry, SYSCALL_ARG4, name, function, op)
+#define CALL_FENTRY(name, function, op) CALL_BY_FENTRY(fentry, name, function, op)
+#define CALL_FENTRY_INNER(name, function, op) CALL_BY_FENTRY(fentry_inner, name, function, op)
 
-/* In the BTF of Linux 6.1 and older these functions take registers of unknown layout: they have to be copied. */
-#define CALL_FENTRY_COPY(name, function, op) CALL_BY_FENTRY(fentry_copy, SYSCALL_ARG4_COPY, name, function, op)
+/* An advice is read at the entry, where the registers are the call's arguments. */
+FENTRY(syscall__fentry__fadvise_enter, SYS_FADVISE_FN, const struct pt_regs *regs)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return enter_call(pid_tgid, IO_OP_FADVISE, SYSCALL_ARG4(regs));
+}
+
+FEXIT(syscall__fentry__fadvise_exit, SYS_FADVISE_FN, const struct pt_regs *regs, long ret)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return leave_call(pid_tgid, IO_OP_FADVISE, ret);
+}
+
+/*
+ * The BTF of Linux 6.1 and older does not tell the layout of these registers. There the function inside of the call
+ * serves, of which the advice is an argument. It comes second since a compiler may have drawn it into the call.
+ */
+FENTRY(syscall__fentry_inner__fadvise_enter, "ksys_fadvise64_64", int fd, loff_t offset, loff_t len, int advice)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return enter_call(pid_tgid, IO_OP_FADVISE, advice);
+}
+
+FEXIT(syscall__fentry_inner__fadvise_exit, "ksys_fadvise64_64", int fd, loff_t offset, loff_t len, int advice, int ret)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return leave_call(pid_tgid, IO_OP_FADVISE, ret);
+}
 
 /* The same by breakpoint, where the kernel has no trampolines: dearer. */
 #define CALL_KPROBE(name, function, op)                                                             \
@@ -199,12 +235,11 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 	PROGRAMS(pwritev2, SYS_FN(pwritev2), IO_OP_PWRITEV)     \
 	PROGRAMS(fsync, SYS_FN(fsync), IO_OP_FSYNC)             \
 	PROGRAMS(fdatasync, SYS_FN(fdatasync), IO_OP_FDATASYNC) \
-	PROGRAMS(fadvise, SYS_FADVISE_FN, IO_OP_FADVISE)        \
 	PROGRAMS(openat, SYS_FN(openat), IO_OP_OPENAT)          \
 	PROGRAMS(close, SYS_FN(close), IO_OP_CLOSE)
 
 EACH_CALL(CALL_FENTRY)
-EACH_CALL(CALL_FENTRY_COPY)
+EACH_CALL(CALL_FENTRY_INNER)
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
 {
@@ -245,3 +280,4 @@ int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
 }
 
 EACH_CALL(CALL_KPROBE)
+CALL_KPROBE(fadvise, SYS_FADVISE_FN, IO_OP_FADVISE)

@@ -20,6 +20,7 @@ typedef signed char __s8;
 typedef short __s16;
 typedef int __s32;
 typedef long long __s64;
+typedef __s64 loff_t;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;
@@ -123,6 +124,45 @@ struct request {
 /* The value is the running kernel's, asked for by name. */
 enum req_flag_bits {
 	__REQ_SYNC = 11,
+};
+
+/*
+ * Tasks, and what an iterator over them is given: a null task at the end. What ended threads used stands in their
+ * process's signal_struct.
+ */
+struct sched_info {
+	unsigned long pcount;
+	unsigned long long run_delay;
+};
+
+struct sched_entity {
+	__u64 sum_exec_runtime;
+};
+
+struct signal_struct {
+	unsigned long nvcsw;
+	unsigned long nivcsw;
+	unsigned long long sum_sched_runtime;
+};
+
+struct task_struct {
+	struct sched_entity se;
+	struct sched_info sched_info;
+	int pid;
+	int tgid;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
+	__u64 start_time;
+	struct signal_struct *signal;
+};
+
+struct bpf_iter_meta {
+	__u64 session_id;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 #pragma clang attribute pop
