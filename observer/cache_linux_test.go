@@ -48,8 +48,6 @@ const (
 	cachedCalls = 10_000
 	// forcedCharges is the most that a run of the reclaim test was seen to have.
 	forcedCharges = 2
-	// fruitlessPages is a batch of reclaim (SWAP_CLUSTER_MAX).
-	fruitlessPages = 32
 )
 
 // readAll reads a file from its start to its end, a MiB at a time. It does not ask for more behind the end: Linux 5.10
@@ -287,9 +285,9 @@ func TestArgumentsChangedPlaces(t *testing.T) {
 	t.Logf("MATRIX\treclaim's arguments\t%s", o.Health().Modules[0].Plan[0].Variant)
 }
 
-// TestDirectReclaim starves kswapd: with the page cache full of clean pages, a thread that no other can interrupt touches
-// more memory than is free. It has to reclaim itself, and /proc/vmstat counts the same runs and pages. Only in a virtual
-// machine of our own, where no one else is in need of memory.
+// TestDirectReclaim: with the page cache full of clean pages, a thread that no other may interrupt touches more memory than
+// is free. It has to reclaim itself where kswapd does not come first, and /proc/vmstat counts the same runs and pages. Only
+// in a virtual machine of our own, where no one else is in need of memory.
 func TestDirectReclaim(t *testing.T) {
 	if os.Getenv(guest) == "" {
 		t.Skip("takes all the memory of the machine; the kernel matrix runs it in one of its own")
@@ -298,15 +296,16 @@ func TestDirectReclaim(t *testing.T) {
 }
 
 func testDirectReclaim(t *testing.T, o *observer.Observer) {
+	fd := cold(t, memTotal(t)*6/10)
 	quiet(t)
 	require.NoError(t, unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}, 0))
 	t.Cleanup(func() {
 		require.NoError(t, unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr}, 0))
 	})
-	// The truth is the whole machine's, so a thread of the kernel that had to reclaim makes a try worthless; and so does
-	// a kswapd that was given the CPU in time.
-	const tries = 10
+	// The truth is the whole machine's, so a thread of the kernel that had to reclaim makes a try worthless.
+	const tries = 20
 	for try := range tries {
+		readAll(t, fd)
 		runs, stalls := reclaimDirectly(t, o)
 		if runs > 0 && runs == stalls {
 			return
@@ -319,11 +318,9 @@ func testDirectReclaim(t *testing.T, o *observer.Observer) {
 // reclaimDirectly returns the runs that the observer and that the kernel counted. If they are the same, so is the rest.
 func reclaimDirectly(t *testing.T, o *observer.Observer) (runs, stalls uint64) {
 	t.Helper()
-	total := memTotal(t)
-	readAll(t, cold(t, total*6/10))
 	vm, before := vmstat(t), count(t, o)
 	start := time.Now()
-	mem, err := unix.Mmap(-1, 0, total*5/10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+	mem, err := unix.Mmap(-1, 0, memTotal(t)*6/10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
 	took := time.Since(start)
 	got, after := count(t, o).since(before), vmstat(t)
 	require.NoError(t, err)
@@ -347,9 +344,9 @@ func reclaimDirectly(t *testing.T, o *observer.Observer) (runs, stalls uint64) {
 	scanned, all := got["ebpf_memory_reclaim_scanned_pages_total{direct}"], grown("pgscan_direct")
 	reclaimed := got["ebpf_memory_reclaim_reclaimed_pages_total{direct}"]
 	require.LessOrEqual(t, scanned, all)
+	require.GreaterOrEqual(t, scanned, reclaimed)
 	require.LessOrEqual(t, reclaimed, grown("pgsteal_direct"))
 	if runs == stalls {
-		require.LessOrEqual(t, all-scanned, uint64(fruitlessPages))
 		require.Equal(t, grown("pgsteal_direct"), reclaimed)
 	}
 	t.Logf("%d runs, %d pages, %s of %s", runs, reclaimed, stall, took)
