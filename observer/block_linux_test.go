@@ -41,24 +41,33 @@ func TestBlockExact(t *testing.T) {
 func testBlockExact(t *testing.T, o *observer.Observer) {
 	fd := cold(t, fileSize)
 	quiet(t)
-	read := "{read,true}"
-
-	statBefore, before := sectors(t, fd), count(t, o)
-	readAll(t, fd)
-	got, statAfter := count(t, o).since(before), sectors(t, fd)
-	require.Equal(t, uint64(fileSize), got["ebpf_block_bytes_total"+read])
-	require.Positive(t, got["ebpf_block_requests_total"+read])
-	require.Equal(t, got["ebpf_block_requests_total"+read], got["ebpf_block_duration_seconds_count{read}"])
-	require.Positive(t, got["ebpf_block_duration_seconds_sum{read}"])
-	if os.Getenv(guest) == "" {
-		require.LessOrEqual(t, uint64(fileSize), statAfter-statBefore)
-	} else {
-		require.Equal(t, uint64(fileSize), statAfter-statBefore)
+	// The file system may have to read a block of its own first, where the file lies, and then not again.
+	var before, got counts
+	for range 5 {
+		evict(t, fd, fileSize)
+		before = count(t, o)
+		statBefore := sectors(t, fd)
+		readAll(t, fd)
+		got = count(t, o).since(before)
+		read := sectors(t, fd) - statBefore
+		require.GreaterOrEqual(t, got["ebpf_block_bytes_total{read,true}"], uint64(fileSize))
+		if os.Getenv(guest) != "" {
+			// Nobody else uses the device.
+			require.Equal(t, read, got["ebpf_block_bytes_total{read,true}"])
+		}
+		require.LessOrEqual(t, got["ebpf_block_bytes_total{read,true}"], read)
+		if got["ebpf_block_bytes_total{read,true}"] == fileSize {
+			break
+		}
 	}
+	require.Equal(t, uint64(fileSize), got["ebpf_block_bytes_total{read,true}"])
+	require.Positive(t, got["ebpf_block_requests_total{read,true}"])
+	require.Equal(t, got["ebpf_block_requests_total{read,true}"], got["ebpf_block_duration_seconds_count{read}"])
+	require.Positive(t, got["ebpf_block_duration_seconds_sum{read}"])
 
 	before = count(t, o)
 	readAll(t, fd)
-	require.Empty(t, count(t, o).since(before))
+	require.Zero(t, count(t, o).since(before)["ebpf_block_bytes_total{read,true}"])
 
 	before = count(t, o)
 	_, err := unix.Pwrite(fd, make([]byte, 1<<20), 0)
