@@ -45,7 +45,7 @@ generate: setup ## Compile the probe modules for amd64 and arm64, with clang-14
 	go generate ./bpf
 
 # The folders with modules, and where their objects are compared.
-modules   := bpf bpf/testdata observer/testdata
+modules   := bpf bpf/testdata observer/testdata integration/bench/bpf
 generated := $(CURDIR)/integration/out/generated
 
 generate-check: setup ## Fail if the committed objects are not what the sources compile to

@@ -19,7 +19,7 @@
 
 prepare := GOWORK=off go run -C integration/prepare .
 
-.PHONY: prepare banyand bydbctl demo demo-picture test-integration clean-integration
+.PHONY: prepare banyand bydbctl bench bench-quick demo demo-picture test-integration clean-integration
 
 prepare: ## Make the copy of the upstream server in integration/banyandb
 	@$(prepare)
@@ -37,6 +37,14 @@ demo: ## Run the server under load and print what it says of the kernel. KEEP=1 
 demo-picture: ## Run the demo and draw what it prints: docs/demo.svg
 	@$(prepare) bin/banyand=./cmd/banyand bin/demo=./cmd/demo
 	@integration/bin/demo -svg docs/demo.svg
+
+bench: ## Measure what the observer costs, beside others, as root on a quiet machine; write docs/performance.md and its charts
+	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
+	@integration/bin/bench -docs docs -results integration/bench/results/bench.txt
+
+bench-quick: ## The same in under three minutes, with few rounds: print the table, write nothing into docs
+	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
+	@integration/bin/bench -quick -results integration/out/bench-quick.txt
 
 test-integration: banyand bydbctl ## Test the preparation, the load, the queries and the real server
 	@cd integration/prepare && GOWORK=off go test -race ./...

@@ -1,0 +1,200 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package main
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSpread(t *testing.T) {
+	require.Equal(t, spread{Median: 3, P25: 2, P75: 4, N: 5}, spreadOf([]float64{5, 1, 3, 2, 4}))
+	require.Equal(t, spread{Median: 1.5, P25: 1.25, P75: 1.75, N: 2}, spreadOf([]float64{2, 1}))
+	require.Equal(t, spread{Median: 7, P25: 7, P75: 7, N: 1}, spreadOf([]float64{7}))
+	require.Zero(t, spreadOf(nil))
+	samples := []float64{3, 1, 2}
+	spreadOf(samples)
+	require.Equal(t, []float64{3, 1, 2}, samples, "the order of the rounds is not to be lost")
+}
+
+func TestAdded(t *testing.T) {
+	// A machine that grows slower by 10 in each turn does not make the tool dearer.
+	require.InDelta(t, 50, added(100, 160, 120), 1e-9)
+	require.InDelta(t, -5, added(100, 95, 100), 1e-9)
+}
+
+func TestRatiosPairRounds(t *testing.T) {
+	require.Equal(t, []float64{2, 0.5}, ratios([]float64{4, 1, 9}, []float64{2, 2}))
+	require.Equal(t, []float64{3}, ratios([]float64{1, 3}, []float64{0, 1}), "nothing can be divided by zero")
+	require.Empty(t, ratios(nil, []float64{1}))
+}
+
+// sample returns results in which the default modules cost 4 rounds of what the test says.
+func sample() *results {
+	r := &results{}
+	r.fact("kernel", "6.1")
+	r.skip(bpftrace, errors.New("no such\nprogram"))
+	for _, v := range []float64{400, 500, 300, 400} {
+		r.add("Added/call=own-pread/tool=default", 10, value{nsAdded, v}, value{nsPerOp, v + 1000})
+		r.add("Added/call=own-pread/tool=empty-tracepoint-pread64", 10, value{nsAdded, 300})
+		r.add("Added/call=own-pread/tool=empty-tp_btf", 10, value{nsAdded, 200})
+		r.add("Added/call=own-pread/tool=ktm", 10, value{nsAdded, 800})
+		r.add("Added/call=stranger-getppid/tool=empty-tp_btf", 10, value{nsAdded, 150})
+		r.add("Added/call=stranger-getppid/tool=empty-tracepoint", 10, value{nsAdded, 300})
+		r.add("Added/call=stranger-getppid/tool=empty-tracepoint-pread64", 10, value{nsAdded, 50})
+	}
+	r.add(snapshotHere, 9, value{nsPerOp, 1200}, value{"allocs/op", 0})
+	r.add(snapshotName(128), 9, value{nsPerOp, 12_000})
+	r.add(mixName+"full", 9, value{"traced-of-own", 0.6}, value{"traced-of-host", 0.4})
+	r.add(serverName(serverOff), 9, value{"points/s", 1000}, value{"p99-ns", 1e6})
+	r.add(serverName(serverOn), 9, value{"points/s", 980}, value{"p99-ns", 1.02e6})
+	return r
+}
+
+func TestResultsSurviveWriting(t *testing.T) {
+	r := sample()
+	var b strings.Builder
+	require.NoError(t, r.write(&b))
+	require.Contains(t, b.String(), "kernel: 6.1\nskipped-bpftrace: no such program\n\nBenchmarkAdded/call=own-pread/tool=default\t10\t400 added-ns/op\t1400 ns/op\n")
+	again, err := parseResults(strings.NewReader(b.String()))
+	require.NoError(t, err)
+	require.Equal(t, r, again)
+	require.Equal(t, "6.1", again.get("kernel"))
+	require.Empty(t, again.get("none"))
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, text := range []string{"what is this", "BenchmarkX", "BenchmarkX 1 2", "BenchmarkX x 2 ns/op", "BenchmarkX 1 x ns/op"} {
+		_, err := parseResults(strings.NewReader(text))
+		require.Errorf(t, err, "%q", text)
+	}
+}
+
+func TestTable(t *testing.T) {
+	onOff := bar{
+		what: "points", of: quantity{serverName(serverOn), "points/s"}, per: quantity{serverName(serverOff), "points/s"},
+		limit: 0.985, atLeast: true,
+	}
+	worse := bar{what: "us", of: quantity{snapshotHere, nsPerOp}, limit: 1, unit: "us", scale: 1e-3}
+	beside := worse
+	beside.beside = true
+	require.Equal(t, []row{
+		{"a", "<= 0.45 x", "0.50 x (0.47 x to 0.53 x, n=4)", notReached},
+		{"b", "<= 2 x", "2 x (1.88 x to 2.12 x, n=4)", reached},
+		{"points", ">= 0.985 x", "0.980 x (0.980 x to 0.980 x, n=1)", notReached},
+		{"us", "<= 1 us", "1.20 us (1.20 us to 1.20 us, n=1)", notReached},
+		{"us", "-", "1.20 us (1.20 us to 1.20 us, n=1)", noBar},
+		{"allocations", "0", "0 allocations (0 allocations to 0 allocations, n=1)", reached},
+		{"later", "<= 3 x", "not built yet", notMeasured},
+		{"lost", "<= 3 x", "no samples", notMeasured},
+	}, table(sample(), []bar{
+		{what: "a", of: addedBy(defaults, ownPread), per: addedBy(ktm, ownPread), limit: 0.45},
+		{what: "b", of: addedBy(defaults, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 2},
+		onOff, worse, beside,
+		{what: "allocations", of: quantity{snapshotHere, "allocs/op"}, unit: "allocations"},
+		{what: "later", limit: 3, absent: "not built yet"},
+		{what: "lost", of: quantity{"Lost", nsPerOp}, limit: 3},
+	}))
+}
+
+func TestEveryBarIsMeasuredOrSaysWhy(t *testing.T) {
+	for _, b := range bars {
+		require.NotEmpty(t, b.what)
+		require.NotEqualf(t, b.absent == "", b.of == quantity{}, "%s: either a quantity or a reason", b.what)
+		require.Falsef(t, b.per != quantity{} && b.unit != "", "%s: a ratio has no unit", b.what)
+	}
+}
+
+func TestBreakEven(t *testing.T) {
+	part, ok := breakEven(sample())
+	require.True(t, ok)
+	require.InDelta(t, 0.5, part, 1e-9, "100 more on each call, 100 less on each traced one")
+	require.Contains(t, attachChoice(sample()), "here classic tracepoints are\ncheaper")
+	require.Contains(t, attachChoice(sample()), "nobody traces 2.00 times")
+	_, ok = breakEven(&results{})
+	require.False(t, ok)
+}
+
+func TestPage(t *testing.T) {
+	dir := t.TempDir()
+	for name, r := range map[string]*results{"full": sample(), "empty": {}} {
+		require.NoError(t, writeDocs(r, dir), name)
+		for _, chart := range []string{callsChart, snapshotChart, serverChart} {
+			wellFormed(t, filepath.Join(dir, chart))
+		}
+	}
+	require.NoError(t, writeDocs(sample(), dir))
+	content, err := os.ReadFile(filepath.Join(dir, page))
+	require.NoError(t, err)
+	require.Contains(t, string(content), "| kernel | 6.1 |")
+	require.Contains(t, string(content), "| <= 0.45 x | 0.50 x (0.47 x to 0.53 x, n=4) | **not reached** |")
+	require.Contains(t, string(content), "Left out: bpftrace, because: no such program")
+	calls, err := os.ReadFile(filepath.Join(dir, callsChart))
+	require.NoError(t, err)
+	require.Contains(t, string(calls), ">2.00</text>", "the default modules against the empty pair")
+	require.Contains(t, string(calls), ">4.00</text>", "KTM against the empty pair")
+}
+
+func wellFormed(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	for d := xml.NewDecoder(f); ; {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoErrorf(t, err, path)
+	}
+}
+
+func TestMemlock(t *testing.T) {
+	require.InDelta(t, 8192, memlock("pos:\t0\nmap_type:\t2\nmemlock:\t8192\nmap_id:\t7\n"), 0)
+	require.Zero(t, memlock("pos:\t0\nprog_type:\t26\nmemlock:\t4096\n"))
+	require.Zero(t, memlock("map_type:\t2\n"))
+}
+
+func TestNumbers(t *testing.T) {
+	all, err := numbers("1 2.5")
+	require.NoError(t, err)
+	require.Equal(t, []float64{1, 2.5}, all)
+	for _, answer := range []string{"", "x", "error it broke"} {
+		_, err = numbers(answer)
+		require.Errorf(t, err, "%q", answer)
+	}
+	_, err = numbers("error it broke")
+	require.EqualError(t, err, "it broke")
+}
+
+func TestP99(t *testing.T) {
+	c := &timedConn{}
+	require.Zero(t, c.p99())
+	for i := range 101 {
+		c.took = append(c.took, time.Duration(100-i))
+	}
+	require.InDelta(t, 99, c.p99(), 1e-9)
+	require.Zero(t, c.p99(), "the next window starts anew")
+}

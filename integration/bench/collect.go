@@ -1,0 +1,425 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package main
+
+import (
+	"bufio"
+	gobytes "bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/banyand/observability"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/pkg/meter"
+	"github.com/apache/skywalking-banyandb/pkg/meter/native"
+	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
+)
+
+// collections measures the snapshot of the default modules beside KTM's collection, and the snapshot for more CPUs.
+func (b *bench) collections(ctx context.Context) error {
+	simulated, err := b.buildSnapshots(ctx)
+	if err != nil {
+		b.results.skip("snapshot-cpus", err)
+	}
+	own, err := startWorker("banyand", b.dir)
+	if err != nil {
+		return err
+	}
+	defer own.close()
+	o, err := observer.Open(ctx, observer.Options{Modules: b.modules, Scope: own.scope})
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	steps := []func() error{func() error { return b.snapshot(o) }}
+	if b.peer != nil {
+		a, err := ktmTool(b.peer).attach(own.scope)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		steps = append(steps, b.collectByKTM)
+	}
+	if simulated != "" {
+		steps = append(steps, func() error { return b.simulatedSnapshots(ctx, simulated) })
+	}
+	// Something has to have been counted: KTM's maps are empty before.
+	if _, err = own.time(ownPread); err != nil {
+		return err
+	}
+	return b.eachRound(ctx, "collections", func() error {
+		rand.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (b *bench) snapshot(o *observer.Observer) error {
+	var s observer.Snapshot
+	r := testing.Benchmark(func(tb *testing.B) {
+		tb.ReportAllocs()
+		for tb.Loop() {
+			if err := o.Snapshot(&s); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	})
+	if r.N == 0 {
+		return errors.New("the snapshot fails")
+	}
+	const times = 1000
+	made, err := systemCalls(func() error {
+		for range times {
+			if err := o.Snapshot(&s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("counting the snapshot's system calls: %w", err)
+	}
+	b.results.add(snapshotHere, r.N, value{nsPerOp, float64(r.T.Nanoseconds()) / float64(r.N)},
+		value{"allocs/op", float64(r.AllocsPerOp())}, value{"syscalls/op", float64(made) / times})
+	return nil
+}
+
+func (b *bench) collectByKTM() error {
+	answer, err := b.peer.ask("collect")
+	if err != nil {
+		return err
+	}
+	if len(answer) != 4 {
+		return fmt.Errorf("KTM's collection: %v", answer)
+	}
+	b.results.add(collectKTM, int(answer[0]), value{nsPerOp, answer[1]}, value{"allocs/op", answer[2]})
+	return nil
+}
+
+// mixer counts all system calls.
+type mixer struct {
+	coll *ebpf.Collection
+	link link.Link
+}
+
+func newMixer(scope kprobe.Scope) (*mixer, error) {
+	coll, err := loadObject("mix", func(spec *ebpf.CollectionSpec) error {
+		return spec.Variables["scope_tgid"].Set(scope.TGID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: coll.Programs["mix"]})
+	if err != nil {
+		coll.Close()
+		return nil, err
+	}
+	return &mixer{coll: coll, link: l}, nil
+}
+
+// counts returns the calls so far, by number.
+func (m *mixer) counts() (own, others [512]uint64, err error) {
+	err = errors.Join(m.coll.Variables["own"].Get(&own), m.coll.Variables["others"].Get(&others))
+	return own, others, err
+}
+
+func (m *mixer) close() error {
+	err := m.link.Close()
+	m.coll.Close()
+	return err
+}
+
+// systemCalls counts those that this process makes in a function, as the least of several tries: the runtime has threads
+// of its own.
+func systemCalls(f func() error) (uint64, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	scope, err := kprobe.Self()
+	if err != nil {
+		return 0, err
+	}
+	m, err := newMixer(scope)
+	if err != nil {
+		return 0, err
+	}
+	defer m.close()
+	total := func() (sum uint64) {
+		own, _, countErr := m.counts()
+		err = errors.Join(err, countErr)
+		for _, n := range own {
+			sum += n
+		}
+		return sum
+	}
+	least := ^uint64(0)
+	for range 5 {
+		before := total()
+		nothing := total() - before
+		start := total()
+		if err = errors.Join(err, f()); err != nil {
+			return 0, err
+		}
+		made := total() - start
+		least = min(least, made-min(made, nothing))
+	}
+	return least, err
+}
+
+// overlay lets the go command see files of this folder as parts of other packages, whose insides they need.
+func (b *bench) overlay() (string, error) {
+	replace := make(map[string]string)
+	for file, as := range map[string]string{
+		"testdata/ktm/main.go":                    "banyandb/fodc/agent/internal/ktm/peer/main.go",
+		"testdata/observer/snapshot_cpus_test.go": "../observer/snapshot_cpus_test.go",
+	} {
+		replace[filepath.Join(b.integration, as)] = filepath.Join(b.integration, "bench", file)
+	}
+	var list []string
+	for to, from := range replace {
+		list = append(list, strconv.Quote(to)+":"+strconv.Quote(from))
+	}
+	path := filepath.Join(b.dir, "overlay.json")
+	return path, os.WriteFile(path, []byte(`{"Replace":{`+strings.Join(list, ",")+`}}`), 0o600)
+}
+
+// goBuild runs the go command with the overlay.
+func (b *bench) goBuild(ctx context.Context, out, pkg string, command ...string) (string, error) {
+	overlay, err := b.overlay()
+	if err != nil {
+		return "", err
+	}
+	out = filepath.Join(b.dir, out)
+	cmd := exec.CommandContext(ctx, "go", append(command, "-overlay", overlay, "-o", out, pkg)...)
+	cmd.Dir = b.integration
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w: %s", pkg, err, said)
+	}
+	return out, nil
+}
+
+func (b *bench) buildSnapshots(ctx context.Context) (string, error) {
+	return b.goBuild(ctx, "snapshot-bench", "../observer", "test", "-c")
+}
+
+func (b *bench) simulatedSnapshots(ctx context.Context, binary string) error {
+	cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=SnapshotCPUs", "-test.benchtime=50ms", "-test.cpu=1")
+	cmd.Env = append(os.Environ(), "MODULES="+strings.Join(b.modules, ","))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the snapshot for more CPUs: %w: %s", err, out)
+	}
+	for scanner := bufio.NewScanner(gobytes.NewReader(out)); scanner.Scan(); {
+		if fields := strings.Fields(scanner.Text()); strings.HasPrefix(scanner.Text(), prefix) {
+			l, err := parseLine(fields)
+			if err != nil {
+				return err
+			}
+			b.results.add(l.name, l.n, l.values...)
+		}
+	}
+	return nil
+}
+
+// openOnce is the program's third life: it opens the default modules once, as a server that starts does, and prints how
+// long that took and what their maps hold, in bytes for each CPU.
+func openOnce(modules []string) error {
+	start := time.Now()
+	o, err := observer.Open(context.Background(), observer.Options{Modules: modules})
+	took := time.Since(start)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	memory, err := mapMemory(os.Getpid())
+	if err != nil {
+		return err
+	}
+	fmt.Println(took.Nanoseconds(), memory)
+	return nil
+}
+
+// mapMemory is what the kernel holds for the maps of a process, in bytes for each possible CPU.
+func mapMemory(pid int) (float64, error) {
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum float64
+	for _, info := range infos {
+		content, err := os.ReadFile(info)
+		if err != nil {
+			continue // Closed meanwhile.
+		}
+		sum += memlock(string(content))
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, err
+	}
+	return sum / float64(cpus), nil
+}
+
+// memlock reads the bytes of a map from what /proc says of its descriptor; 0 for another descriptor.
+func memlock(info string) float64 {
+	if !strings.Contains(info, "map_type:") {
+		return 0
+	}
+	for line := range strings.Lines(info) {
+		if size, ok := strings.CutPrefix(line, "memlock:"); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(size), 64)
+			if err == nil {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// starts measures the start of the default modules, each in a new process, beside KTM's.
+func (b *bench) starts(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return b.eachRound(ctx, "starts", func() error {
+		out, err := exec.CommandContext(ctx, self, "-open").Output()
+		if err != nil {
+			return fmt.Errorf("opening the default modules: %w", err)
+		}
+		answer, err := numbers(string(out))
+		if err != nil || len(answer) != 2 {
+			return fmt.Errorf("opening the default modules: %q: %w", out, err)
+		}
+		b.results.add(startName+defaults, 1, value{nsPerOp, answer[0]})
+		b.results.add(memoryName+defaults, 1, value{"B/cpu", answer[1]})
+		if b.peer == nil {
+			return nil
+		}
+		took, err := b.peer.ask("start")
+		if err != nil {
+			return err
+		}
+		memory, err := mapMemory(b.peer.cmd.Process.Pid)
+		_, stopErr := b.peer.ask("stop")
+		if err = errors.Join(err, stopErr); err != nil {
+			return err
+		}
+		b.results.add(startName+ktm, 1, value{nsPerOp, took[0]})
+		b.results.add(memoryName+ktm, 1, value{"B/cpu", memory})
+		return nil
+	})
+}
+
+// moving is a source in which every series of the default modules grows from one snapshot to the next.
+type moving struct{ words []uint64 }
+
+func (*moving) Refresh() error { return nil }
+
+func (m *moving) Snapshot(s *observer.Snapshot) error {
+	for i := range m.words {
+		m.words[i]++
+	}
+	*s = observer.SnapshotOf(m.words)
+	return nil
+}
+
+// factory makes instruments of a provider, as the server's own does.
+type factory struct{ meter.Provider }
+
+func (f factory) NewCounter(name string, labels ...string) meter.Counter {
+	return f.Counter(name, labels...)
+}
+
+func (f factory) NewGauge(name string, labels ...string) meter.Gauge { return f.Gauge(name, labels...) }
+
+// bridges measures the CPU time of a collection in which every series moves, garbage collection included.
+func (b *bench) bridges(ctx context.Context) error {
+	schema, words, err := observer.Describe(nil, b.modules...)
+	if err != nil {
+		return err
+	}
+	node := native.NodeInfo{Type: "standalone", NodeID: "127.0.0.1:17912", GrpcAddress: "127.0.0.1:17912", HTTPAddress: "127.0.0.1:17913"}
+	providers := map[string]meter.Provider{
+		"native":     native.NewProvider(observability.RootScope, nil, node),
+		"prometheus": prom.NewProvider(observability.RootScope, prometheus.NewRegistry()),
+	}
+	type target struct {
+		bridge *meterbridge.Bridge
+		source *moving
+	}
+	targets := make(map[string]target)
+	for name, p := range providers {
+		targets[name] = target{bridge: meterbridge.New(factory{p}, schema), source: &moving{words: make([]uint64, words)}}
+	}
+	const times = 50
+	return b.eachRound(ctx, "bridge", func() error {
+		for name, t := range targets { // In the random order of a Go map.
+			// The first collection makes the series.
+			if err := t.bridge.Collect(t.source); err != nil {
+				return err
+			}
+			before, err := cpuTime()
+			if err != nil {
+				return err
+			}
+			for range times {
+				if err = t.bridge.Collect(t.source); err != nil {
+					return err
+				}
+			}
+			after, err := cpuTime()
+			if err != nil {
+				return err
+			}
+			b.results.add(bridgeName+name, times, value{"cpu-ns/op", float64((after - before).Nanoseconds()) / times}, value{"words", float64(words)})
+		}
+		return nil
+	})
+}
+
+// cpuTime is what this process has used of the CPUs.
+func cpuTime() (time.Duration, error) {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0, err
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+}

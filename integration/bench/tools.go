@@ -1,0 +1,252 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package main
+
+import (
+	"bufio"
+	gobytes "bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+//go:embed bpf/*/*.bpf.o
+var objects embed.FS
+
+// attached is a tool at work. It must be closed.
+type attached struct {
+	close func() error
+	// preads returns how many pread calls the tool has counted, nil if it does not count them.
+	preads func() (uint64, error)
+}
+
+// tool is something that can be attached to the kernel to observe a process.
+type tool struct {
+	name   string
+	attach func(scope kprobe.Scope) (*attached, error)
+}
+
+// loadObject loads one of our own objects.
+func loadObject(name string, configure func(*ebpf.CollectionSpec) error) (*ebpf.Collection, error) {
+	object, err := objects.ReadFile("bpf/" + runtime.GOARCH + "/" + name + ".bpf.o")
+	if err != nil {
+		return nil, err
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(gobytes.NewReader(object))
+	if err != nil {
+		return nil, err
+	}
+	if configure != nil {
+		if err = configure(spec); err != nil {
+			return nil, err
+		}
+	}
+	return ebpf.NewCollection(spec)
+}
+
+// attachProgram attaches a program of ours as its section says.
+func attachProgram(spec *ebpf.ProgramSpec, program *ebpf.Program) (link.Link, error) {
+	if group, name, classic := strings.Cut(spec.AttachTo, "/"); classic {
+		return link.Tracepoint(group, name, program, nil)
+	}
+	return link.AttachTracing(link.TracingOptions{Program: program})
+}
+
+// empty attaches programs that do nothing.
+func empty(name string, programs ...string) tool {
+	return tool{name: name, attach: func(kprobe.Scope) (*attached, error) {
+		only := make(map[string]*ebpf.ProgramSpec)
+		coll, err := loadObject("empty", func(spec *ebpf.CollectionSpec) error {
+			for _, p := range programs {
+				only[p] = spec.Programs[p]
+			}
+			spec.Programs = only
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		var links []link.Link
+		closeAll := func() error {
+			var errs []error
+			for _, l := range links {
+				errs = append(errs, l.Close())
+			}
+			coll.Close()
+			return errors.Join(errs...)
+		}
+		for _, p := range programs {
+			l, err := attachProgram(only[p], coll.Programs[p])
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("attaching %s: %w", p, err), closeAll())
+			}
+			links = append(links, l)
+		}
+		return &attached{close: closeAll}, nil
+	}}
+}
+
+// ours attaches modules of the observer.
+func ours(name string, attach kprobe.Attach, modules ...string) tool {
+	return tool{name: name, attach: func(scope kprobe.Scope) (*attached, error) {
+		o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Attach: attach, Scope: scope})
+		if err != nil {
+			return nil, err
+		}
+		a := &attached{close: o.Close}
+		if _, ok := seriesOf(o, "ebpf_io_operations_total", "pread"); ok {
+			a.preads = func() (uint64, error) { return countOf(o, "ebpf_io_operations_total", "pread") }
+		}
+		return a, nil
+	}}
+}
+
+// seriesOf returns a metric of an observer, and whether it has series with the label value first.
+func seriesOf(o *observer.Observer, name, first string) (*observer.Metric, bool) {
+	schema := o.Schema()
+	for i := range schema {
+		if m := &schema[i]; m.Name == name && m.LabelValues(0) != nil {
+			for j := range m.Series() {
+				if m.LabelValues(j)[0] == first {
+					return m, true
+				}
+			}
+		}
+	}
+	return nil, false
+}
+
+// countOf adds up the series of a counter whose first label has the value.
+func countOf(o *observer.Observer, name, first string) (uint64, error) {
+	var s observer.Snapshot
+	if err := o.Snapshot(&s); err != nil {
+		return 0, err
+	}
+	m, _ := seriesOf(o, name, first)
+	var sum uint64
+	for i := range m.Series() {
+		if m.LabelValues(i)[0] == first {
+			sum += s.Value(m, i)
+		}
+	}
+	return sum, nil
+}
+
+// ktmTool attaches what BanyanDB's sidecar agent attaches, by the agent's own code in a process of its own.
+func ktmTool(peer *child) tool {
+	return tool{name: ktm, attach: func(kprobe.Scope) (*attached, error) {
+		if _, err := peer.ask("start"); err != nil {
+			return nil, err
+		}
+		return &attached{
+			close: func() error { _, err := peer.ask("stop"); return err },
+			preads: func() (uint64, error) {
+				answer, err := peer.ask("count")
+				if err != nil {
+					return 0, err
+				}
+				return uint64(answer[0]), nil
+			},
+		}, nil
+	}}
+}
+
+// bpftraceProgram is the latency histogram as bpftrace's own tutorial has it.
+const bpftraceProgram = `tracepoint:syscalls:sys_enter_pread64 /pid == %[1]d/ { @start[tid] = nsecs; }
+tracepoint:syscalls:sys_exit_pread64 /@start[tid]/ { @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }`
+
+// bpftraceSettle is how long bpftrace attaches after it has said that it will.
+const bpftraceSettle = 700 * time.Millisecond
+
+func bpftraceTool() tool {
+	return tool{name: bpftrace, attach: func(scope kprobe.Scope) (*attached, error) {
+		cmd := exec.Command("bpftrace", "-e", fmt.Sprintf(bpftraceProgram, scope.TGID))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		cmd.Stderr = cmd.Stdout
+		// Pdeathsig fires when the thread that starts the child ends.
+		runtime.LockOSThread()
+		if err = cmd.Start(); err != nil {
+			runtime.UnlockOSThread()
+			return nil, err
+		}
+		end := func() error {
+			defer runtime.UnlockOSThread()
+			return endBpftrace(cmd, out)
+		}
+		if err = attaching(out); err != nil {
+			return nil, errors.Join(err, end())
+		}
+		time.Sleep(bpftraceSettle)
+		return &attached{close: end}, nil
+	}}
+}
+
+// attaching reads what bpftrace says until it attaches. It may complain of a limit first that no longer matters.
+func attaching(out io.Reader) error {
+	var said []string
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "Attaching") {
+			return nil
+		}
+		said = append(said, lines.Text())
+	}
+	return fmt.Errorf("bpftrace does not attach: %s", strings.Join(said, "; "))
+}
+
+// endBpftrace asks until it is heard: a signal that comes just before bpftrace waits for events is not. One that comes
+// while it cleans up ends it at once, which is as good.
+func endBpftrace(cmd *exec.Cmd, out io.Reader) error {
+	said := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, out)
+		said <- err
+	}()
+	for range 20 {
+		if err := cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		select {
+		case err := <-said:
+			waitErr := cmd.Wait()
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGINT {
+				waitErr = nil
+			}
+			return errors.Join(err, waitErr)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return errors.Join(errors.New("bpftrace had to be killed"), cmd.Process.Kill(), <-said, cmd.Wait())
+}
