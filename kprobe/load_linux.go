@@ -240,7 +240,7 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 	row := Hook{Name: h.name}
 	variants := h.variants
 	if kind := l.opts.Attach; kind != "" {
-		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind })
+		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind && v.attach != Iter })
 		if len(variants) == 0 {
 			err := fmt.Errorf("%w: the hook has no such variant, and no other is to be tried", ErrNotSupported)
 			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: err})

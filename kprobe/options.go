@@ -42,7 +42,7 @@ type Options struct {
 	// Entries gives maps another number of entries than the object says, by their name.
 	Entries map[string]uint32
 	// Attach is the only kind of attachment to try, empty for any. A hook without a variant of the kind stays
-	// detached.
+	// detached, unless it is an iterator's, which no event feeds.
 	Attach Attach
 	Scope  Scope
 }

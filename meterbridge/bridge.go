@@ -23,6 +23,7 @@
 package meterbridge
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -45,6 +46,7 @@ type Factory interface {
 
 // Source gives snapshots. *observer.Observer is one.
 type Source interface {
+	Refresh() error
 	Snapshot(s *observer.Snapshot) error
 }
 
@@ -137,19 +139,24 @@ func withLE(values []string, le string) []string {
 	return append(append(make([]string, 0, len(values)+1), values...), le)
 }
 
-// Collect takes a snapshot and pushes what has changed since the last one. A series that has never counted anything is
-// not made. Nothing is pushed if the snapshot fails.
+// Collect refreshes the source, takes a snapshot and pushes what has changed since the last one. A series that has never
+// counted anything is not made. Nothing is pushed if the snapshot fails. What could not be refreshed stays as it was; the
+// rest is pushed, and the error returned.
 func (b *Bridge) Collect(source Source) error {
 	start := time.Now()
+	refreshErr := source.Refresh()
+	if refreshErr != nil {
+		refreshErr = fmt.Errorf("refreshing: %w", refreshErr)
+	}
 	if err := source.Snapshot(&b.snapshot); err != nil {
-		return fmt.Errorf("taking a snapshot: %w", err)
+		return errors.Join(refreshErr, fmt.Errorf("taking a snapshot: %w", err))
 	}
 	for i := range b.series {
 		s := &b.series[i]
 		s.push(s, &b.snapshot)
 	}
 	b.collectDuration.Set(time.Since(start).Seconds())
-	return nil
+	return refreshErr
 }
 
 // Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, and
@@ -179,7 +186,7 @@ func (s *series) pushCounter(snapshot *observer.Snapshot) {
 	if value == s.last[0] {
 		return
 	}
-	s.value.Inc(s.delta(0, value), s.values...)
+	s.value.Inc(s.delta(0, value)*s.metric.Scale, s.values...)
 }
 
 func (s *series) pushGauge(snapshot *observer.Snapshot) {

@@ -18,6 +18,7 @@
 package meterbridge_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -58,6 +59,8 @@ func newProvider() (provider, *prometheus.Registry) {
 // words is a source of given counters.
 type words []uint64
 
+func (w words) Refresh() error { return nil }
+
 func (w words) Snapshot(s *observer.Snapshot) error {
 	*s = observer.SnapshotOf(slices.Clone(w))
 	return nil
@@ -66,12 +69,21 @@ func (w words) Snapshot(s *observer.Snapshot) error {
 // broken is a source that fails.
 type broken struct{}
 
+func (broken) Refresh() error { return observer.ErrClosed }
+
 func (broken) Snapshot(*observer.Snapshot) error { return observer.ErrClosed }
+
+// stale is a source that cannot be refreshed.
+type stale struct{ words }
+
+var errStale = errors.New("stale")
+
+func (stale) Refresh() error { return errStale }
 
 // defaults is the schema of the default modules with all counters zero.
 func defaults(t *testing.T) ([]observer.Metric, words) {
 	t.Helper()
-	schema, n, err := observer.Describe(nil, "io", "cache", "memory")
+	schema, n, err := observer.Describe(nil, "io", "cache", "memory", "sched")
 	require.NoError(t, err)
 	return schema, make(words, n)
 }
@@ -148,6 +160,30 @@ func TestCollect(t *testing.T) {
 	err := b.Collect(broken{})
 	require.ErrorIs(t, err, observer.ErrClosed)
 	require.Len(t, gather(t, registry), 2)
+}
+
+// TestCollectStale: what cannot be refreshed is told, and the rest is pushed.
+func TestCollectStale(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	set(w, find(t, schema, "ebpf_io_operations_total"), 2, 0, 5)
+	require.ErrorIs(t, b.Collect(stale{w}), errStale)
+	require.Equal(t, map[string]float64{"ebpf_io_operations_total{op=pread,result=ok}": 5}, gather(t, registry))
+}
+
+// TestCollectNanoseconds: a counter of nanoseconds goes over in seconds.
+func TestCollectNanoseconds(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	cpu := find(t, schema, "ebpf_sched_cpu_seconds_total")
+	require.Equal(t, observer.Counter, cpu.Kind)
+	for _, ns := range []uint64{1_500_000_000, 4_000_000_000} {
+		set(w, cpu, 0, 0, ns)
+		require.NoError(t, b.Collect(w))
+		require.InDelta(t, float64(ns)/1e9, gather(t, registry)["ebpf_sched_cpu_seconds_total{}"], 1e-12)
+	}
 }
 
 func TestCollectHistogram(t *testing.T) {

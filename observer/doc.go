@@ -20,7 +20,8 @@
 //
 // A module is one compiled C file (see the bpf package) whose BTF names its metrics, their labels and help. The observer
 // knows no module: the built-in ones and a user's own go the same way. Counters live in memory that is shared with the
-// kernel, so a snapshot costs no system call and no allocation.
+// kernel, so a snapshot costs no system call and no allocation. What the kernel keeps for each task is brought into them
+// by Refresh, which the caller calls when it wants it newer.
 //
 // The package has no goroutine and no logger, and knows no BanyanDB. Needs Linux 5.10 with BTF, CAP_BPF and CAP_PERFMON;
 // elsewhere Open returns an error that is kprobe.ErrNotSupported.

@@ -30,7 +30,7 @@ import (
 
 // A server that is not BanyanDB observes itself. What it does with the numbers is its own business.
 func Example() {
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache"}})
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache", "sched"}})
 	var down *observer.DownError
 	switch {
 	case errors.As(err, &down):
@@ -44,6 +44,10 @@ func Example() {
 	defer o.Close()
 	log.Print(o.Health())
 
+	// What the kernel keeps for each task is read when it is asked for. A module that fails does not hinder the others.
+	if err = o.Refresh(); err != nil {
+		log.Print(err)
+	}
 	var s observer.Snapshot // Kept, a snapshot allocates nothing the next time.
 	if err = o.Snapshot(&s); err != nil {
 		log.Print(err)

@@ -66,7 +66,8 @@ type Observer struct {
 	health   Health
 	failures []error // of the modules that are down
 	words    int
-	mu       sync.RWMutex // guards the mapped memory against Close
+	mu       sync.RWMutex // guards the mapped memory and the probes against Close
+	pass     sync.Mutex   // makes one Refresh wait for another
 	closed   bool
 }
 
@@ -226,6 +227,13 @@ func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric,
 	if err = checkHooks(metrics, probes.Plan()); err != nil {
 		return nil, nil, errors.Join(err, probes.Close())
 	}
+	// What an iterator finds kept is not this module's: it adds what grows from its first pass on.
+	if err = step("running the iterators"); err == nil {
+		err = probes.Iterate()
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
+	}
 	var counters *counters
 	if err = step("mapping the counters"); err == nil {
 		counters, err = mapCounters(probes.Map(countersMap), words, cpus)
@@ -284,9 +292,9 @@ func (o *Observer) Health() Health {
 	return health
 }
 
-// Snapshot reads all counters into s. It makes no system call, and no allocation if s was used before. Each word is read
-// at once, but the kernel goes on counting meanwhile: a histogram may be one ahead of its counter. Returns ErrClosed
-// after Close.
+// Snapshot reads all counters into s, those of iterators as of the last Refresh. It makes no system call, and no
+// allocation if s was used before. Each word is read at once, but the kernel goes on counting meanwhile: a histogram may
+// be one ahead of its counter. Returns ErrClosed after Close.
 func (o *Observer) Snapshot(s *Snapshot) error {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
@@ -300,6 +308,27 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 		m.counters.sum(s.words[m.offset:])
 	}
 	return nil
+}
+
+// Refresh reads what the kernel keeps for each task, which no event tells: modules that have an iterator count what has
+// grown since the last time, and only then. It makes system calls, and its time grows with the tasks of the machine; a
+// module without an iterator costs nothing. Calls that overlap take turns. A module that fails does not hinder the
+// others: the errors are joined, and its counters stay as they were. Returns ErrClosed after Close.
+func (o *Observer) Refresh() error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return ErrClosed
+	}
+	o.pass.Lock()
+	defer o.pass.Unlock()
+	var errs []error
+	for _, m := range o.modules {
+		if err := m.probes.Iterate(); err != nil {
+			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Close detaches all modules. Calling it again does nothing.

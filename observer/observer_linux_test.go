@@ -58,17 +58,21 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 	}))
 }
 
-// TestSnapshotMakesNoSystemCall has the kernel's perf events count the thread's system calls. The runtime may interrupt
-// the thread, and returning from a signal is a system call, so the least of some tries counts.
 func TestSnapshotMakesNoSystemCall(t *testing.T) {
 	o := open(t)
+	var s observer.Snapshot
+	require.NoError(t, o.Snapshot(&s))
+	requireNoSystemCall(t, callCounter(t), func() error { return o.Snapshot(&s) })
+}
+
+// callCounter returns a function that has the kernel's perf events count the thread's system calls.
+func callCounter(t *testing.T) func(during func()) uint64 {
+	t.Helper()
 	id := tracepointID(t, "raw_syscalls/sys_enter")
 	quiet(t)
 	fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Config: id, Size: unix.PERF_ATTR_SIZE_VER0}, 0, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	require.NoError(t, err)
-	defer unix.Close(fd)
-	var s observer.Snapshot
-	require.NoError(t, o.Snapshot(&s))
+	t.Cleanup(func() { require.NoError(t, unix.Close(fd)) })
 	buf := make([]byte, 8)
 	calls := func(during func()) uint64 {
 		_, err := unix.Read(fd, buf)
@@ -81,11 +85,18 @@ func TestSnapshotMakesNoSystemCall(t *testing.T) {
 		return binary.NativeEndian.Uint64(buf) - before - 1
 	}
 	require.GreaterOrEqual(t, calls(func() { unix.Getppid() }), uint64(1), "the ground truth counts nothing")
+	return calls
+}
+
+// requireNoSystemCall wants none from f. The runtime may interrupt the thread, and returning from a signal is a system
+// call, so the least of some tries counts.
+func requireNoSystemCall(t *testing.T, calls func(during func()) uint64, f func() error) {
+	t.Helper()
 	least := ^uint64(0)
 	for range 20 {
 		least = min(least, calls(func() {
 			for range 1000 {
-				if err := o.Snapshot(&s); err != nil {
+				if err := f(); err != nil {
 					panic(err)
 				}
 			}

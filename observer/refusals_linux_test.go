@@ -231,6 +231,7 @@ func TestLeastPrivilege(t *testing.T) {
 		}
 		testIOExact(t, open(t, "io"))
 		testCacheExact(t, open(t, "cache"))
+		testSched(t, open(t, "sched"), spend)
 		return
 	}
 	if !kprobetest.InChild(t, func(cmd *exec.Cmd) {

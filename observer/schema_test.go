@@ -72,7 +72,7 @@ func TestDescribe(t *testing.T) {
 
 // TestSnapshotLayout: each series has words of its own.
 func TestSnapshotLayout(t *testing.T) {
-	schema, total, err := observer.Describe(bpf.Modules("amd64"), "io", "cache", "memory")
+	schema, total, err := observer.Describe(bpf.Modules("amd64"), "io", "cache", "memory", "sched")
 	require.NoError(t, err)
 	words := make([]uint64, total)
 	for i := range words {
@@ -106,7 +106,7 @@ func TestModules(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		names, err := observer.Modules(bpf.Modules(arch))
 		require.NoError(t, err)
-		require.Equal(t, []string{"block", "cache", "io", "memory"}, names)
+		require.Equal(t, []string{"block", "cache", "io", "memory", "sched"}, names)
 	}
 	names, err := observer.Modules(bpf.Modules("mips"))
 	require.NoError(t, err)

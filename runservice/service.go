@@ -99,7 +99,7 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags := run.NewFlagSet(name)
 	s.modules = strings.Split(defaultModules, ",")
 	flags.BoolVar(&s.enabled, "ebpf-enabled", false,
-		"observe this process with eBPF: its system calls, page cache and memory reclaim become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
+		"observe this process with eBPF: its system calls, page cache, memory reclaim and CPU use become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
