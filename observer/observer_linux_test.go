@@ -42,7 +42,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/bpf"
-	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
@@ -282,29 +281,6 @@ func TestBrokenModule(t *testing.T) {
 	cancel()
 	_, err = observer.Open(ended, observer.Options{})
 	require.ErrorIs(t, err, context.Canceled)
-}
-
-// TestNoCapability: without CAP_BPF and CAP_PERFMON all modules are down, for the same reason, with a remedy.
-func TestNoCapability(t *testing.T) {
-	kprobetest.Require(t)
-	if !kprobetest.InChild(t, nil) {
-		return
-	}
-	// The test's process ends after this, so nobody misses them.
-	runtime.LockOSThread()
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	require.NoError(t, unix.Capset(&header, &none[0]))
-	_, err := observer.Open(context.Background(), observer.Options{})
-	var down *observer.DownError
-	require.ErrorAs(t, err, &down)
-	require.ErrorIs(t, err, kprobe.ErrPermission)
-	require.ErrorContains(t, err, "CAP_BPF and CAP_PERFMON missing")
-	require.Contains(t, down.Remedy(), "setcap cap_bpf,cap_perfmon+ep")
-	for _, m := range down.Health.Modules {
-		require.False(t, m.Up)
-		require.Contains(t, m.Cause, "CAP_BPF and CAP_PERFMON missing")
-	}
 }
 
 func BenchmarkSnapshot(b *testing.B) {
