@@ -241,9 +241,12 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 
 	runs := got["ebpf_memory_reclaim_total{memcg}"]
 	require.Positive(t, runs)
-	// A charge that must not fail and may not wait is forced in without reclaim; the kernel counts it as full too.
+	// A charge that must not fail and may not wait is forced in without reclaim; the kernel counts it as full too. So does
+	// version 1 a charge for several pages at once, which is tried again for fewer before anyone reclaims.
 	require.LessOrEqual(t, runs, full)
-	require.LessOrEqual(t, full-runs, uint64(forcedCharges))
+	if group.v2 {
+		require.LessOrEqual(t, full-runs, uint64(forcedCharges))
+	}
 	require.Equal(t, runs, got["ebpf_memory_reclaim_duration_seconds_count{memcg}"])
 	stall := time.Duration(got["ebpf_memory_reclaim_duration_seconds_sum{memcg}"])
 	require.Positive(t, stall)
