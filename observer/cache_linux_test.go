@@ -257,7 +257,8 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	// Half of the file had to go again, and no more than all of it.
 	require.GreaterOrEqual(t, reclaimed, uint64(fileSize-32<<20)/uint64(pageSize))
 	require.LessOrEqual(t, reclaimed, uint64(fileSize/pageSize))
-	require.Empty(t, got.without("{memcg}"))
+	// The host's kswapd may have run for anyone.
+	require.Empty(t, got.without("{memcg}", "{kswapd}"))
 	t.Logf("%d runs, %d times full, %d of %d pages, %s of %s", runs, full, reclaimed, scanned, stall, took)
 }
 
