@@ -31,7 +31,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
@@ -85,12 +84,12 @@ func TestRefusals(t *testing.T) {
 		},
 		{
 			name:    "a seccomp filter",
-			provoke: func(t *testing.T) { filterBPF(t, unix.EPERM) },
+			provoke: func(t *testing.T) { require.NoError(t, kprobetest.DenyBPF(unix.EPERM)) },
 			is:      kprobe.ErrPermission, cause: "bpf(2) is refused", remedy: "seccomp profile",
 		},
 		{
 			name:    "a seccomp filter that hides it",
-			provoke: func(t *testing.T) { filterBPF(t, unix.ENOSYS) },
+			provoke: func(t *testing.T) { require.NoError(t, kprobetest.DenyBPF(unix.ENOSYS)) },
 			is:      kprobe.ErrPermission, cause: "bpf(2) is refused", remedy: "seccomp profile",
 		},
 	} {
@@ -145,20 +144,6 @@ func hide(t *testing.T, folders ...string) {
 			require.NoError(t, unix.Mount("none", folder, "tmpfs", 0, ""))
 		}
 	}
-}
-
-// filterBPF has bpf(2) fail with errno on the calling thread.
-func filterBPF(t *testing.T, errno unix.Errno) {
-	t.Helper()
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the call
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	require.NoError(t, unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0))
 }
 
 // TestMemlock: where eBPF is charged to RLIMIT_MEMLOCK, a limit that the process may lift is lifted, and one that it may
