@@ -35,11 +35,11 @@ import (
 //go:embed testdata/*/bucket.bpf.o
 var testObjects embed.FS
 
-// HIST_NS_LE and HIST_SLOTS of the header.
-const (
-	firstLE = 8
-	slots   = 24
-)
+// histograms are those of the header: the smallest slot whose bound is not less than the value is the right one.
+var histograms = map[string]struct{ le, step, slots uint32 }{
+	"hist_slot_of":      {8, 1, 24},
+	"hist_slot_wide_of": {6, 2, 12},
+}
 
 // exponent is the definition: the smallest power of two that is not less than v.
 func exponent(v uint64) uint32 {
@@ -69,11 +69,13 @@ func TestBuckets(t *testing.T) {
 	for _, v := range values {
 		e := exponent(v)
 		require.Equalf(t, e, run(t, coll.Programs["log2_ceil_of"], v), "log2_ceil(%d)", v)
-		slot := uint32(0)
-		if e > firstLE {
-			slot = min(e-firstLE, slots-1)
+		for name, h := range histograms {
+			slot := uint32(0)
+			for slot < h.slots-1 && e > h.le+slot*h.step {
+				slot++
+			}
+			require.Equalf(t, slot, run(t, coll.Programs[name], v), "%s(%d)", name, v)
 		}
-		require.Equalf(t, slot, run(t, coll.Programs["hist_slot_of"], v), "hist_slot(%d)", v)
 	}
 }
 

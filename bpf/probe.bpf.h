@@ -51,6 +51,14 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define LABELS(text) TAG("labels:" text)
 /* The hooks that feed the metric, any of them: "hook,hook". */
 #define HOOKS(text) TAG("hooks:" text)
+/* The first Linux that can feed the metric, where that is not the 5.10 that all of this needs. */
+#define SINCE(version) TAG("since:" version)
+/*
+ * What the metric must have grown by after the known work that is done at start: "label=value,label=value: quantity;...",
+ * or a quantity alone. A part adds up all series that have its labels, a series of no part must not have changed. The
+ * quantities are those of observer/workload_linux.go. A metric without is exported as unverified.
+ */
+#define VERIFY(text) TAG("verify:" text)
 /* The metric is every module's: it is exported as ebpf_<metric>, with the module as a label. */
 #define COMMON TAG("common")
 
@@ -67,22 +75,30 @@ typedef __u64 counter_ns_t;
 typedef __u64 gauge_t;
 
 /*
- * A distribution. Slot i holds the values v with 2^(le+i-1) < v <= 2^(le+i), where le stands in the slot's tag; the
- * first slot holds all smaller values too, the last one all larger. So each bound is inclusive, as Prometheus' `le` is.
+ * A distribution. Slot i holds the values up to 2^(le + i * step) that the slot before it does not, where le and step, 1
+ * if there is none, stand in the slot's tag; the first slot holds all smaller values, the last one all larger. So each
+ * bound is inclusive, as Prometheus' `le` is. Each slot of each series that counts is a series of its own where it is
+ * stored: a distribution with wide steps costs half.
  */
-enum { HIST_SLOTS = 24 };
 
-/* Nanoseconds, exported in seconds: 256 ns to 1.07 s. */
-enum { HIST_NS_LE = 8 };
+/* Nanoseconds, exported in seconds: 256 ns to 1.07 s by powers of two. */
+enum { HIST_NS_SLOTS = 24, HIST_NS_LE = 8 };
 struct hist_ns {
-	__u64 slot[HIST_SLOTS] TAG("le:8");
+	__u64 slot[HIST_NS_SLOTS] TAG("le:8");
 	__u64 sum;
 };
 
-/* Bytes: 64 B to 256 MiB. */
-enum { HIST_BYTES_LE = 6 };
+/* The same with fewer slots: 1.02 us to 1.07 s by powers of four. */
+enum { HIST_NS_WIDE_SLOTS = 12, HIST_NS_WIDE_LE = 10 };
+struct hist_ns_wide {
+	__u64 slot[HIST_NS_WIDE_SLOTS] TAG("le:10,step:2");
+	__u64 sum;
+};
+
+/* Bytes: 64 B to 64 MiB by powers of four. */
+enum { HIST_BYTES_SLOTS = 12, HIST_BYTES_LE = 6 };
 struct hist_bytes {
-	__u64 slot[HIST_SLOTS] TAG("le:6");
+	__u64 slot[HIST_BYTES_SLOTS] TAG("le:6,step:2");
 	__u64 sum;
 };
 
@@ -180,46 +196,57 @@ static __always_inline __u32 log2_ceil(__u64 v)
 	return e + (v >> 1) + 1;
 }
 
-static __always_inline __u32 hist_slot(__u64 v, __u32 le)
+static __always_inline __u32 hist_slot(__u64 v, __u32 le, __u32 step, __u32 slots)
 {
 	__u32 e = log2_ceil(v);
 
 	if (e <= le)
 		return 0;
-	e -= le;
-	return e < HIST_SLOTS ? e : HIST_SLOTS - 1;
+	e = (e - le + step - 1) / step;
+	return e < slots ? e : slots - 1;
 }
 
-static __always_inline void hist_add(__u64 *slots, __u64 *sum, __u64 v, __u32 le)
+static __always_inline void hist_add(__u64 *slot, __u64 *sum, __u64 v, __u32 i, __u32 slots)
 {
-	__u32 i = hist_slot(v, le);
-
 	/* The compiler knows that i is in bounds and would drop the test; the verifier wants to see it. */
 	barrier_var(i);
-	if (i < HIST_SLOTS)
-		slots[i]++;
+	if (i < slots)
+		slot[i]++;
 	*sum += v;
+}
+
+/* The same where the program may be interrupted by another that adds to the same entry. */
+static __always_inline void hist_add_atomic(__u64 *slot, __u64 *sum, __u64 v, __u32 i, __u32 slots)
+{
+	barrier_var(i);
+	if (i < slots)
+		__sync_fetch_and_add(&slot[i], 1);
+	__sync_fetch_and_add(sum, v);
 }
 
 static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
 {
-	hist_add(h->slot, &h->sum, ns, HIST_NS_LE);
+	hist_add(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_LE, 1, HIST_NS_SLOTS), HIST_NS_SLOTS);
 }
 
-/* The same where the program may be interrupted by another that adds to the same entry. */
 static __always_inline void hist_ns_add_atomic(struct hist_ns *h, __u64 ns)
 {
-	__u32 i = hist_slot(ns, HIST_NS_LE);
+	hist_add_atomic(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_LE, 1, HIST_NS_SLOTS), HIST_NS_SLOTS);
+}
 
-	barrier_var(i);
-	if (i < HIST_SLOTS)
-		__sync_fetch_and_add(&h->slot[i], 1);
-	__sync_fetch_and_add(&h->sum, ns);
+static __always_inline void hist_ns_wide_add(struct hist_ns_wide *h, __u64 ns)
+{
+	hist_add(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_WIDE_LE, 2, HIST_NS_WIDE_SLOTS), HIST_NS_WIDE_SLOTS);
+}
+
+static __always_inline void hist_ns_wide_add_atomic(struct hist_ns_wide *h, __u64 ns)
+{
+	hist_add_atomic(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_WIDE_LE, 2, HIST_NS_WIDE_SLOTS), HIST_NS_WIDE_SLOTS);
 }
 
 static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
 {
-	hist_add(h->slot, &h->sum, bytes, HIST_BYTES_LE);
+	hist_add(h->slot, &h->sum, bytes, hist_slot(bytes, HIST_BYTES_LE, 2, HIST_BYTES_SLOTS), HIST_BYTES_SLOTS);
 }
 
 /*
@@ -274,23 +301,35 @@ static __always_inline int timer_note(struct timer *t, __u32 tid)
 	return word >> TIMER_TAG_BITS & ((1 << TIMER_NOTE_BITS) - 1);
 }
 
-/* Ends what the thread has begun and adds its duration to h, or counts it as lost. */
-static __always_inline void timer_stop(struct timer *t, __u32 tid, struct hist_ns *h, counter_t *lost)
+/* What timer_end returns for a thread that has begun nothing. */
+enum { TIMER_NONE = -1LL };
+
+/* Ends what the thread has begun and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. */
+static __always_inline __s64 timer_end(struct timer *t, __u32 tid, counter_t *lost)
 {
 	__u64 *slot = timer_word(t, tid);
 	__u64 word = *(volatile __u64 *)slot;
 
 	if (!word) {
 		lost[LOST_REASON_NO_START]++;
-		return;
+		return TIMER_NONE;
 	}
 	if ((word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid)) {
 		lost[LOST_REASON_COLLISION]++;
-		return;
+		return TIMER_NONE;
 	}
 	*(volatile __u64 *)slot = 0;
 	/* Shifted up, both are modulo 2^50; so is their difference. */
-	hist_ns_add(h, ((bpf_ktime_get_ns() - (word >> TIMER_TIME_SHIFT)) << TIMER_TIME_SHIFT) >> TIMER_TIME_SHIFT);
+	return ((bpf_ktime_get_ns() - (word >> TIMER_TIME_SHIFT)) << TIMER_TIME_SHIFT) >> TIMER_TIME_SHIFT;
+}
+
+/* The same, and adds the duration to h. */
+static __always_inline void timer_stop(struct timer *t, __u32 tid, struct hist_ns *h, counter_t *lost)
+{
+	__s64 ns = timer_end(t, tid, lost);
+
+	if (ns != TIMER_NONE)
+		hist_ns_add(h, ns);
 }
 
 /*

@@ -41,6 +41,9 @@ const countersMap = "metrics"
 // maxSeries bounds the series of one metric: more is a label that should not be one.
 const maxSeries = 1024
 
+// oldestLinux is what all of this needs.
+const oldestLinux = "5.10"
+
 // wordSize is the size in bytes of all that is counted.
 const wordSize = 8
 
@@ -76,6 +79,10 @@ type Metric struct {
 	Labels []Label
 	// Bounds are a histogram's finite upper bounds, inclusive, in the metric's unit (seconds, bytes).
 	Bounds []float64
+	// Since is the first Linux that can feed the metric.
+	Since string
+	// Verify is what the metric must have grown by after the known work at start. Empty if it cannot be known.
+	Verify []Expectation
 	// Scale turns a counted value into the metric's unit.
 	Scale float64
 	Kind  Kind
@@ -88,6 +95,24 @@ type Metric struct {
 type Label struct {
 	Name   string
 	Values []string
+}
+
+// Expectation is a part of what verification wants of a metric: all series with the labels have grown by the quantity.
+type Expectation struct {
+	// Labels are name and value, none for all series.
+	Labels map[string]string
+	// Quantity that the known work tells.
+	Quantity string
+}
+
+// matches tells whether a series is meant.
+func (e *Expectation) matches(names, values []string) bool {
+	for i, name := range names {
+		if want, ok := e.Labels[name]; ok && want != values[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // Series returns how many series the metric has.
@@ -158,13 +183,13 @@ const mmapable = 1 << 10
 
 func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, error) {
 	metric := Metric{
-		Name: namespace + "_" + module + "_" + member.Name, Module: module, Scale: 1,
+		Name: namespace + "_" + module + "_" + member.Name, Module: module, Scale: 1, Since: oldestLinux,
 		offset: int(member.Offset.Bytes() / wordSize),
 	}
 	if !validName.MatchString(member.Name) {
 		return metric, errSchema(member.Name, "the name is not lower case")
 	}
-	var labels string
+	var labels, verify string
 	for _, tag := range member.Tags {
 		key, value, _ := strings.Cut(tag, ":")
 		switch key {
@@ -174,6 +199,10 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 			metric.Hooks = strings.Split(value, ",")
 		case "labels":
 			labels = value
+		case "since":
+			metric.Since = value
+		case "verify":
+			verify = value
 		case "common":
 			metric.Name = namespace + "_" + member.Name
 			metric.Labels = []Label{{Name: "module", Values: []string{module}}}
@@ -190,6 +219,9 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 		return metric, errSchema(member.Name, "%w", err)
 	}
 	metric.Labels = append(metric.Labels, declared...)
+	if metric.Verify, err = expectations(verify, metric.Labels); err != nil {
+		return metric, errSchema(member.Name, "%w", err)
+	}
 	if n := metric.Series(); n > maxSeries {
 		return metric, errSchema(member.Name, "%d series, at most %d are allowed", n, maxSeries)
 	}
@@ -197,6 +229,33 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 		return metric, errSchema(member.Name, "%w", err)
 	}
 	return metric, nil
+}
+
+// expectations reads a tag "label=value,label=value: quantity; quantity".
+func expectations(text string, labels []Label) ([]Expectation, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var all []Expectation
+	for part := range strings.SplitSeq(text, ";") {
+		pairs, quantity, ok := strings.Cut(part, ":")
+		if !ok {
+			pairs, quantity = "", part
+		}
+		e := Expectation{Labels: make(map[string]string), Quantity: strings.TrimSpace(quantity)}
+		if !validName.MatchString(e.Quantity) {
+			return nil, fmt.Errorf("expectation %q names no quantity", part)
+		}
+		for pair := range strings.FieldsFuncSeq(pairs, func(r rune) bool { return r == ',' || r == ' ' }) {
+			name, value, _ := strings.Cut(pair, "=")
+			if !slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name && slices.Contains(l.Values, value) }) {
+				return nil, fmt.Errorf("expectation %q names no label and value of the metric", pair)
+			}
+			e.Labels[name] = value
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
 // elementOf strips the arrays around a type and returns their sizes, outermost first.
@@ -227,17 +286,17 @@ func describeElement(metric *Metric, element btf.Type) error {
 			return nil
 		}
 	case *btf.Struct:
-		scale, ok := map[string]float64{"hist_ns": 1e-9, "hist_bytes": 1}[t.Name]
+		scale, ok := map[string]float64{"hist_ns": 1e-9, "hist_ns_wide": 1e-9, "hist_bytes": 1}[t.Name]
 		if ok {
 			metric.Kind, metric.Scale = Histogram, scale
 			return describeHistogram(metric, t)
 		}
 	}
-	return fmt.Errorf("type %q is none of counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_bytes", element.TypeName())
+	return fmt.Errorf("type %q is none of counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_ns_wide, struct hist_bytes", element.TypeName())
 }
 
 // describeHistogram reads the bounds from the layout of a histogram: slots, of which the first one's tag tells the bound
-// as a power of two, and then the sum.
+// and the step to the next one as powers of two, and then the sum.
 func describeHistogram(metric *Metric, layout *btf.Struct) error {
 	errLayout := fmt.Errorf("struct %s is not slot[n] with a tag le, then sum", layout.Name)
 	if len(layout.Members) != 2 || layout.Members[0].Name != "slot" || layout.Members[1].Name != "sum" {
@@ -247,16 +306,28 @@ func describeHistogram(metric *Metric, layout *btf.Struct) error {
 	if !ok || slots.Nelems < 2 || layout.Size != (slots.Nelems+1)*wordSize || len(layout.Members[0].Tags) != 1 {
 		return errLayout
 	}
-	text, ok := strings.CutPrefix(layout.Members[0].Tags[0], "le:")
-	first, err := strconv.Atoi(text)
-	if !ok || err != nil || first < 0 || first+int(slots.Nelems) > 64 {
+	first, step, err := parseSlots(layout.Members[0].Tags[0])
+	if err != nil || first+step*int(slots.Nelems) > 64 {
 		return errors.Join(errLayout, err)
 	}
 	for i := range int(slots.Nelems) - 1 {
-		metric.Bounds = append(metric.Bounds, scaled(math.Ldexp(1, first+i), metric.Scale))
+		metric.Bounds = append(metric.Bounds, scaled(math.Ldexp(1, first+i*step), metric.Scale))
 	}
 	metric.width = int(slots.Nelems) + 1
 	return nil
+}
+
+// parseSlots reads a tag "le:10" or "le:10,step:2": the powers of two of the first bound and between two bounds.
+func parseSlots(tag string) (first, step int, err error) {
+	le, stepText, ok := strings.Cut(tag, ",")
+	if step = 1; ok {
+		step, err = strconv.Atoi(strings.TrimPrefix(stepText, "step:"))
+	}
+	first, leErr := strconv.Atoi(strings.TrimPrefix(le, "le:"))
+	if err = errors.Join(err, leErr); err == nil && (first < 0 || first > 64 || step < 1 || step > 64) {
+		err = fmt.Errorf("slots %q", tag)
+	}
+	return first, step, err
 }
 
 // scaled is v*scale, by a division where the scale is the inverse of a whole number: 1024 ns is then 1.024e-06 s and not

@@ -17,5 +17,11 @@ int log2_ceil_of(struct raw_tp_args *ctx)
 SEC("raw_tp/hist_slot")
 int hist_slot_of(struct raw_tp_args *ctx)
 {
-	return hist_slot(ctx->args[0], HIST_NS_LE);
+	return hist_slot(ctx->args[0], HIST_NS_LE, 1, HIST_NS_SLOTS);
+}
+
+SEC("raw_tp/hist_slot_wide")
+int hist_slot_wide_of(struct raw_tp_args *ctx)
+{
+	return hist_slot(ctx->args[0], HIST_BYTES_LE, 2, HIST_BYTES_SLOTS);
 }
