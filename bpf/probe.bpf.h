@@ -54,9 +54,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* The first Linux that can feed the metric, where that is not the 5.10 that all of this needs. */
 #define SINCE(version) TAG("since:" version)
 /*
- * What the metric must have grown by after the known work that is done at start: "label=value,label=value: quantity;...",
- * or a quantity alone. A part adds up all series that have its labels, a series of no part must not have changed. The
- * quantities are those of observer/workload_linux.go. A metric without is exported as unverified.
+ * What the metric must have grown by after the known work that is done at start: "label=value,label=value:
+ * quantity;...", or a quantity alone. A part adds up all series that have its labels, a series of no part must not have
+ * changed. The quantities are those of observer/workload_linux.go. A metric without is exported as unverified.
  */
 #define VERIFY(text) TAG("verify:" text)
 /* The metric is every module's: it is exported as ebpf_<metric>, with the module as a label. */
@@ -75,10 +75,10 @@ typedef __u64 counter_ns_t;
 typedef __u64 gauge_t;
 
 /*
- * A distribution. Slot i holds the values up to 2^(le + i * step) that the slot before it does not, where le and step, 1
- * if there is none, stand in the slot's tag; the first slot holds all smaller values, the last one all larger. So each
- * bound is inclusive, as Prometheus' `le` is. Each slot of each series that counts is a series of its own where it is
- * stored: a distribution with wide steps costs half.
+ * A distribution. Slot i holds the values up to 2^(le + i * step) that the slot before it does not, where le and step,
+ * 1 if there is none, stand in the slot's tag; the first slot holds all smaller values, the last one all larger. So
+ * each bound is inclusive, as Prometheus' `le` is. Each slot of each series that counts is a series of its own where it
+ * is stored: a distribution with wide steps costs half.
  */
 
 /* Nanoseconds, exported in seconds: 256 ns to 1.07 s by powers of two. */
@@ -241,7 +241,8 @@ static __always_inline void hist_ns_wide_add(struct hist_ns_wide *h, __u64 ns)
 
 static __always_inline void hist_ns_wide_add_atomic(struct hist_ns_wide *h, __u64 ns)
 {
-	hist_add_atomic(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_WIDE_LE, 2, HIST_NS_WIDE_SLOTS), HIST_NS_WIDE_SLOTS);
+	hist_add_atomic(
+		h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_WIDE_LE, 2, HIST_NS_WIDE_SLOTS), HIST_NS_WIDE_SLOTS);
 }
 
 static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
