@@ -2,33 +2,56 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * io: the file system calls of this process, how often, how much, how long.
+ * io: the system calls of this process that move data, sync it, name it, or map it: how often, how much, how long.
  *
  * Unit: calls, bytes, nanoseconds. Counted at the return of the call; sockets, pipes and eventfds are files too. A call
  * that a signal interrupts and the kernel restarts counts as often as it was entered. Linux 5.10.
  */
 #include "probe.bpf.h"
 
-enum io_op {
-	IO_OP_READ,
-	IO_OP_PREAD,
-	IO_OP_READV,
-	IO_OP_PREADV,
-	IO_OP_WRITE,
-	IO_OP_PWRITE,
-	IO_OP_WRITEV,
-	IO_OP_PWRITEV,
-	IO_OP_FSYNC,
-	IO_OP_FDATASYNC,
-	IO_OP_FADVISE,
-	IO_OP_OPENAT,
-	IO_OP_CLOSE,
-	IO_OP__COUNT,
-};
+struct mm_struct;
+
+/* Calls that return how many bytes they moved. */
+#define TRANSFERS(E) \
+	E(READ) E(PREAD) E(READV) E(PREADV) E(WRITE) E(PWRITE) E(WRITEV) E(PWRITEV) E(COPY_FILE_RANGE) E(SENDFILE)
+/* Others whose time is worth a distribution. */
+#define TIMED(E) E(FSYNC) E(FDATASYNC) E(SYNC_FILE_RANGE) E(FADVISE) E(OPENAT) E(CLOSE) E(IO_URING_ENTER)
+/* Calls on names and sizes, of whose time the sum is kept. */
+#define METADATA(E) E(FTRUNCATE) E(FALLOCATE) E(UNLINKAT) E(RENAMEAT) E(MKDIRAT) E(FLOCK) E(GETDENTS)
+/* The same, on the address space. */
+#define MAPPING(E) E(MMAP) E(MUNMAP) E(MADVISE) E(BRK)
+
+/* Label values. Each enum begins where a group does, so that a call's number in one tells that in the others. */
+#define AS_OP(name) IO_OP_##name,
+#define AS_TRANSFER(name) IO_TRANSFER_##name,
+#define AS_TIMED(name) IO_TIMED_##name,
+#define AS_UNTIMED(name) IO_UNTIMED_##name,
+#define AS_MAPPING(name) IO_MAPPING_##name,
+enum io_op { TRANSFERS(AS_OP) TIMED(AS_OP) METADATA(AS_OP) MAPPING(AS_OP) IO_OP__COUNT };
+enum io_transfer { TRANSFERS(AS_TRANSFER) IO_TRANSFER__COUNT };
+enum io_timed { TRANSFERS(AS_TIMED) TIMED(AS_TIMED) IO_TIMED__COUNT };
+enum io_untimed { METADATA(AS_UNTIMED) MAPPING(AS_UNTIMED) IO_UNTIMED__COUNT };
+enum io_mapping { MAPPING(AS_MAPPING) IO_MAPPING__COUNT };
 LABEL_VALUES(io_op);
+LABEL_VALUES(io_transfer);
+LABEL_VALUES(io_timed);
+LABEL_VALUES(io_untimed);
+LABEL_VALUES(io_mapping);
+enum { IO_OP_FIRST_MAPPING = IO_OP__COUNT - IO_MAPPING__COUNT };
 
 enum io_result { IO_RESULT_OK, IO_RESULT_ERROR, IO_RESULT__COUNT };
 LABEL_VALUES(io_result);
+
+enum io_errno {
+	IO_ERRNO_ENOENT,
+	IO_ERRNO_EINTR,
+	IO_ERRNO_EIO,
+	IO_ERRNO_EAGAIN,
+	IO_ERRNO_ENOSPC,
+	IO_ERRNO_OTHER,
+	IO_ERRNO__COUNT,
+};
+LABEL_VALUES(io_errno);
 
 /* In the order of POSIX_FADV_*, which x86-64 and arm64 share. */
 enum io_advice {
@@ -44,13 +67,29 @@ LABEL_VALUES(io_advice);
 
 struct metrics {
 	counter_t operations_total[IO_OP__COUNT][IO_RESULT__COUNT] HOOKS("syscall") LABELS("op=io_op,result=io_result")
-		HELP("System calls that returned. Not counted: memory mapped access, io_uring, sendfile, copy_file_range.");
-	counter_t bytes_total[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op")
-		HELP("Bytes that read- and write-like calls moved, as they returned them. A failed call moves none.");
-	struct hist_ns duration_seconds[IO_OP__COUNT] HOOKS("syscall") LABELS("op=io_op") HELP(
-		"Time from the entry of a call to its return, failed calls too. Waiting on a socket or pipe is part of it.");
+		HELP("System calls that returned. Not counted: memory mapped access, and what io_uring does after its call.")
+			VERIFY("result=ok: {op}; result=error: {op}_errors");
+	counter_t errors_total[IO_OP__COUNT][IO_ERRNO__COUNT] HOOKS("syscall") LABELS("op=io_op,errno=io_errno") HELP(
+		"System calls that failed, by the reason. A call that is restarted after a signal counts as EINTR; "
+		"EAGAIN is what a socket without data says and no fault.")
+		VERIFY("op=openat,errno=enoent: openat_errors; op=read,errno=other: read_errors");
+	counter_t bytes_total[IO_TRANSFER__COUNT] HOOKS("syscall") LABELS("op=io_transfer")
+		HELP("Bytes that read- and write-like calls moved, as they returned them. A failed call moves none.")
+			VERIFY("{op}_bytes");
+	struct hist_bytes size_bytes[IO_TRANSFER__COUNT] HOOKS("syscall") LABELS("op=io_transfer")
+		HELP("Bytes of each read- or write-like call that succeeded, also if it moved none.") VERIFY("{op}");
+	struct hist_ns duration_seconds[IO_TIMED__COUNT] HOOKS("syscall") LABELS("op=io_timed") HELP(
+		"Time from the entry of a call to its return, failed calls too. Waiting on a socket or pipe is part of "
+		"it.") VERIFY("{op} + {op}_errors");
+	counter_ns_t untimed_seconds_total[IO_UNTIMED__COUNT] HOOKS("syscall") LABELS("op=io_untimed")
+		HELP("Time in calls on names, sizes and the address space, of which no distribution is kept: divide by "
+		     "operations_total. Waiting for a file lock is part of flock's.") VERIFY("{op}");
+	counter_t mapping_bytes_total[IO_MAPPING__COUNT] HOOKS("syscall") LABELS("op=io_mapping") HELP(
+		"Bytes that mmap, munmap and madvise were asked for, failed calls too, and by which brk made the heap "
+		"larger. Not counted: growth by the first brk after the start.") VERIFY("{op}_bytes");
 	counter_t fadvise_total[IO_ADVICE__COUNT] HOOKS("syscall") LABELS("advice=io_advice")
-		HELP("Calls of fadvise by advice, failed ones too. Not counted: an advice that Linux does not know.");
+		HELP("Calls of fadvise by advice, failed ones too. Not counted: an advice that Linux does not know.")
+			VERIFY("fadvise_{advice}");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
@@ -72,9 +111,25 @@ static const volatile __u8 op_of[NR_TRACED] = {
 	[SYS_PWRITEV2] = IO_OP_PWRITEV + 1,
 	[SYS_FSYNC] = IO_OP_FSYNC + 1,
 	[SYS_FDATASYNC] = IO_OP_FDATASYNC + 1,
+	[SYS_COPY_FILE_RANGE] = IO_OP_COPY_FILE_RANGE + 1,
+	[SYS_SENDFILE] = IO_OP_SENDFILE + 1,
+	[SYS_SYNC_FILE_RANGE] = IO_OP_SYNC_FILE_RANGE + 1,
 	[SYS_FADVISE64] = IO_OP_FADVISE + 1,
 	[SYS_OPENAT] = IO_OP_OPENAT + 1,
 	[SYS_CLOSE] = IO_OP_CLOSE + 1,
+	[SYS_IO_URING_ENTER] = IO_OP_IO_URING_ENTER + 1,
+	[SYS_FTRUNCATE] = IO_OP_FTRUNCATE + 1,
+	[SYS_FALLOCATE] = IO_OP_FALLOCATE + 1,
+	[SYS_UNLINKAT] = IO_OP_UNLINKAT + 1,
+	[SYS_RENAMEAT] = IO_OP_RENAMEAT + 1,
+	[SYS_RENAMEAT2] = IO_OP_RENAMEAT + 1,
+	[SYS_MKDIRAT] = IO_OP_MKDIRAT + 1,
+	[SYS_FLOCK] = IO_OP_FLOCK + 1,
+	[SYS_GETDENTS64] = IO_OP_GETDENTS + 1,
+	[SYS_MMAP] = IO_OP_MMAP + 1,
+	[SYS_MUNMAP] = IO_OP_MUNMAP + 1,
+	[SYS_MADVISE] = IO_OP_MADVISE + 1,
+	[SYS_BRK] = IO_OP_BRK + 1,
 };
 
 /* The operation of a system call, or IO_OP__COUNT. */
@@ -89,22 +144,80 @@ static __always_inline __u32 io_op(unsigned long nr)
 	return op < IO_OP__COUNT ? op : IO_OP__COUNT;
 }
 
+/* Where the heap ended after the last brk. That holds a lock, and the next one sees what this one left. */
+static __u64 heap_end;
+
 /* Both run in the context of the caller, pinned, so nothing else adds to the entry meanwhile. */
-static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long advice)
+
+/* arg is the fourth argument of fadvise, the second one of others. */
+static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long arg)
 {
+	__u32 mapping = op - IO_OP_FIRST_MAPPING;
 	struct metrics *m;
 
 	if (op >= IO_OP__COUNT)
 		return 0;
 	pin();
-	if (op == IO_OP_FADVISE && advice < IO_ADVICE__COUNT) {
+	if (op == IO_OP_FADVISE && arg < IO_ADVICE__COUNT) {
 		m = metrics_here();
 		if (m)
-			m->fadvise_total[advice]++;
+			m->fadvise_total[arg]++;
 	}
-	timer_start(&calls, pid_tgid, op);
+	barrier_var(mapping);
+	if (mapping < IO_MAPPING_BRK) {
+		m = metrics_here();
+		if (m)
+			m->mapping_bytes_total[mapping] += arg;
+	}
+	timer_start(&calls, pid_tgid, 0);
 	unpin();
 	return 0;
+}
+
+static __always_inline __u32 errno_of(long ret)
+{
+	switch (-ret) {
+	case 2:
+		return IO_ERRNO_ENOENT;
+	case 4:
+	case 512: /* ERESTARTSYS and its kin, which user space does not see */
+	case 513:
+	case 514:
+	case 516:
+		return IO_ERRNO_EINTR;
+	case 5:
+		return IO_ERRNO_EIO;
+	case 11:
+		return IO_ERRNO_EAGAIN;
+	case 28:
+		return IO_ERRNO_ENOSPC;
+	default:
+		return IO_ERRNO_OTHER;
+	}
+}
+
+static __always_inline void returned(struct metrics *m, __u32 op, long ret)
+{
+	m->operations_total[op][IO_RESULT_OK]++;
+	if (op < IO_TRANSFER__COUNT) {
+		m->bytes_total[op] += ret;
+		hist_bytes_add(&m->size_bytes[op], ret);
+	}
+	if (op == IO_OP_BRK) {
+		if (heap_end && ret > heap_end)
+			m->mapping_bytes_total[IO_MAPPING_BRK] += ret - heap_end;
+		heap_end = ret;
+	}
+}
+
+static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
+{
+	if (ns == TIMER_NONE)
+		return;
+	if (op < IO_TIMED__COUNT)
+		hist_ns_add(&m->duration_seconds[op], ns);
+	else
+		m->untimed_seconds_total[op - IO_TIMED__COUNT] += ns;
 }
 
 static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
@@ -116,19 +229,22 @@ static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
 	pin();
 	m = metrics_here();
 	if (m) {
-		m->operations_total[op][ret < 0 ? IO_RESULT_ERROR : IO_RESULT_OK]++;
-		if (ret > 0 && op <= IO_OP_PWRITEV)
-			m->bytes_total[op] += ret;
-		timer_stop(&calls, pid_tgid, &m->duration_seconds[op], m->events_lost_total);
+		if (ret >= 0) {
+			returned(m, op, ret);
+		} else {
+			m->operations_total[op][IO_RESULT_ERROR]++;
+			m->errors_total[op][errno_of(ret)]++;
+		}
+		took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 	}
 	unpin();
 	return 0;
 }
 
 /* For the programs that are there once for each call: one copy of the code serves them all. */
-static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long advice)
+static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long arg)
 {
-	return enter(pid_tgid, op, advice);
+	return enter(pid_tgid, op, arg);
 }
 
 static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
@@ -136,118 +252,132 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 	return leave(pid_tgid, op, ret);
 }
 
-/* The function of each system call by itself: costs nothing to who does not call it. */
-#define CALL_BY_FENTRY(variant, name, function, op)                                                \
-	FENTRY(syscall__##variant##__##name##_enter, function)                                     \
-	{                                                                                          \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                       \
-                                                                                                   \
-		if (!in_scope(pid_tgid))                                                           \
-			return 0;                                                                  \
-		return enter_call(pid_tgid, op, 0);                                                \
-	}                                                                                          \
-                                                                                                   \
-	FEXIT(syscall__##variant##__##name##_exit, function, const struct pt_regs *regs, long ret) \
-	{                                                                                          \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                       \
-                                                                                                   \
-		if (!in_scope(pid_tgid))                                                           \
-			return 0;                                                                  \
-		return leave_call(pid_tgid, op, ret);                                              \
+/*
+ * The function of each system call by itself: costs nothing to who does not call it. What is read of the arguments is
+ * read at the entry, where the registers have them.
+ */
+#define CALL_ENTER(variant, name, function, op, arg)                                       \
+	FENTRY(syscall__##variant##__##name##_enter, function, const struct pt_regs *regs) \
+	{                                                                                  \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                               \
+                                                                                           \
+		return in_scope(pid_tgid) ? enter_call(pid_tgid, op, arg) : 0;             \
 	}
 
-#define CALL_FENTRY(name, function, op) CALL_BY_FENTRY(fentry, name, function, op)
-#define CALL_FENTRY_INNER(name, function, op) CALL_BY_FENTRY(fentry_inner, name, function, op)
+#define CALL_EXIT(variant, name, function, op, args...)                        \
+	FEXIT(syscall__##variant##__##name##_exit, function, ##args)           \
+	{                                                                      \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                   \
+                                                                               \
+		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, ret) : 0; \
+	}
 
-/* An advice is read at the entry, where the registers are the call's arguments. */
-FENTRY(syscall__fentry__fadvise_enter, SYS_FADVISE_FN, const struct pt_regs *regs)
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+#define CALL_BY_FENTRY(variant, name, function, op, arg) \
+	CALL_ENTER(variant, name, function, op, arg)     \
+	CALL_EXIT(variant, name, function, op, const struct pt_regs *regs, long ret)
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	return enter_call(pid_tgid, IO_OP_FADVISE, SYSCALL_ARG4(regs));
-}
+/* The same by breakpoint, where the kernel has no trampolines: dearer. */
+#define CALL_BY_KPROBE(variant, name, function, op, arg)                                 \
+	SEC("kprobe/" function)                                                          \
+	int BPF_KPROBE(syscall__##variant##__##name##_enter, const struct pt_regs *regs) \
+	{                                                                                \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                             \
+                                                                                         \
+		return in_scope(pid_tgid) ? enter_call(pid_tgid, op, arg) : 0;           \
+	}                                                                                \
+                                                                                         \
+	SEC("kretprobe/" function)                                                       \
+	int BPF_KRETPROBE(syscall__##variant##__##name##_exit, long ret)                 \
+	{                                                                                \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                             \
+                                                                                         \
+		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, ret) : 0;           \
+	}
 
-FEXIT(syscall__fentry__fadvise_exit, SYS_FADVISE_FN, const struct pt_regs *regs, long ret)
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+/* Calls of which no argument is read. */
+#define PLAIN_CALLS(CALL, variant)                                                        \
+	CALL(variant, read, SYS_FN(read), IO_OP_READ, 0)                                  \
+	CALL(variant, pread64, SYS_FN(pread64), IO_OP_PREAD, 0)                           \
+	CALL(variant, readv, SYS_FN(readv), IO_OP_READV, 0)                               \
+	CALL(variant, preadv, SYS_FN(preadv), IO_OP_PREADV, 0)                            \
+	CALL(variant, preadv2, SYS_FN(preadv2), IO_OP_PREADV, 0)                          \
+	CALL(variant, write, SYS_FN(write), IO_OP_WRITE, 0)                               \
+	CALL(variant, pwrite64, SYS_FN(pwrite64), IO_OP_PWRITE, 0)                        \
+	CALL(variant, writev, SYS_FN(writev), IO_OP_WRITEV, 0)                            \
+	CALL(variant, pwritev, SYS_FN(pwritev), IO_OP_PWRITEV, 0)                         \
+	CALL(variant, pwritev2, SYS_FN(pwritev2), IO_OP_PWRITEV, 0)                       \
+	CALL(variant, sendfile, SYS_FN(sendfile64), IO_OP_SENDFILE, 0)                    \
+	CALL(variant, fsync, SYS_FN(fsync), IO_OP_FSYNC, 0)                               \
+	CALL(variant, fdatasync, SYS_FN(fdatasync), IO_OP_FDATASYNC, 0)                   \
+	CALL(variant, sync_file_range, SYS_FN(sync_file_range), IO_OP_SYNC_FILE_RANGE, 0) \
+	CALL(variant, openat, SYS_FN(openat), IO_OP_OPENAT, 0)                            \
+	CALL(variant, close, SYS_FN(close), IO_OP_CLOSE, 0)                               \
+	CALL(variant, ftruncate, SYS_FN(ftruncate), IO_OP_FTRUNCATE, 0)                   \
+	CALL(variant, fallocate, SYS_FN(fallocate), IO_OP_FALLOCATE, 0)                   \
+	CALL(variant, unlinkat, SYS_FN(unlinkat), IO_OP_UNLINKAT, 0)                      \
+	CALL(variant, renameat, SYS_FN(renameat), IO_OP_RENAMEAT, 0)                      \
+	CALL(variant, renameat2, SYS_FN(renameat2), IO_OP_RENAMEAT, 0)                    \
+	CALL(variant, mkdirat, SYS_FN(mkdirat), IO_OP_MKDIRAT, 0)                         \
+	CALL(variant, getdents64, SYS_FN(getdents64), IO_OP_GETDENTS, 0)                  \
+	CALL(variant, brk, SYS_FN(brk), IO_OP_BRK, 0)
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	return leave_call(pid_tgid, IO_OP_FADVISE, ret);
-}
+/* Calls of which Linux 6.1 has two descriptions in its BTF, or 5.10 one without the registers. */
+#define UNCLEAR_CALLS(CALL, variant)                                                      \
+	CALL(variant, copy_file_range, SYS_FN(copy_file_range), IO_OP_COPY_FILE_RANGE, 0) \
+	CALL(variant, flock, SYS_FN(flock), IO_OP_FLOCK, 0)                               \
+	CALL(variant, io_uring_enter, SYS_FN(io_uring_enter), IO_OP_IO_URING_ENTER, 0)
+
+PLAIN_CALLS(CALL_BY_FENTRY, fentry)
+UNCLEAR_CALLS(CALL_BY_FENTRY, fentry)
+CALL_BY_FENTRY(fentry, fadvise, SYS_FADVISE_FN, IO_OP_FADVISE, SYSCALL_ARG4(regs))
+CALL_BY_FENTRY(fentry, mmap, SYS_FN(mmap), IO_OP_MMAP, SYSCALL_ARG2(regs))
+CALL_BY_FENTRY(fentry, munmap, SYS_FN(munmap), IO_OP_MUNMAP, SYSCALL_ARG2(regs))
+CALL_BY_FENTRY(fentry, madvise, SYS_FN(madvise), IO_OP_MADVISE, SYSCALL_ARG2(regs))
 
 /*
- * The BTF of Linux 6.1 and older does not tell the layout of these registers. There the function inside of the call
- * serves, of which the advice is an argument. It comes second since a compiler may have drawn it into the call.
+ * For Linux 6.1 and older: the functions inside of the unclear calls whose arguments are read, and breakpoints for the
+ * others, which are seldom. It comes second since a compiler may have drawn these functions into the calls.
  */
+PLAIN_CALLS(CALL_BY_FENTRY, fentry_inner)
+UNCLEAR_CALLS(CALL_BY_KPROBE, fentry_inner)
+CALL_BY_FENTRY(fentry_inner, mmap, SYS_FN(mmap), IO_OP_MMAP, SYSCALL_ARG2(regs))
+CALL_BY_FENTRY(fentry_inner, munmap, SYS_FN(munmap), IO_OP_MUNMAP, SYSCALL_ARG2(regs))
+
 FENTRY(syscall__fentry_inner__fadvise_enter, "ksys_fadvise64_64", int fd, loff_t offset, loff_t len, int advice)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	return enter_call(pid_tgid, IO_OP_FADVISE, advice);
+	return in_scope(pid_tgid) ? enter_call(pid_tgid, IO_OP_FADVISE, advice) : 0;
 }
 
-FEXIT(syscall__fentry_inner__fadvise_exit, "ksys_fadvise64_64", int fd, loff_t offset, loff_t len, int advice, int ret)
+CALL_EXIT(fentry_inner, fadvise, "ksys_fadvise64_64", IO_OP_FADVISE, int fd, loff_t offset, loff_t len, int advice,
+	int ret)
+
+FENTRY(syscall__fentry_inner__madvise_enter, "do_madvise", struct mm_struct *mm, unsigned long start, size_t len)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	return leave_call(pid_tgid, IO_OP_FADVISE, ret);
+	return in_scope(pid_tgid) ? enter_call(pid_tgid, IO_OP_MADVISE, len) : 0;
 }
 
-/* The same by breakpoint, where the kernel has no trampolines: dearer. */
-#define CALL_KPROBE(name, function, op)                                                             \
-	SEC("kprobe/" function)                                                                     \
-	int BPF_KPROBE(syscall__kprobe__##name##_enter, const struct pt_regs *regs)                 \
-	{                                                                                           \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                        \
-                                                                                                    \
-		if (!in_scope(pid_tgid))                                                            \
-			return 0;                                                                   \
-		return enter_call(pid_tgid, op, op == IO_OP_FADVISE ? SYSCALL_ARG4_COPY(regs) : 0); \
-	}                                                                                           \
-                                                                                                    \
-	SEC("kretprobe/" function)                                                                  \
-	int BPF_KRETPROBE(syscall__kprobe__##name##_exit, long ret)                                 \
-	{                                                                                           \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                                        \
-                                                                                                    \
-		if (!in_scope(pid_tgid))                                                            \
-			return 0;                                                                   \
-		return leave_call(pid_tgid, op, ret);                                               \
-	}
+CALL_EXIT(fentry_inner, madvise, "do_madvise", IO_OP_MADVISE, struct mm_struct *mm, unsigned long start, size_t len,
+	int behavior, int ret)
 
-#define EACH_CALL(PROGRAMS)                                     \
-	PROGRAMS(read, SYS_FN(read), IO_OP_READ)                \
-	PROGRAMS(pread64, SYS_FN(pread64), IO_OP_PREAD)         \
-	PROGRAMS(readv, SYS_FN(readv), IO_OP_READV)             \
-	PROGRAMS(preadv, SYS_FN(preadv), IO_OP_PREADV)          \
-	PROGRAMS(preadv2, SYS_FN(preadv2), IO_OP_PREADV)        \
-	PROGRAMS(write, SYS_FN(write), IO_OP_WRITE)             \
-	PROGRAMS(pwrite64, SYS_FN(pwrite64), IO_OP_PWRITE)      \
-	PROGRAMS(writev, SYS_FN(writev), IO_OP_WRITEV)          \
-	PROGRAMS(pwritev, SYS_FN(pwritev), IO_OP_PWRITEV)       \
-	PROGRAMS(pwritev2, SYS_FN(pwritev2), IO_OP_PWRITEV)     \
-	PROGRAMS(fsync, SYS_FN(fsync), IO_OP_FSYNC)             \
-	PROGRAMS(fdatasync, SYS_FN(fdatasync), IO_OP_FDATASYNC) \
-	PROGRAMS(openat, SYS_FN(openat), IO_OP_OPENAT)          \
-	PROGRAMS(close, SYS_FN(close), IO_OP_CLOSE)
-
-EACH_CALL(CALL_FENTRY)
-EACH_CALL(CALL_FENTRY_INNER)
+/* Of fadvise the advice, of the others the second argument. */
+static __always_inline unsigned long arg_of(__u32 op, unsigned long arg2, unsigned long arg4)
+{
+	return op == IO_OP_FADVISE ? arg4 : arg2;
+}
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 op;
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return enter(pid_tgid, io_op(nr), SYSCALL_ARG4(regs));
+	op = io_op(nr);
+	return enter(pid_tgid, op, arg_of(op, SYSCALL_ARG2(regs), SYSCALL_ARG4(regs)));
 }
 
 TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
@@ -263,10 +393,12 @@ SEC("tracepoint/raw_syscalls/sys_enter")
 int syscall__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 op;
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return enter(pid_tgid, io_op(ctx->id), ctx->args[3]);
+	op = io_op(ctx->id);
+	return enter(pid_tgid, op, arg_of(op, ctx->args[1], ctx->args[3]));
 }
 
 SEC("tracepoint/raw_syscalls/sys_exit")
@@ -279,5 +411,9 @@ int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
 	return leave(pid_tgid, io_op(ctx->id), ctx->ret);
 }
 
-EACH_CALL(CALL_KPROBE)
-CALL_KPROBE(fadvise, SYS_FADVISE_FN, IO_OP_FADVISE)
+PLAIN_CALLS(CALL_BY_KPROBE, kprobe)
+UNCLEAR_CALLS(CALL_BY_KPROBE, kprobe)
+CALL_BY_KPROBE(kprobe, fadvise, SYS_FADVISE_FN, IO_OP_FADVISE, SYSCALL_ARG4_COPY(regs))
+CALL_BY_KPROBE(kprobe, mmap, SYS_FN(mmap), IO_OP_MMAP, SYSCALL_ARG2_COPY(regs))
+CALL_BY_KPROBE(kprobe, munmap, SYS_FN(munmap), IO_OP_MUNMAP, SYSCALL_ARG2_COPY(regs))
+CALL_BY_KPROBE(kprobe, madvise, SYS_FN(madvise), IO_OP_MADVISE, SYSCALL_ARG2_COPY(regs))

@@ -21,6 +21,7 @@ typedef short __s16;
 typedef int __s32;
 typedef long long __s64;
 typedef __s64 loff_t;
+typedef unsigned long size_t;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;
@@ -51,16 +52,21 @@ struct user_pt_regs {
 	__u64 regs[31];
 };
 #define SYSCALL_NR(r) ((r)->syscallno)
+#define SYSCALL_ARG2(r) ((r)->regs[1])
+#define SYSCALL_ARG2_COPY(r) BPF_CORE_READ(r, regs[1])
 #define SYSCALL_ARG4(r) ((r)->regs[3])
 #define SYSCALL_ARG4_COPY(r) BPF_CORE_READ(r, regs[3])
 #else
 struct pt_regs {
 	unsigned long r10;
 	unsigned long ax;
+	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
 };
 #define SYSCALL_NR(r) ((long)(r)->orig_ax)
+#define SYSCALL_ARG2(r) ((r)->si)
+#define SYSCALL_ARG2_COPY(r) BPF_CORE_READ(r, si)
 #define SYSCALL_ARG4(r) ((r)->r10)
 #define SYSCALL_ARG4_COPY(r) BPF_CORE_READ(r, r10)
 #endif
@@ -184,18 +190,34 @@ enum syscall_nr {
 	SYS_READ = SYS_NR(0, 63),
 	SYS_WRITE = SYS_NR(1, 64),
 	SYS_CLOSE = SYS_NR(3, 57),
+	SYS_MMAP = SYS_NR(9, 222),
+	SYS_MUNMAP = SYS_NR(11, 215),
+	SYS_BRK = SYS_NR(12, 214),
 	SYS_PREAD64 = SYS_NR(17, 67),
 	SYS_PWRITE64 = SYS_NR(18, 68),
 	SYS_READV = SYS_NR(19, 65),
 	SYS_WRITEV = SYS_NR(20, 66),
+	SYS_MADVISE = SYS_NR(28, 233),
+	SYS_SENDFILE = SYS_NR(40, 71),
+	SYS_FLOCK = SYS_NR(73, 32),
 	SYS_FSYNC = SYS_NR(74, 82),
 	SYS_FDATASYNC = SYS_NR(75, 83),
+	SYS_FTRUNCATE = SYS_NR(77, 46),
+	SYS_GETDENTS64 = SYS_NR(217, 61),
 	SYS_FADVISE64 = SYS_NR(221, 223),
 	SYS_OPENAT = SYS_NR(257, 56),
+	SYS_MKDIRAT = SYS_NR(258, 34),
+	SYS_UNLINKAT = SYS_NR(263, 35),
+	SYS_RENAMEAT = SYS_NR(264, 38),
+	SYS_SYNC_FILE_RANGE = SYS_NR(277, 84),
+	SYS_FALLOCATE = SYS_NR(285, 47),
 	SYS_PREADV = SYS_NR(295, 69),
 	SYS_PWRITEV = SYS_NR(296, 70),
+	SYS_RENAMEAT2 = SYS_NR(316, 276),
+	SYS_COPY_FILE_RANGE = SYS_NR(326, 285),
 	SYS_PREADV2 = SYS_NR(327, 286),
 	SYS_PWRITEV2 = SYS_NR(328, 287),
+	SYS_IO_URING_ENTER = 426,
 };
 
 #endif /* KERNEL_H */

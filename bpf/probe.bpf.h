@@ -54,9 +54,11 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* The first Linux that can feed the metric, where that is not the 5.10 that all of this needs. */
 #define SINCE(version) TAG("since:" version)
 /*
- * What the metric must have grown by after the known work that is done at start: "label=value,label=value:
- * quantity;...", or a quantity alone. A part adds up all series that have its labels, a series of no part must not have
- * changed. The quantities are those of observer/workload_linux.go. A metric without is exported as unverified.
+ * What the metric must have grown by after the known work that is done at start, as "labels: quantities; ...", for
+ * example "result=ok: reads; result=error: failed_reads + bad_reads". The quantities are those that
+ * observer/workload_linux.go tells; "{op}" stands for each value of the label op in turn. A part adds up all series
+ * that have its labels. Time must only have passed, and no more than the work took. A metric without expectation is
+ * exported as unverified.
  */
 #define VERIFY(text) TAG("verify:" text)
 /* The metric is every module's: it is exported as ebpf_<metric>, with the module as a label. */

@@ -30,6 +30,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -295,7 +296,17 @@ func truth() counts {
 	for _, op := range []string{"pread", "read", "write", "pwrite", "fsync", "fadvise"} {
 		c["ebpf_io_operations_total{"+op+",ok}"] = calls
 		c["ebpf_io_operations_total{"+op+",error}"] = failing
+		c["ebpf_io_errors_total{"+op+",other}"] = failing
 		c["ebpf_io_duration_seconds_count{"+op+"}"] = calls + failing
+	}
+	for op, size := range map[string]int{"pread": preadSize, "read": readSize, "write": writeSize, "pwrite": pwSize} {
+		bound := 64
+		for bound < size {
+			bound *= 4
+		}
+		c["ebpf_io_size_bytes_count{"+op+"}"] = calls
+		c["ebpf_io_size_bytes_sum{"+op+"}"] = uint64(calls * size)
+		c["ebpf_io_size_bytes_slot{"+op+"}"+strconv.Itoa(bound)] = calls
 	}
 	return c
 }
@@ -313,10 +324,10 @@ func testIOExact(t *testing.T, o *observer.Observer) {
 	require.NoError(t, operations(fd))
 	took := time.Since(start)
 	got := count(t, o).since(before)
-	requireCounted(t, o, truth(), got.without("_sum", "_slot"))
+	requireCounted(t, o, truth(), got.without("seconds_sum", "seconds_slot"))
 	var sum uint64
 	for k, n := range got {
-		if strings.Contains(k, "_sum") {
+		if strings.Contains(k, "seconds_sum") {
 			sum += n
 		}
 	}
@@ -337,7 +348,7 @@ func requireCounted(t *testing.T, o *observer.Observer, want, got counts) {
 	}
 	t.Logf("MATRIX\tio syscall: runs missed, of %d\t%d", len(want)*calls, missed)
 	for key, n := range want {
-		if strings.Contains(key, "_bytes_total") {
+		if strings.Contains(key, "_bytes_total") || strings.Contains(key, "_bytes_sum") {
 			continue
 		}
 		require.LessOrEqual(t, got[key], n, key)
@@ -392,9 +403,134 @@ func testIOOtherOps(t *testing.T, o *observer.Observer) {
 		"ebpf_io_operations_total{readv,ok}": 3,
 		"ebpf_io_fadvise_total{normal}":      3, "ebpf_io_fadvise_total{random}": 3, "ebpf_io_fadvise_total{sequential}": 3,
 		"ebpf_io_fadvise_total{willneed}": 3, "ebpf_io_fadvise_total{noreuse}": 3,
+		"ebpf_io_errors_total{openat,other}": 3, "ebpf_io_errors_total{close,other}": 3, "ebpf_io_errors_total{fadvise,other}": 3,
 	}
 	// The file ends after 18 bytes, where writev left it: there is nothing more to read.
-	require.Equal(t, want, count(t, o).since(before).without("duration"))
+	require.Equal(t, want, count(t, o).since(before).without("duration", "size"))
+}
+
+// TestIOCalls: the calls on names, sizes and the address space, and those that copy within the kernel.
+func TestIOCalls(t *testing.T) {
+	eachAttach(t, "io", []string{"syscall"}, testIOCalls)
+}
+
+func testIOCalls(t *testing.T, o *observer.Observer) {
+	dir := t.TempDir()
+	fd := openFile(t, filepath.Join(dir, "from"), unix.O_RDWR|unix.O_CREAT)
+	other := openFile(t, filepath.Join(dir, "to"), unix.O_RDWR|unix.O_CREAT)
+	folder := openFile(t, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	names, brk := make([]byte, 4096), func(to uintptr) uintptr {
+		end, _, _ := unix.Syscall(unix.SYS_BRK, to, 0, 0)
+		return end
+	}
+	heap := brk(0)
+	quiet(t)
+	before := count(t, o)
+	start := time.Now()
+	for range 3 {
+		require.NoError(t, unix.Fallocate(fd, 0, 0, 8192))
+		require.NoError(t, unix.Ftruncate(fd, 5000))
+		require.NoError(t, unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE))
+		from, to := int64(0), int64(0)
+		n, err := unix.CopyFileRange(fd, &from, other, &to, 5000, 0)
+		require.NoError(t, err)
+		require.Equal(t, 5000, n)
+		from = 0
+		n, err = unix.Sendfile(other, fd, &from, 3000)
+		require.NoError(t, err)
+		require.Equal(t, 3000, n)
+		require.NoError(t, unix.Mkdirat(folder, "folder", 0o700))
+		require.ErrorIs(t, unix.Mkdirat(folder, "folder", 0o700), unix.EEXIST)
+		require.NoError(t, unix.Renameat(folder, "folder", folder, "renamed"))
+		require.NoError(t, unix.Renameat2(folder, "renamed", folder, "again", unix.RENAME_NOREPLACE))
+		require.NoError(t, unix.Unlinkat(folder, "again", unix.AT_REMOVEDIR))
+		require.ErrorIs(t, unix.Unlinkat(folder, "again", unix.AT_REMOVEDIR), unix.ENOENT)
+		require.NoError(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
+		require.NoError(t, unix.Flock(fd, unix.LOCK_UN))
+		_, err = unix.Getdents(folder, names)
+		require.NoError(t, err)
+		mem, err := unix.Mmap(-1, 0, 3*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		require.NoError(t, err)
+		require.NoError(t, unix.Madvise(mem[:pageSize], unix.MADV_DONTNEED))
+		require.NoError(t, unix.Munmap(mem))
+		require.Equal(t, heap, brk(0))
+		require.Equal(t, heap+5*uintptr(pageSize), brk(heap+5*uintptr(pageSize)))
+		require.Equal(t, heap, brk(heap))
+		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, ^uintptr(0), 0, 0, 0, 0, 0)
+		require.NotZero(t, errno)
+	}
+	took := time.Since(start)
+	page := uint64(pageSize)
+	want := counts{
+		"ebpf_io_bytes_total{copy_file_range}": 3 * 5000, "ebpf_io_bytes_total{sendfile}": 3 * 3000,
+		"ebpf_io_mapping_bytes_total{mmap}": 9 * page, "ebpf_io_mapping_bytes_total{munmap}": 9 * page,
+		"ebpf_io_mapping_bytes_total{madvise}": 3 * page, "ebpf_io_mapping_bytes_total{brk}": 15 * page,
+		"ebpf_io_operations_total{mkdirat,error}": 3, "ebpf_io_errors_total{mkdirat,other}": 3,
+		"ebpf_io_operations_total{unlinkat,error}": 3, "ebpf_io_errors_total{unlinkat,enoent}": 3,
+		"ebpf_io_operations_total{io_uring_enter,error}": 3, "ebpf_io_errors_total{io_uring_enter,other}": 3,
+	}
+	for op, n := range map[string]uint64{
+		"fallocate": 3, "ftruncate": 3, "sync_file_range": 3, "copy_file_range": 3, "sendfile": 3, "mkdirat": 3,
+		"renameat": 6, "unlinkat": 3, "flock": 6, "getdents": 3, "mmap": 3, "munmap": 3, "madvise": 3, "brk": 9,
+	} {
+		want["ebpf_io_operations_total{"+op+",ok}"] = n
+	}
+	got := count(t, o).since(before)
+	requireCounted(t, o, want, got.without("seconds", "size"))
+	var sum uint64
+	for _, op := range []string{"fallocate", "ftruncate", "mkdirat", "renameat", "unlinkat", "flock", "getdents", "mmap", "munmap", "madvise", "brk"} {
+		took := got["ebpf_io_untimed_seconds_total{"+op+"}"]
+		require.Positive(t, took, op)
+		sum += took
+	}
+	require.Less(t, time.Duration(sum), took)
+}
+
+// TestIOErrors: the reasons that have a label of their own.
+func TestIOErrors(t *testing.T) {
+	o := open(t, "io")
+	var pipe, pair [2]int
+	require.NoError(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK))
+	full := openFile(t, "/dev/full", unix.O_WRONLY)
+	buf := make([]byte, 1)
+	quiet(t)
+	before := count(t, o)
+	for range 3 {
+		_, err := unix.Read(pipe[0], buf)
+		require.ErrorIs(t, err, unix.EAGAIN)
+		_, err = unix.Write(full, buf)
+		require.ErrorIs(t, err, unix.ENOSPC)
+		_, err = unix.Openat(unix.AT_FDCWD, "/none", unix.O_RDONLY, 0)
+		require.ErrorIs(t, err, unix.ENOENT)
+		_, err = unix.Read(-1, buf)
+		require.ErrorIs(t, err, unix.EBADF)
+	}
+	require.Equal(t, counts{
+		"ebpf_io_errors_total{read,eagain}": 3, "ebpf_io_errors_total{write,enospc}": 3,
+		"ebpf_io_errors_total{openat,enoent}": 3, "ebpf_io_errors_total{read,other}": 3,
+	}, count(t, o).since(before).without("duration", "operations"))
+	require.NoError(t, unix.Close(pipe[0]))
+	require.NoError(t, unix.Close(pipe[1]))
+
+	// A read that a signal interrupts, and that the kernel restarts: entered twice, returned once with data.
+	require.NoError(t, unix.Pipe2(pair[:], unix.O_CLOEXEC))
+	tid := unix.Gettid()
+	done := make(chan error)
+	before = count(t, o)
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
+		time.Sleep(50 * time.Millisecond)
+		_, writeErr := unix.Write(pair[1], buf)
+		done <- errors.Join(err, writeErr)
+	}()
+	_, err := unix.Read(pair[0], buf)
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	got := count(t, o).since(before)
+	require.Positive(t, got["ebpf_io_errors_total{read,eintr}"])
+	require.NoError(t, unix.Close(pair[0]))
+	require.NoError(t, unix.Close(pair[1]))
 }
 
 // TestIONamespace does the same where the process has another id than the kernel's own.
@@ -447,7 +583,7 @@ func TestIOOthers(t *testing.T) {
 	require.Equal(t, counts{
 		"ebpf_io_operations_total{write,ok}": 1, "ebpf_io_bytes_total{write}": 1,
 		"ebpf_io_operations_total{read,ok}": 1, "ebpf_io_bytes_total{read}": 1,
-	}, got.without("duration"))
+	}, got.without("duration", "size"))
 	require.NoError(t, cmd.Wait())
 }
 

@@ -97,12 +97,13 @@ type Label struct {
 	Values []string
 }
 
-// Expectation is a part of what verification wants of a metric: all series with the labels have grown by the quantity.
+// Expectation is a part of what verification wants of a metric: all series with the labels have grown by the sum of the
+// quantities.
 type Expectation struct {
 	// Labels are name and value, none for all series.
 	Labels map[string]string
-	// Quantity that the known work tells.
-	Quantity string
+	// Quantities that the known work tells.
+	Quantities []string
 }
 
 // matches tells whether a series is meant.
@@ -231,31 +232,63 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 	return metric, nil
 }
 
-// expectations reads a tag "label=value,label=value: quantity; quantity".
+// expectations reads a tag "label=value,label=value: quantity + quantity; ...".
 func expectations(text string, labels []Label) ([]Expectation, error) {
-	if text == "" {
-		return nil, nil
-	}
 	var all []Expectation
 	for part := range strings.SplitSeq(text, ";") {
-		pairs, quantity, ok := strings.Cut(part, ":")
-		if !ok {
-			pairs, quantity = "", part
+		if strings.TrimSpace(part) == "" {
+			continue
 		}
-		e := Expectation{Labels: make(map[string]string), Quantity: strings.TrimSpace(quantity)}
-		if !validName.MatchString(e.Quantity) {
-			return nil, fmt.Errorf("expectation %q names no quantity", part)
-		}
-		for pair := range strings.FieldsFuncSeq(pairs, func(r rune) bool { return r == ',' || r == ' ' }) {
-			name, value, _ := strings.Cut(pair, "=")
-			if !slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name && slices.Contains(l.Values, value) }) {
-				return nil, fmt.Errorf("expectation %q names no label and value of the metric", pair)
+		expanded := []string{part}
+		for _, l := range labels {
+			if !strings.Contains(part, "{"+l.Name+"}") {
+				continue
 			}
-			e.Labels[name] = value
+			var each []string
+			for _, value := range l.Values {
+				for _, p := range expanded {
+					each = append(each, l.Name+"="+value+","+withColon(strings.ReplaceAll(p, "{"+l.Name+"}", value)))
+				}
+			}
+			expanded = each
 		}
-		all = append(all, e)
+		for _, p := range expanded {
+			e, err := expectation(p, labels)
+			if err != nil {
+				return nil, fmt.Errorf("expectation %q: %w", part, err)
+			}
+			all = append(all, e)
+		}
 	}
 	return all, nil
+}
+
+// withColon puts the colon before the quantities of a part without labels.
+func withColon(part string) string {
+	if strings.Contains(part, ":") {
+		return part
+	}
+	return ":" + part
+}
+
+func expectation(part string, labels []Label) (Expectation, error) {
+	pairs, quantities, _ := strings.Cut(withColon(part), ":")
+	e := Expectation{Labels: make(map[string]string)}
+	for quantity := range strings.SplitSeq(quantities, "+") {
+		quantity = strings.TrimSpace(quantity)
+		if !validName.MatchString(quantity) {
+			return e, fmt.Errorf("%q is no name of a quantity", quantity)
+		}
+		e.Quantities = append(e.Quantities, quantity)
+	}
+	for pair := range strings.FieldsFuncSeq(pairs, func(r rune) bool { return r == ',' || r == ' ' }) {
+		name, value, _ := strings.Cut(pair, "=")
+		if !slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name && slices.Contains(l.Values, value) }) {
+			return e, fmt.Errorf("%q is no label and value of the metric", pair)
+		}
+		e.Labels[name] = value
+	}
+	return e, nil
 }
 
 // elementOf strips the arrays around a type and returns their sizes, outermost first.
