@@ -366,6 +366,9 @@ CALL_EXIT(fentry_inner, madvise, "do_madvise", IO_OP_MADVISE, struct mm_struct *
 /* Of fadvise the advice, of the others the second argument. */
 static __always_inline unsigned long arg_of(__u32 op, unsigned long arg2, unsigned long arg4)
 {
+	/* Two loads: the compiler would make one at a chosen address, which the verifier refuses. */
+	barrier_var(arg2);
+	barrier_var(arg4);
 	return op == IO_OP_FADVISE ? arg4 : arg2;
 }
 
