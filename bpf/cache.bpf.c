@@ -12,12 +12,13 @@
 struct metrics {
 	counter_t lookups_total HOOKS("lookup") HELP(
 		"Times a buffered read looked for pages in the page cache; one lookup serves a run of pages. Not counted: "
-		"page faults on a mapping.");
+		"page faults on a mapping.") SINCE("6.8") VERIFY("cached_reads");
 	counter_t filled_pages_total HOOKS("fill") HELP(
-		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.");
+		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.")
+		VERIFY("filled_pages");
 	counter_t deleted_pages_total HOOKS("delete") HELP(
 		"Pages that this process removed from the page cache: by fadvise, truncation, unlink, and reclaim that its "
-		"threads did themselves. Not counted: what kswapd or other processes removed.");
+		"threads did themselves. Not counted: what kswapd or other processes removed.") VERIFY("deleted_pages");
 } __attribute__((aligned(64)));
 METRICS;
 

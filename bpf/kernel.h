@@ -21,7 +21,6 @@ typedef short __s16;
 typedef int __s32;
 typedef long long __s64;
 typedef __s64 loff_t;
-typedef unsigned long size_t;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;

@@ -275,7 +275,7 @@ LABEL_VALUES(lost_reason);
 #define EVENTS_LOST                                                                                                \
 	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                  \
 		"Events counted without their duration: begun before the probes were attached (no_start), or two " \
-		"threads in one slot of the table of start times (collision).")
+		"threads in one slot of the table of start times (collision).") VERIFY("events_lost")
 
 static __always_inline __u64 *timer_word(struct timer *t, __u32 tid)
 {

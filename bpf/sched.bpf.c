@@ -15,16 +15,16 @@ LABEL_VALUES(sched_kind);
 struct metrics {
 	counter_ns_t run_queue_wait_seconds_total HOOKS("task") HELP(
 		"Time that threads of this process were ready to run and had no CPU. A wait is counted when it ends. Not "
-		"counted: the last moments of a thread that ended between two passes.");
+		"counted: the last moments of a thread that ended between two passes.") VERIFY("run_queue_wait_ns");
 	counter_t run_queue_waits_total HOOKS("task") HELP(
 		"Times that a thread of this process got a CPU, after a wait of any length, of none too. Not counted: the "
-		"last ones of a thread that ended between two passes.");
+		"last ones of a thread that ended between two passes.") VERIFY("run_queue_waits");
 	counter_ns_t cpu_seconds_total HOOKS("task") HELP(
 		"CPU time of this process, of threads that have ended too. Not counted: what a running thread has used "
 		"since the last tick of the clock.");
 	counter_t switches_total[SCHED_KIND__COUNT] HOOKS("task") LABELS("kind=sched_kind") HELP(
 		"Times that a thread of this process, one that has ended too, gave its CPU up because it had to wait "
-		"(voluntary), or lost it to another (involuntary).");
+		"(voluntary), or lost it to another (involuntary).") VERIFY("{kind}_switches");
 	gauge_t threads HOOKS("task") HELP("Threads of this process.");
 	counter_t run_queue_wait_skipped_total HOOKS("task") HELP(
 		"Times that a pass could not tell a thread's wait, since the table of 4096 threads had no place for it.");

@@ -39,27 +39,32 @@ const (
 // Self returns the scope of the calling process. A program run in the caller's own context learns its id, since only
 // the kernel knows what a process in a pid namespace is called outside. Needs Linux 5.10, CAP_BPF and CAP_PERFMON.
 func Self() (Scope, error) {
+	tgid, err := runOnce(asm.FnGetCurrentPidTgid.Call(), asm.RSh.Imm(asm.R0, 32), asm.Return())
+	return Scope{TGID: tgid}, err
+}
+
+// Thread returns the calling thread's id in the initial pid namespace. The goroutine must be locked to its thread. It
+// needs what Self needs.
+func Thread() (uint32, error) {
+	return runOnce(asm.FnGetCurrentPidTgid.Call(), asm.Return())
+}
+
+// runOnce runs a program in the caller's context and returns the lower half of what it returns.
+func runOnce(instructions ...asm.Instruction) (uint32, error) {
 	prog, err := withMemory(btf.LoadKernelSpec, func() (*ebpf.Program, error) {
 		return ebpf.NewProgram(&ebpf.ProgramSpec{
-			Name:    "self",
-			Type:    ebpf.RawTracepoint,
-			License: "Dual MIT/GPL",
-			Instructions: asm.Instructions{
-				asm.FnGetCurrentPidTgid.Call(),
-				asm.RSh.Imm(asm.R0, 32),
-				asm.Return(),
-			},
+			Name: "self", Type: ebpf.RawTracepoint, License: "Dual MIT/GPL", Instructions: instructions,
 		})
 	})
 	if err != nil {
-		return Scope{}, diagnose(fmt.Errorf("loading a first program: %w", kernelWords(err)))
+		return 0, diagnose(fmt.Errorf("loading a first program: %w", kernelWords(err)))
 	}
 	defer prog.Close()
-	tgid, err := prog.Run(&ebpf.RunOptions{})
+	result, err := prog.Run(&ebpf.RunOptions{})
 	if err != nil {
-		return Scope{}, diagnose(fmt.Errorf("running a first program: %w", err))
+		return 0, diagnose(fmt.Errorf("running a first program: %w", err))
 	}
-	return Scope{TGID: tgid}, nil
+	return result, nil
 }
 
 // Probes are the attached programs of a module and their maps. They must be closed.

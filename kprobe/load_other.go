@@ -31,6 +31,11 @@ func Self() (Scope, error) {
 	return Scope{}, unsupported()
 }
 
+// Thread returns the calling thread's id in the initial pid namespace. Needs Linux.
+func Thread() (uint32, error) {
+	return 0, unsupported()
+}
+
 // Probes are the attached programs of a module and their maps.
 type Probes struct{}
 

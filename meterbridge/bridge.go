@@ -55,6 +55,7 @@ type Bridge struct {
 	moduleUp        meter.Gauge
 	probeInfo       meter.Gauge
 	mapMemory       meter.Gauge
+	metricVerified  meter.Gauge
 	collectDuration meter.Gauge
 	eventsLost      meter.Counter
 	missed          map[string]uint64 // what has been pushed, by module
@@ -84,6 +85,7 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 		moduleUp:        factory.NewGauge("ebpf_module_up", "module"),
 		probeInfo:       factory.NewGauge("ebpf_probe_info", "module", "hook", "attach"),
 		mapMemory:       factory.NewGauge("ebpf_map_memory_bytes", "module"),
+		metricVerified:  factory.NewGauge("ebpf_metric_verified", "module", "metric"),
 		collectDuration: factory.NewGauge("ebpf_collect_duration_seconds"),
 		eventsLost:      factory.NewCounter(eventsLost, "module", "reason"),
 		missed:          make(map[string]uint64),
@@ -159,8 +161,8 @@ func (b *Bridge) Collect(source Source) error {
 	return refreshErr
 }
 
-// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, and
-// what the kernel has kept from them.
+// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, what
+// the kernel has kept from them, and which of their metrics have proved to be right.
 func (b *Bridge) Report(health observer.Health) {
 	for _, m := range health.Modules {
 		up := 0.0
@@ -173,6 +175,13 @@ func (b *Bridge) Report(health observer.Health) {
 			b.missed[m.Name] = m.Missed
 		}
 		b.moduleUp.Set(up, m.Name)
+		for _, metric := range m.Metrics {
+			verified := 0.0
+			if metric.Verified {
+				verified = 1
+			}
+			b.metricVerified.Set(verified, m.Name, metric.Name)
+		}
 		for _, h := range m.Plan {
 			if h.Attach != "" {
 				b.probeInfo.Set(1, m.Name, h.Name, string(h.Attach))

@@ -262,8 +262,8 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	t.Logf("%d runs, %d times full, %d of %d pages, %s of %s", runs, full, reclaimed, scanned, stall, took)
 }
 
-//go:embed testdata/*/flavour.bpf.o
-var flavours embed.FS
+//go:embed testdata/*/*.bpf.o
+var testModules embed.FS
 
 // TestArgumentsChangedPlaces: a module with a flavour for either order of a tracepoint's arguments gets the one of this
 // kernel. The other one would take the flags of an allocation, a large number, for its order.
@@ -273,9 +273,9 @@ func TestArgumentsChangedPlaces(t *testing.T) {
 	if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") }) {
 		return
 	}
-	objects, err := fs.Sub(flavours, "testdata/"+runtime.GOARCH)
+	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
 	require.NoError(t, err)
-	o, err := observer.Open(context.Background(), observer.Options{Objects: objects})
+	o, err := observer.Open(context.Background(), observer.Options{Objects: objects, Modules: []string{"flavour"}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	fd := cold(t, fileSize)

@@ -20,6 +20,7 @@ package observer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
@@ -41,6 +42,8 @@ type ModuleHealth struct {
 	Plan kprobe.Plan
 	// Absent names the metrics that no attached hook feeds.
 	Absent []string
+	// Metrics are the results of verification, for each metric that a hook feeds. Empty if there was none.
+	Metrics []MetricHealth
 	// MapMemory is what the kernel holds for the module, in bytes.
 	MapMemory uint64
 	// Missed is how many runs of its programs the kernel has skipped since the module was opened: an upper bound of the
@@ -48,6 +51,34 @@ type ModuleHealth struct {
 	Missed uint64
 	// Up tells whether the module counts.
 	Up bool
+}
+
+// MetricHealth is what verification found out about a metric.
+type MetricHealth struct {
+	Name string
+	// Reason tells why the metric is not verified, or what was wrong.
+	Reason string
+	// Verified means that it has counted known work exactly, on this kernel, just now.
+	Verified bool
+	// LeftOut means that it was wrong, and is not exported.
+	LeftOut bool
+}
+
+// String renders the result as a line for people.
+func (m MetricHealth) String() string {
+	switch {
+	case m.Verified:
+		return m.Name + ": verified"
+	case m.LeftOut:
+		return m.Name + ": left out, it is wrong: " + m.Reason
+	default:
+		return m.Name + ": unverified: " + m.Reason
+	}
+}
+
+// LeftOut returns the metrics that verification found wrong.
+func (m *ModuleHealth) LeftOut() []MetricHealth {
+	return slices.DeleteFunc(slices.Clone(m.Metrics), func(h MetricHealth) bool { return !h.LeftOut })
 }
 
 func (m *ModuleHealth) fail(err error) {
@@ -75,6 +106,9 @@ func (h Health) String() string {
 		}
 		if len(m.Absent) > 0 {
 			fmt.Fprintf(&b, "  absent: %s\n", strings.Join(m.Absent, ", "))
+		}
+		for _, metric := range m.Metrics {
+			fmt.Fprintf(&b, "  %s\n", metric)
 		}
 	}
 	return b.String()
@@ -113,7 +147,8 @@ func (e *DownError) Remedy() string {
 	return ""
 }
 
-// Summary tells the module's state in one line: how each hook is attached, or why the module is down.
+// Summary tells the module's state in one line: how each hook is attached and which metrics are left out as wrong, or why
+// the module is down.
 func (m *ModuleHealth) Summary() string {
 	if !m.Up {
 		return "down: " + m.Cause
@@ -125,6 +160,11 @@ func (m *ModuleHealth) Summary() string {
 			continue
 		}
 		hooks = append(hooks, h.Name+" by "+string(h.Attach))
+	}
+	for _, metric := range m.Metrics {
+		if metric.LeftOut {
+			hooks = append(hooks, metric.String())
+		}
 	}
 	return strings.Join(hooks, ", ")
 }

@@ -44,6 +44,9 @@ const maxSeries = 1024
 // oldestLinux is what all of this needs.
 const oldestLinux = "5.10"
 
+// nanosecond is the scale of what is counted in nanoseconds.
+const nanosecond = 1e-9
+
 // wordSize is the size in bytes of all that is counted.
 const wordSize = 8
 
@@ -87,8 +90,9 @@ type Metric struct {
 	Scale float64
 	Kind  Kind
 
-	offset int // of the first series, in words
-	width  int // of a series, in words
+	offset   int  // of the first series, in words
+	width    int  // of a series, in words
+	iterated bool // fed by iterators alone
 }
 
 // Label is a label and all its values.
@@ -312,14 +316,14 @@ func describeElement(metric *Metric, element btf.Type) error {
 			metric.Kind, metric.width = Counter, 1
 			return nil
 		case "counter_ns_t":
-			metric.Kind, metric.width, metric.Scale = Counter, 1, 1e-9
+			metric.Kind, metric.width, metric.Scale = Counter, 1, nanosecond
 			return nil
 		case "gauge_t":
 			metric.Kind, metric.width = Gauge, 1
 			return nil
 		}
 	case *btf.Struct:
-		scale, ok := map[string]float64{"hist_ns": 1e-9, "hist_ns_wide": 1e-9, "hist_bytes": 1}[t.Name]
+		scale, ok := map[string]float64{"hist_ns": nanosecond, "hist_ns_wide": nanosecond, "hist_bytes": 1}[t.Name]
 		if ok {
 			metric.Kind, metric.Scale = Histogram, scale
 			return describeHistogram(metric, t)

@@ -53,10 +53,11 @@ func TestDescribe(t *testing.T) {
 	require.Equal(t, observer.Counter, m.Kind)
 	require.Equal(t, []string{"syscall"}, m.Hooks)
 	require.Equal(t, []string{"op", "result"}, m.LabelNames())
-	require.Equal(t, 26, m.Series())
+	require.Equal(t, 56, m.Series())
 	require.Equal(t, []string{"read", "ok"}, m.LabelValues(0))
 	require.Equal(t, []string{"read", "error"}, m.LabelValues(1))
-	require.Equal(t, []string{"close", "error"}, m.LabelValues(25))
+	require.Equal(t, []string{"brk", "error"}, m.LabelValues(55))
+	require.Contains(t, m.Verify, observer.Expectation{Labels: map[string]string{"op": "pread", "result": "error"}, Quantities: []string{"pread_errors"}})
 	require.Contains(t, m.Help, "Not counted")
 
 	h := metricOf(t, "io", "ebpf_io_duration_seconds")
@@ -64,6 +65,14 @@ func TestDescribe(t *testing.T) {
 	require.Len(t, h.Bounds, 23)
 	require.Equal(t, "2.56e-07", fmt.Sprint(h.Bounds[0]))
 	require.Equal(t, "1.073741824", fmt.Sprint(h.Bounds[22]))
+
+	size := metricOf(t, "io", "ebpf_io_size_bytes")
+	require.Len(t, size.Bounds, 11)
+	require.InDelta(t, 64, size.Bounds[0], 0)
+	require.InDelta(t, 256, size.Bounds[1], 0)
+	require.InDelta(t, 64<<20, size.Bounds[10], 0)
+
+	require.Equal(t, "6.8", metricOf(t, "cache", "ebpf_cache_lookups_total").Since)
 
 	lost := metricOf(t, "memory", "ebpf_events_lost_total")
 	require.Equal(t, []string{"module", "reason"}, lost.LabelNames())

@@ -62,7 +62,7 @@ func planCommand(options observer.Options) *cobra.Command {
 			return s.printPlan(command)
 		},
 	}
-	for _, flag := range []string{"ebpf-modules", "ebpf-attach"} {
+	for _, flag := range []string{"ebpf-modules", "ebpf-attach", "ebpf-verify", "ebpf-scratch-dir"} {
 		command.Flags().AddFlag(flags.Lookup(flag))
 	}
 	return command
@@ -121,7 +121,27 @@ func writePlan(out io.Writer, health observer.Health) error {
 			fmt.Fprintf(out, "\nAbsent on this kernel: %s\n", strings.Join(m.Absent, ", "))
 		}
 	}
-	return nil
+	return writeVerified(out, health)
+}
+
+// writeVerified prints how each metric did that was asked to prove itself.
+func writeVerified(out io.Writer, health observer.Health) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	heading := "\nMODULE\tMETRIC\tVERIFIED\tWHY NOT\n"
+	for _, m := range health.Modules {
+		for _, metric := range m.Metrics {
+			verified := "no"
+			switch {
+			case metric.Verified:
+				verified = "yes"
+			case metric.LeftOut:
+				verified = "WRONG"
+			}
+			fmt.Fprintf(table, "%s%s\t%s\t%s\t%s\n", heading, m.Name, metric.Name, verified, oneLine(metric.Reason))
+			heading = ""
+		}
+	}
+	return table.Flush()
 }
 
 func oneLine(text string) string {

@@ -66,18 +66,20 @@ type Registry interface {
 
 // Service observes its own process and feeds the registry's instruments. Register it after the metric service.
 type Service struct {
-	registry Registry
-	log      *logger.Logger
-	observer *observer.Observer
-	bridge   *meterbridge.Bridge
-	closer   *run.Closer
-	options  observer.Options
-	health   observer.Health
-	modules  moduleList
-	attach   string
-	interval time.Duration
-	mu       sync.Mutex // guards health
-	enabled  bool
+	registry   Registry
+	log        *logger.Logger
+	observer   *observer.Observer
+	bridge     *meterbridge.Bridge
+	closer     *run.Closer
+	options    observer.Options
+	health     observer.Health
+	modules    moduleList
+	attach     string
+	scratchDir string
+	interval   time.Duration
+	mu         sync.Mutex // guards health
+	enabled    bool
+	verify     bool
 }
 
 // Units returns what a role of banyand registers: one Service of its own, since each role has its own registry.
@@ -103,6 +105,10 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
+	flags.BoolVar(&s.verify, "ebpf-verify", true,
+		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
+	flags.StringVar(&s.scratchDir, "ebpf-scratch-dir", "",
+		"where eBPF verification makes its scratch folder, best on the data's disk; empty means the system's folder for temporary files")
 	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
 		"how often the eBPF counters are collected into metrics, "+intervals)
 	return flags
@@ -155,6 +161,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 func (s *Service) openOptions() observer.Options {
 	options := s.options
 	options.Modules = s.modules
+	options.Verify, options.ScratchDir = s.verify, s.scratchDir
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)
 	}
@@ -241,8 +248,8 @@ func (s *Service) off(err error) {
 func (s *Service) logHealth(err error) {
 	health := s.Health()
 	event, message := s.log.Info(), "eBPF observation is on"
-	if slices.ContainsFunc(health.Modules, func(m observer.ModuleHealth) bool { return !m.Up }) {
-		event, message = s.log.Warn(), "eBPF observation is on, but not with all modules"
+	if slices.ContainsFunc(health.Modules, func(m observer.ModuleHealth) bool { return !m.Up || len(m.LeftOut()) > 0 }) {
+		event, message = s.log.Warn(), "eBPF observation is on, but not with all modules and metrics"
 	}
 	var down *observer.DownError
 	if errors.As(err, &down) {

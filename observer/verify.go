@@ -1,0 +1,240 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+// verifyLimit is how long Open waits for verification. A disk that takes longer does not keep a server from starting.
+const verifyLimit = 2 * time.Second
+
+// verifyTries is how often a part of the known work is done before a metric that was not exact is given up: the kernel
+// does work of its own in our thread's name, such as reading a block of the file system's, but not every time.
+const verifyTries = 4
+
+// quantities are what is known of a piece of work, by name: how often a call was made, how many pages came into memory.
+type quantities map[string]uint64
+
+// phase is a piece of known work. What it tells is compared with what the metrics that name it have grown by.
+type phase struct {
+	run  func() (quantities, error)
+	name string
+}
+
+// verdicts are the results of verification by metric, and why there are none.
+type verdicts struct {
+	metrics map[string]MetricHealth
+	err     error
+}
+
+// of returns the verdict on a metric.
+func (v *verdicts) of(metric *Metric) MetricHealth {
+	health, ok := v.metrics[key(metric)]
+	switch {
+	case ok:
+	case v.err != nil:
+		health.Reason = v.err.Error()
+	case len(metric.Verify) == 0:
+		health.Reason = "it cannot be provoked safely, or not exactly"
+	default:
+		health.Reason = "the known work could not be done: is the scratch folder on a disk?"
+	}
+	health.Name = metric.Name
+	return health
+}
+
+// key tells metrics apart that several modules share.
+func key(metric *Metric) string { return metric.Module + " " + metric.Name }
+
+// verify opens the modules for one thread alone, lets it do known work, and compares. It counts nothing for others, and
+// leaves nothing behind.
+func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) *verdicts {
+	done := make(chan *verdicts, 1)
+	go func() {
+		v := &verdicts{metrics: make(map[string]MetricHealth)}
+		err := onThread(opts.ScratchDir, func(thread uint32, phases []phase) error {
+			scope := opts.Scope
+			scope.TID = thread
+			o := &Observer{}
+			for _, name := range opts.Modules {
+				o.open(objects, name, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
+			}
+			return errors.Join(v.judge(o, phases), o.Close())
+		})
+		if err != nil {
+			v.err = fmt.Errorf("verification: %w", err)
+		}
+		done <- v
+	}()
+	limit := time.NewTimer(verifyLimit)
+	defer limit.Stop()
+	select {
+	case v := <-done:
+		return v
+	case <-ctx.Done():
+		return &verdicts{err: fmt.Errorf("verification: %w", ctx.Err())}
+	case <-limit.C:
+		return &verdicts{err: fmt.Errorf("verification took longer than %s: is the scratch folder on a slow disk?", verifyLimit)}
+	}
+}
+
+// judge does each phase and compares, again as long as it is worth it. A metric must be exact in every phase that it names.
+func (v *verdicts) judge(o *Observer, phases []phase) error {
+	var errs []error
+	for _, p := range phases {
+		open, differences := slices.Clone(o.metrics), make(map[string]error)
+		for try := 0; try < verifyTries && len(open) > 0; try++ {
+			known, grown, err := o.observe(p)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+				break
+			}
+			open = slices.DeleteFunc(open, func(m Metric) bool {
+				if !m.names(known) {
+					return true
+				}
+				differences[key(&m)] = compare(&m, known, grown.of(&m), grown.took)
+				return differences[key(&m)] == nil
+			})
+		}
+		for k, difference := range differences {
+			if difference != nil {
+				v.metrics[k] = MetricHealth{LeftOut: true, Reason: p.name + ": " + difference.Error()}
+			} else if !v.metrics[k].LeftOut {
+				v.metrics[k] = MetricHealth{Verified: true}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// growth is what was counted during a phase: by events, and by iterators, which are run after it and whose own system calls
+// would be among the events.
+type growth struct {
+	events, iterated Snapshot
+	took             time.Duration
+}
+
+// of returns the snapshot that a metric is to be read from.
+func (g *growth) of(m *Metric) *Snapshot {
+	if m.iterated {
+		return &g.iterated
+	}
+	return &g.events
+}
+
+// observe does the work of a phase and returns what is known of it, and what was counted.
+func (o *Observer) observe(p phase) (quantities, *growth, error) {
+	var before Snapshot
+	var g growth
+	// All snapshots are taken once before, so that none has to be made while it counts.
+	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Refresh(), o.Snapshot(&before))
+	start := time.Now()
+	known, runErr := p.run()
+	g.took = time.Since(start)
+	err = errors.Join(err, runErr, o.Snapshot(&g.events), o.Refresh(), o.Snapshot(&g.iterated))
+	for i, word := range before.words {
+		g.events.words[i] -= word
+		g.iterated.words[i] -= word
+	}
+	return known, &g, err
+}
+
+// names tells whether the metric has an expectation of what is known.
+func (m *Metric) names(known quantities) bool {
+	return slices.ContainsFunc(m.Verify, func(e Expectation) bool {
+		return slices.ContainsFunc(e.Quantities, func(q string) bool { _, ok := known[q]; return ok })
+	})
+}
+
+// compare returns how a metric's growth differs from what is known.
+func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) error {
+	names, meant := m.LabelNames(), make([]bool, m.Series())
+	for _, e := range m.Verify {
+		var want, got, passed uint64
+		for _, q := range e.Quantities {
+			want += known[q]
+		}
+		for i := range m.Series() {
+			if e.matches(names, m.LabelValues(i)) {
+				meant[i] = true
+				n, ns := grown.counted(m, i)
+				got, passed = got+n, passed+ns
+			}
+		}
+		if strings.HasSuffix(e.Quantities[0], "_ns") {
+			// The kernel's own clock, of which what was counted is a reading.
+			if passed != want {
+				return fmt.Errorf("%s: counted %s, not %s", e.Quantities[0], time.Duration(passed), time.Duration(want))
+			}
+			continue
+		}
+		if err := m.differs(want, got, time.Duration(passed), took); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(e.Quantities, " + "), err)
+		}
+	}
+	for i, is := range meant {
+		if n, ns := grown.counted(m, i); !is && n+ns != 0 {
+			return fmt.Errorf("%s: counted, and nothing was done", strings.Join(m.LabelValues(i), ", "))
+		}
+	}
+	return nil
+}
+
+// differs compares one number. How long work takes is not known, but it takes time if there is any, and no more than has
+// passed.
+func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
+	if m.Kind != Counter || m.Scale != nanosecond {
+		if got != want {
+			return fmt.Errorf("counted %d, %d were done", got, want)
+		}
+	}
+	if m.Scale == nanosecond && ((passed > 0) != (want > 0) || passed > took) {
+		return fmt.Errorf("%d done in %s, of which %s were counted", want, took, passed)
+	}
+	return nil
+}
+
+// counted is the value of a series, or how many values a histogram has, and the nanoseconds that are counted in it.
+func (s *Snapshot) counted(m *Metric, i int) (n, ns uint64) {
+	switch {
+	case m.Kind == Histogram:
+		for _, slot := range s.Slots(m, i) {
+			n += slot
+		}
+		if m.Scale == nanosecond {
+			ns = s.Sum(m, i)
+		}
+	case m.Scale == nanosecond:
+		ns = s.Value(m, i)
+	default:
+		n = s.Value(m, i)
+	}
+	return n, ns
+}

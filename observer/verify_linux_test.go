@@ -1,0 +1,161 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+//go:build linux
+
+package observer_test
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// verified opens modules with verification in a scratch folder on a disk.
+func verified(t *testing.T, opts observer.Options) *observer.Observer {
+	t.Helper()
+	kprobetest.Require(t)
+	opts.Verify = true
+	if opts.ScratchDir == "" {
+		opts.ScratchDir = t.TempDir()
+	}
+	start := time.Now()
+	o, err := observer.Open(context.Background(), opts)
+	require.NoError(t, err)
+	t.Logf("opened in %s", time.Since(start))
+	closeAfter(t, o)
+	left, err := os.ReadDir(opts.ScratchDir)
+	require.NoError(t, err)
+	require.Empty(t, left, "the scratch folder is left behind")
+	return o
+}
+
+// TestVerify: on a kernel where all is right every metric with an expectation proves itself, and nothing is left out.
+func TestVerify(t *testing.T) {
+	o := verified(t, observer.Options{})
+	schema := map[string]observer.Metric{}
+	for _, m := range o.Schema() {
+		schema[m.Module+m.Name] = m
+	}
+	for _, m := range o.Health().Modules {
+		require.NotEmpty(t, m.Metrics)
+		for _, metric := range m.Metrics {
+			t.Log(metric)
+			require.False(t, metric.LeftOut, metric)
+			require.Equal(t, len(schema[m.Name+metric.Name].Verify) > 0, metric.Verified, metric)
+		}
+	}
+	// What the known work did is not among what is counted of this process.
+	require.Empty(t, count(t, o)["ebpf_io_operations_total{mkdirat,ok}"])
+}
+
+// TestVerifyBites: a metric that is wrong is left out, with the difference; one that nobody can tell is not called wrong.
+func TestVerifyBites(t *testing.T) {
+	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
+	require.NoError(t, err)
+	o := verified(t, observer.Options{Objects: objects, Modules: []string{"wrong"}})
+	health := o.Health().Modules[0]
+	got := map[string]observer.MetricHealth{}
+	for _, m := range health.Metrics {
+		got[m.Name] = m
+	}
+	require.True(t, got["ebpf_wrong_right_total"].Verified)
+	require.Equal(t, observer.MetricHealth{
+		Name: "ebpf_wrong_doubled_total", LeftOut: true, Reason: "calls: pread: counted 10, 5 were done",
+	}, got["ebpf_wrong_doubled_total"])
+	require.True(t, got["ebpf_wrong_others_total"].LeftOut)
+	require.True(t, got["ebpf_wrong_early_seconds"].LeftOut)
+	require.Contains(t, got["ebpf_wrong_early_seconds"].Reason, "5 done in ")
+	for _, name := range []string{"ebpf_wrong_unknown_total", "ebpf_wrong_silent_total"} {
+		require.False(t, got[name].Verified || got[name].LeftOut)
+		require.NotEmpty(t, got[name].Reason)
+	}
+	var exported []string
+	for _, m := range o.Schema() {
+		exported = append(exported, m.Name)
+	}
+	require.Equal(t, []string{"ebpf_wrong_right_total", "ebpf_wrong_unknown_total", "ebpf_wrong_silent_total"}, exported)
+	require.Contains(t, health.Summary(), "ebpf_wrong_doubled_total: left out, it is wrong: calls: pread: counted 10, 5 were done")
+	// What is left counts in its own place.
+	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
+	quiet(t)
+	before := count(t, o)
+	_, err = unix.Pread(fd, make([]byte, 1), 0)
+	require.NoError(t, err)
+	require.Equal(t, counts{
+		"ebpf_wrong_right_total{}": 1, "ebpf_wrong_unknown_total{}": 1, "ebpf_wrong_silent_total{}": 1,
+	}, count(t, o).since(before))
+}
+
+// TestVerifyInMemory: where pages cannot be dropped, nobody can tell what the page cache should count.
+func TestVerifyInMemory(t *testing.T) {
+	kprobetest.Require(t)
+	dir, err := os.MkdirTemp("/dev/shm", "")
+	if err != nil {
+		t.Skipf("no file system in memory: %v", err)
+	}
+	defer os.RemoveAll(dir)
+	for _, m := range verified(t, observer.Options{ScratchDir: dir}).Health().Modules {
+		for _, metric := range m.Metrics {
+			require.False(t, metric.LeftOut, metric)
+			require.Equal(t, metric.Verified, metric.Reason == "", metric)
+		}
+		require.Equal(t, m.Name == "io" || m.Name == "sched", m.Metrics[0].Verified, m.Metrics[0])
+	}
+}
+
+// TestVerifyStale: what a killed process has left goes, what another one uses stays.
+func TestVerifyStale(t *testing.T) {
+	kprobetest.Require(t)
+	dir := t.TempDir()
+	stale, used := filepath.Join(dir, "banyandb-ebpf-verify-1"), filepath.Join(dir, "banyandb-ebpf-verify-2")
+	for _, folder := range []string{stale, used} {
+		require.NoError(t, os.Mkdir(folder, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "file"), nil, 0o600))
+	}
+	old := time.Now().Add(-2 * time.Hour)
+	require.NoError(t, os.Chtimes(stale, old, old))
+	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDir: dir})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	require.NoDirExists(t, stale)
+	require.DirExists(t, used)
+}
+
+// TestVerifyScratch: without a place for the known work the metrics are there, and are not called verified.
+func TestVerifyScratch(t *testing.T) {
+	kprobetest.Require(t)
+	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDir: filepath.Join(t.TempDir(), "none")})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	require.NotEmpty(t, o.Schema())
+	for _, m := range o.Health().Modules {
+		for _, metric := range m.Metrics {
+			require.False(t, metric.Verified || metric.LeftOut, metric)
+		}
+		require.Contains(t, m.Metrics[0].Reason, "making a scratch folder: ")
+	}
+}

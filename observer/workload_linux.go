@@ -1,0 +1,410 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+// scratchPattern names the folders of the known work. staleAfter is when one was left by a process that was killed.
+const (
+	scratchPattern = "banyandb-ebpf-verify-"
+	staleAfter     = time.Hour
+)
+
+// scratchPages is the size of the scratch file.
+const scratchPages = 64
+
+// workload does known work in a scratch folder. All of it is done by one thread, by raw system calls, so that what the
+// kernel sees is what is written here.
+type workload struct {
+	buf  []byte
+	dir  string
+	path string
+	// fd is a file of scratchPages pages, folder its folder, link the other end of nothing: a file to copy to.
+	fd, folder, copy int
+	page             int
+	// onDisk tells whether pages can be dropped, and so read anew.
+	onDisk bool
+}
+
+// onThread makes the scratch folder, lets work be done on a thread of its own, and removes the folder.
+func onThread(dir string, work func(thread uint32, phases []phase) error) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread, err := kprobe.Thread()
+	if err != nil {
+		return err
+	}
+	w := &workload{page: os.Getpagesize(), fd: -1, folder: -1, copy: -1}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err = w.open(dir); err != nil {
+		return err
+	}
+	phases := []phase{
+		{name: "calls", run: w.calls},
+		{name: "mapping calls", run: w.mappings},
+		{name: "page faults", run: w.faults},
+		{name: "scheduler", run: w.schedule},
+	}
+	// What is never dropped is never read: on a file system in memory nobody can tell what the page cache should count.
+	if w.onDisk {
+		phases = append(phases, phase{name: "page cache", run: w.cache}, phase{name: "cached reads", run: w.lookups})
+	}
+	return work(thread, phases)
+}
+
+func (w *workload) open(parent string) error {
+	if parent == "" {
+		parent = os.TempDir()
+	}
+	removeStale(parent)
+	dir, err := os.MkdirTemp(parent, scratchPattern)
+	if err != nil {
+		return fmt.Errorf("making a scratch folder: %w", err)
+	}
+	w.dir, w.path = dir, filepath.Join(dir, "file")
+	w.buf = make([]byte, scratchPages*w.page)
+	if w.folder, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening the scratch folder: %w", err)
+	}
+	for name, fd := range map[string]*int{"file": &w.fd, "copy": &w.copy} {
+		if *fd, err = unix.Openat(w.folder, name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600); err != nil {
+			return fmt.Errorf("making a scratch file: %w", err)
+		}
+	}
+	if _, err = unix.Pwrite(w.fd, w.buf, 0); err != nil {
+		return fmt.Errorf("writing the scratch file: %w", err)
+	}
+	_, err = w.evict(w.fd)
+	w.onDisk = err == nil
+	if errors.Is(err, errNoCache) {
+		return nil
+	}
+	return err
+}
+
+func (w *workload) close() error {
+	var errs []error
+	for _, fd := range []int{w.fd, w.copy, w.folder} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
+	}
+	if w.dir != "" {
+		errs = append(errs, os.RemoveAll(w.dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeStale removes what a process left that was killed at its start. What cannot be removed is somebody else's.
+func removeStale(parent string) {
+	folders, _ := filepath.Glob(filepath.Join(parent, scratchPattern+"*"))
+	for _, folder := range folders {
+		if info, err := os.Stat(folder); err == nil && time.Since(info.ModTime()) > staleAfter {
+			_ = os.RemoveAll(folder)
+		}
+	}
+}
+
+// done adds n calls of a kind, each of some bytes, done by do. With an errno they are to fail with it.
+func (q quantities) done(op string, times int, errno error, do func() (bytes int, err error)) error {
+	for range times {
+		n, err := do()
+		if !errors.Is(err, errno) {
+			return fmt.Errorf("%s: %w", op, err)
+		}
+		if err != nil {
+			q[op+"_errors"]++
+			continue
+		}
+		q[op]++
+		q[op+"_bytes"] += uint64(n)
+	}
+	return nil
+}
+
+// none makes a call of one that moves no bytes.
+func none(do func() error) func() (int, error) { return func() (int, error) { return 0, do() } }
+
+// calls makes calls of the io module, each another number of times, and of other lengths. Those that the module does not
+// count on every kernel are not made.
+func (w *workload) calls() (quantities, error) {
+	q := make(quantities)
+	vector := [][]byte{w.buf[:7], w.buf[:11]}
+	advise := func(advice int) func() (int, error) {
+		return none(func() error { return unix.Fadvise(w.fd, 0, 0, advice) })
+	}
+	if _, err := unix.Seek(w.fd, 0, 0); err != nil {
+		return nil, err
+	}
+	err := errors.Join(
+		q.done("read", 3, nil, func() (int, error) { return unix.Read(w.fd, w.buf[:100]) }),
+		q.done("read", 2, unix.EBADF, func() (int, error) { return unix.Read(-1, w.buf[:100]) }),
+		q.done("pread", 5, nil, func() (int, error) { return unix.Pread(w.fd, w.buf[:200], 0) }),
+		q.done("readv", 2, nil, func() (int, error) { return unix.Readv(w.fd, vector) }),
+		q.done("preadv", 4, nil, func() (int, error) { return unix.Preadv(w.fd, vector, 0) }),
+		q.done("write", 6, nil, func() (int, error) { return unix.Write(w.fd, w.buf[:300]) }),
+		q.done("pwrite", 7, nil, func() (int, error) { return unix.Pwrite(w.fd, w.buf[:400], 0) }),
+		q.done("writev", 3, nil, func() (int, error) { return unix.Writev(w.fd, vector) }),
+		q.done("pwritev", 5, nil, func() (int, error) { return unix.Pwritev(w.fd, vector, 0) }),
+		q.done("sendfile", 2, nil, func() (int, error) {
+			from := int64(0)
+			return unix.Sendfile(w.copy, w.fd, &from, 500)
+		}),
+		q.done("fsync", 1, nil, none(func() error { return unix.Fsync(w.fd) })),
+		q.done("fdatasync", 2, nil, none(func() error { return unix.Fdatasync(w.fd) })),
+		q.done("fadvise", 3, nil, advise(unix.FADV_WILLNEED)),
+		q.done("fadvise", 2, nil, advise(unix.FADV_DONTNEED)),
+		q.done("openat", 2, unix.ENOENT, none(func() error {
+			_, err := unix.Openat(w.folder, "none", unix.O_RDONLY, 0)
+			return err
+		})),
+		q.done("openat", 3, nil, none(func() error {
+			fd, err := unix.Openat(w.folder, "file", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			return q.done("close", 1, nil, none(func() error { return unix.Close(fd) }))
+		})),
+		q.done("ftruncate", 2, nil, none(func() error { return unix.Ftruncate(w.copy, 1000) })),
+		q.done("mkdirat", 1, nil, none(func() error { return unix.Mkdirat(w.folder, "folder", 0o700) })),
+		q.done("renameat", 1, nil, none(func() error { return unix.Renameat(w.folder, "folder", w.folder, "other") })),
+		q.done("unlinkat", 1, nil, none(func() error { return unix.Unlinkat(w.folder, "other", unix.AT_REMOVEDIR) })),
+		q.done("getdents", 2, nil, none(func() error {
+			_, err := unix.Getdents(w.folder, w.buf)
+			return err
+		})),
+	)
+	q["fadvise_willneed"], q["fadvise_dontneed"], q["events_lost"] = 3, 2, 0
+	return q, err
+}
+
+// mappings makes and drops mappings, by the raw calls.
+func (w *workload) mappings() (quantities, error) {
+	q := make(quantities)
+	size := 3 * w.page
+	for range 4 {
+		var mem uintptr
+		err := errors.Join(
+			q.done("mmap", 1, nil, func() (int, error) {
+				var err error
+				mem, err = mmap(size, -1, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+				return size, err
+			}),
+			q.done("munmap", 1, nil, func() (int, error) { return size, call(unix.SYS_MUNMAP, mem, uintptr(size), 0) }),
+		)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return q, nil
+}
+
+func mmap(size, fd, prot, flags int) (uintptr, error) {
+	mem, _, errno := unix.RawSyscall6(unix.SYS_MMAP, 0, uintptr(size), uintptr(prot), uintptr(flags), uintptr(fd), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return mem, nil
+}
+
+func call(number, a, b, c uintptr) error {
+	if _, _, errno := unix.RawSyscall(number, a, b, c); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// errNoCache means that the scratch folder's file system keeps pages that it is asked to drop, as one in memory does.
+var errNoCache = errors.New("the pages of the scratch file cannot be dropped")
+
+// residentPages asks mincore(2) how many pages of a file are in the page cache.
+func (w *workload) residentPages(fd int) (uint64, error) {
+	size := scratchPages * w.page
+	mem, err := mmap(size, fd, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return 0, fmt.Errorf("mapping the scratch file: %w", err)
+	}
+	var resident [scratchPages]byte
+	err = call(unix.SYS_MINCORE, mem, uintptr(size), uintptr(unsafe.Pointer(&resident[0])))
+	var n uint64
+	for _, r := range resident {
+		n += uint64(r & 1)
+	}
+	return n, errors.Join(err, call(unix.SYS_MUNMAP, mem, uintptr(size), 0))
+}
+
+// evict drops the file's pages and returns how many went. What the kernel still holds goes when it is asked again.
+func (w *workload) evict(fd int) (uint64, error) {
+	before, err := w.residentPages(fd)
+	after := before
+	for range evictTries {
+		if err = errors.Join(err, unix.Fsync(fd), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
+			return 0, fmt.Errorf("dropping the scratch file's pages: %w", err)
+		}
+		if after, err = w.residentPages(fd); after == 0 || err != nil {
+			return before - after, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return 0, errNoCache
+}
+
+const evictTries = 20
+
+// cache writes a file anew, drops the pages of another one, and reads that.
+func (w *workload) cache() (quantities, error) {
+	truncated, err := w.residentPages(w.copy)
+	if err = errors.Join(err, unix.Ftruncate(w.copy, 0)); err != nil {
+		return nil, err
+	}
+	if _, err = unix.Pwrite(w.copy, w.buf, 0); err != nil {
+		return nil, err
+	}
+	dropped, err := w.evict(w.fd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = unix.Pread(w.fd, w.buf, 0); err != nil {
+		return nil, err
+	}
+	read, err := w.residentPages(w.fd)
+	return quantities{"filled_pages": scratchPages + read, "deleted_pages": truncated + dropped, "dirtied_pages": scratchPages}, err
+}
+
+// lookups reads a page that is cached.
+func (w *workload) lookups() (quantities, error) {
+	for range scratchPages {
+		if _, err := unix.Pread(w.fd, w.buf[:100], 0); err != nil {
+			return nil, err
+		}
+	}
+	return quantities{"cached_reads": scratchPages}, nil
+}
+
+// faults touches new memory, and a file that is not in memory, through a mapping. The kernel's own count of this thread is
+// the truth.
+func (w *workload) faults() (quantities, error) {
+	if w.onDisk {
+		if _, err := w.evict(w.fd); err != nil {
+			return nil, err
+		}
+	}
+	size := scratchPages * w.page
+	var before, after unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &before); err != nil {
+		return nil, err
+	}
+	for _, fd := range []int{-1, w.fd} {
+		flags := unix.MAP_PRIVATE
+		if fd < 0 {
+			flags |= unix.MAP_ANONYMOUS
+		}
+		mem, err := mmap(size, fd, unix.PROT_READ|unix.PROT_WRITE, flags)
+		if err != nil {
+			return nil, err
+		}
+		bytes := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), mem)), size)
+		for i := 0; i < size; i += w.page {
+			bytes[i]++
+		}
+		if err = call(unix.SYS_MUNMAP, mem, uintptr(size), 0); err != nil {
+			return nil, err
+		}
+	}
+	err := unix.Getrusage(unix.RUSAGE_THREAD, &after)
+	return quantities{"minor_faults": uint64(after.Minflt - before.Minflt), "major_faults": uint64(after.Majflt - before.Majflt)}, err
+}
+
+// schedule sleeps, and takes what the kernel says of this thread for the truth.
+func (w *workload) schedule() (quantities, error) {
+	before, err := w.scheduled()
+	if err != nil {
+		return nil, err
+	}
+	for range 5 {
+		nap := unix.NsecToTimespec(int64(100 * time.Microsecond))
+		// A signal of the runtime may wake it early, which is as good.
+		if err = call(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0); err != nil && err != unix.EINTR {
+			return nil, fmt.Errorf("sleeping: %w", err)
+		}
+	}
+	after, err := w.scheduled()
+	for name := range after {
+		after[name] -= before[name]
+	}
+	return after, err
+}
+
+// scheduled reads what the scheduler has counted of this thread.
+func (w *workload) scheduled() (quantities, error) {
+	q := make(quantities)
+	stat, err := w.readRaw("/proc/thread-self/schedstat")
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(stat)
+	if len(fields) != 3 {
+		return quantities{}, nil
+	}
+	for i, name := range []string{"cpu_ns", "run_queue_wait_ns", "run_queue_waits"} {
+		if q[name], err = strconv.ParseUint(fields[i], 10, 64); err != nil {
+			return nil, err
+		}
+	}
+	status, err := w.readRaw("/proc/thread-self/status")
+	if err != nil {
+		return nil, err
+	}
+	for key, name := range map[string]string{"\nvoluntary_ctxt_switches:": "voluntary_switches", "\nnonvoluntary_ctxt_switches:": "involuntary_switches"} {
+		_, text, _ := strings.Cut(status, key)
+		text, _, _ = strings.Cut(text, "\n")
+		if q[name], err = strconv.ParseUint(strings.TrimSpace(text), 10, 64); err != nil {
+			return nil, err
+		}
+	}
+	return q, nil
+}
+
+// readRaw reads a small file without the runtime's leave, which might take the thread off the CPU.
+func (w *workload) readRaw(name string) (string, error) {
+	path := append([]byte(name), 0)
+	at := unix.AT_FDCWD
+	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(at), uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	if errno != 0 {
+		return "", fmt.Errorf("opening %s: %w", name, errno)
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&w.buf[0])), uintptr(len(w.buf)))
+	if errno != 0 {
+		return "", errors.Join(fmt.Errorf("reading %s: %w", name, errno), unix.Close(int(fd)))
+	}
+	return string(w.buf[:n]), unix.Close(int(fd))
+}
