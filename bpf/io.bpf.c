@@ -195,12 +195,19 @@ static __always_inline __u32 errno_of(long ret)
 	}
 }
 
+/*
+ * A group's own number is a variable of its own, which the compiler knows nothing of: older verifiers do not follow the
+ * bound of op through a comparison of its lower half.
+ */
 static __always_inline void returned(struct metrics *m, __u32 op, long ret)
 {
+	__u32 transfer = op;
+
 	m->operations_total[op][IO_RESULT_OK]++;
-	if (op < IO_TRANSFER__COUNT) {
-		m->bytes_total[op] += ret;
-		hist_bytes_add(&m->size_bytes[op], ret);
+	barrier_var(transfer);
+	if (transfer < IO_TRANSFER__COUNT) {
+		m->bytes_total[transfer] += ret;
+		hist_bytes_add(&m->size_bytes[transfer], ret);
 	}
 	if (op == IO_OP_BRK) {
 		if (heap_end && ret > heap_end)
@@ -211,17 +218,15 @@ static __always_inline void returned(struct metrics *m, __u32 op, long ret)
 
 static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
 {
-	__u32 untimed = op - IO_TIMED__COUNT;
+	__u32 timed = op, untimed = op - IO_TIMED__COUNT;
 
 	if (ns == TIMER_NONE)
 		return;
-	if (op < IO_TIMED__COUNT) {
-		hist_ns_add(&m->duration_seconds[op], ns);
-		return;
-	}
-	/* Older verifiers do not follow the bound of op through the difference. */
+	barrier_var(timed);
 	barrier_var(untimed);
-	if (untimed < IO_UNTIMED__COUNT)
+	if (timed < IO_TIMED__COUNT)
+		hist_ns_add(&m->duration_seconds[timed], ns);
+	else if (untimed < IO_UNTIMED__COUNT)
 		m->untimed_seconds_total[untimed] += ns;
 }
 

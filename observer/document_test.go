@@ -22,6 +22,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -45,15 +46,11 @@ func TestMetricsDocument(t *testing.T) {
 	names, err := observer.Modules(bpf.Modules("amd64"))
 	require.NoError(t, err)
 	var b strings.Builder
-	b.WriteString(`# Metrics
+	b.WriteString(`<!-- Written by: go test ./observer -run TestMetricsDocument -update. Do not edit it: the words are in observer/testdata/reading
+and in the modules. -->
 
-This page is written by
-
-    go test ./observer -run TestMetricsDocument -update
-
-from what the modules say of themselves. Do not edit it. The names are those in the group _monitoring; on /metrics each has
-the prefix banyandb_. A histogram comes as three counters: _bucket with the label le, _sum and _count.
 `)
+	b.WriteString(reading(t, "README"))
 	for _, name := range names {
 		describeModule(t, &b, name)
 	}
@@ -65,50 +62,112 @@ the prefix banyandb_. A histogram comes as three counters: _bucket with the labe
 	require.Equal(t, b.String(), string(have), "run go test ./observer -run TestMetricsDocument -update")
 }
 
+// reading returns what people have to say of a module.
+func reading(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/reading/" + name + ".md")
+	require.NoError(t, err)
+	return string(text)
+}
+
 func describeModule(t *testing.T, b *strings.Builder, name string) {
 	t.Helper()
 	schema, _, err := observer.Describe(bpf.Modules("amd64"), name)
 	require.NoError(t, err)
-	attaches := hookAttaches(t, name)
-	fmt.Fprintf(b, "\n## %s\n", name)
+	hooks := hooksOf(t, name)
+	fmt.Fprintf(b, "\n## %s\n\n%s", name, reading(t, name))
+	b.WriteString("\n| hook | attached by | costs |\n|---|---|---|\n")
+	for _, h := range hooks {
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", h.name, strings.Join(h.attaches, ", else "), strings.Join(h.costs, "; "))
+	}
 	for _, m := range schema {
 		fmt.Fprintf(b, "\n### %s\n\n%s\n\n", m.Name, m.Help)
-		fmt.Fprintf(b, "- type: %s", m.Kind)
+		fmt.Fprintf(b, "- type: %s, in %s", m.Kind, unitOf(&m))
 		if m.Kind == observer.Histogram {
-			fmt.Fprintf(b, ", bounds from %v to %v by powers of two", m.Bounds[0], m.Bounds[len(m.Bounds)-1])
+			fmt.Fprintf(b, ", bounds from %v to %v by powers of %v", m.Bounds[0], m.Bounds[len(m.Bounds)-1], math.Round(m.Bounds[1]/m.Bounds[0]))
 		}
 		b.WriteByte('\n')
 		for _, l := range m.Labels {
 			fmt.Fprintf(b, "- label `%s`: %s\n", l.Name, strings.Join(l.Values, ", "))
 		}
-		for _, hook := range m.Hooks {
-			fmt.Fprintf(b, "- hook `%s`: by %s\n", hook, strings.Join(attaches[hook], ", else "))
+		if len(m.Hooks) > 0 {
+			fmt.Fprintf(b, "- hook: `%s`\n", strings.Join(m.Hooks, "`, `"))
 		}
+		verified := "no: it cannot be provoked safely, or not exactly"
+		if len(m.Verify) > 0 {
+			verified = "yes"
+		}
+		fmt.Fprintf(b, "- Linux: %s; verified at start: %s\n", m.Since, verified)
 	}
 }
 
-// hookAttaches returns the kinds of attachment of each hook, in the order in which they are tried, by the sections of the
-// programs, which stand in the order of the source.
-func hookAttaches(t *testing.T, module string) map[string][]string {
+// unitOf tells the unit of a metric, which its name ends with.
+func unitOf(m *observer.Metric) string {
+	name := strings.TrimSuffix(m.Name, "_total")
+	for _, unit := range []string{"seconds", "bytes", "pages"} {
+		if strings.HasSuffix(name, "_"+unit) {
+			return unit
+		}
+	}
+	return strings.ReplaceAll(name[strings.LastIndex(name, "_")+1:], "_", " ")
+}
+
+// hook is what a module's programs say of one of its hooks.
+type hook struct {
+	name            string
+	attaches, costs []string
+}
+
+// costOf tells who pays for a program, and when.
+func costOf(section string) string {
+	kind, target, _ := strings.Cut(section, "/")
+	switch kind {
+	case "iter":
+		return "nothing between two collections"
+	case "fentry", "fexit":
+		return "by fentry whoever calls the function"
+	case "kprobe", "kretprobe":
+		return "by kprobe whoever calls the function, some microseconds"
+	}
+	if strings.HasSuffix(target, "sys_enter") || strings.HasSuffix(target, "sys_exit") {
+		return "by " + kind + " each system call of the host"
+	}
+	return "by " + kind + " each such event of the host"
+}
+
+// hooksOf reads the hooks of a module, with what they may be attached by, in the order in which that is tried. The sections
+// of the programs tell, which stand in the order of the source.
+func hooksOf(t *testing.T, module string) []*hook {
 	t.Helper()
 	object, err := fs.ReadFile(bpf.Modules("amd64"), module+bpf.Suffix)
 	require.NoError(t, err)
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	require.NoError(t, err)
-	attaches := map[string][]string{}
+	var hooks []*hook
 	for typ, err := range spec.Types.All() {
 		require.NoError(t, err)
 		prog := spec.Programs[typ.TypeName()]
 		if prog == nil {
 			continue
 		}
-		hook, _, _ := strings.Cut(prog.Name, "__")
+		name, _, _ := strings.Cut(prog.Name, "__")
+		i := slices.IndexFunc(hooks, func(h *hook) bool { return h.name == name })
+		if i < 0 {
+			i = len(hooks)
+			hooks = append(hooks, &hook{name: name})
+		}
+		h := hooks[i]
 		kind, _, _ := strings.Cut(prog.SectionName, "/")
 		// The return of a function goes with its entry.
-		kind = strings.NewReplacer("fexit", "fentry", "kretprobe", "kprobe").Replace(kind)
-		if !slices.Contains(attaches[hook], kind) {
-			attaches[hook] = append(attaches[hook], kind)
-		}
+		h.attaches = appendNew(h.attaches, strings.NewReplacer("fexit", "fentry", "kretprobe", "kprobe").Replace(kind))
+		h.costs = appendNew(h.costs, costOf(prog.SectionName))
 	}
-	return attaches
+	return hooks
+}
+
+func appendNew(list []string, text string) []string {
+	if slices.Contains(list, text) {
+		return list
+	}
+	return append(list, text)
 }

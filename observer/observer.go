@@ -61,8 +61,8 @@ type Options struct {
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
 	// Verify has each metric prove itself before it is counted: the modules are opened for one thread alone, which does
-	// known work, and a metric that has not counted just that is left out; Health tells why. It takes some tenths of a
-	// second, and never more than two seconds.
+	// known work, and a metric that has not counted just that is left out; Health tells why. It takes about a tenth of a
+	// second; work that is not done after five seconds is given up.
 	Verify bool
 }
 

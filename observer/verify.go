@@ -31,8 +31,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// verifyLimit is how long Open waits for verification. A disk that takes longer does not keep a server from starting.
-const verifyLimit = 2 * time.Second
+// verifyLimit is how long Open waits for the known work. A disk that takes longer does not keep a server from starting.
+const verifyLimit = 5 * time.Second
 
 // verifyTries is how often a part of the known work is done before a metric that was not exact is given up: the kernel
 // does work of its own in our thread's name, such as reading a block of the file system's, but not every time.
@@ -75,7 +75,7 @@ func key(metric *Metric) string { return metric.Module + " " + metric.Name }
 // verify opens the modules for one thread alone, lets it do known work, and compares. It counts nothing for others, and
 // leaves nothing behind.
 func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) *verdicts {
-	done := make(chan *verdicts, 1)
+	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
 		v := &verdicts{metrics: make(map[string]MetricHealth)}
 		err := onThread(opts.ScratchDir, func(thread uint32, phases []phase) error {
@@ -85,6 +85,7 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 			for _, name := range opts.Modules {
 				o.open(objects, name, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
 			}
+			close(opened)
 			return errors.Join(v.judge(o, phases), o.Close())
 		})
 		if err != nil {
@@ -92,15 +93,18 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 		}
 		done <- v
 	}()
-	limit := time.NewTimer(verifyLimit)
-	defer limit.Stop()
-	select {
-	case v := <-done:
-		return v
-	case <-ctx.Done():
-		return &verdicts{err: fmt.Errorf("verification: %w", ctx.Err())}
-	case <-limit.C:
-		return &verdicts{err: fmt.Errorf("verification took longer than %s: is the scratch folder on a slow disk?", verifyLimit)}
+	var limit <-chan time.Time
+	for {
+		select {
+		case v := <-done:
+			return v
+		case <-opened:
+			limit, opened = time.After(verifyLimit), nil
+		case <-ctx.Done():
+			return &verdicts{err: fmt.Errorf("verification: %w", ctx.Err())}
+		case <-limit:
+			return &verdicts{err: fmt.Errorf("verification took longer than %s: is the scratch folder on a slow disk?", verifyLimit)}
+		}
 	}
 }
 

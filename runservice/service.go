@@ -44,7 +44,7 @@ import (
 const (
 	name = "ebpf"
 
-	defaultModules  = "io,cache,memory"
+	defaultModules  = "io,cache,memory,sched"
 	defaultInterval = 5 * time.Second
 	minInterval     = 100 * time.Millisecond
 	maxInterval     = time.Hour
@@ -87,6 +87,9 @@ func Units(_ string, registry observability.MetricsRegistry) []run.Unit {
 	return []run.Unit{New(registry, observer.Options{})}
 }
 
+// DefaultModules are those that --ebpf-modules names by itself. The others cost more, or cost other processes something.
+func DefaultModules() []string { return strings.Split(defaultModules, ",") }
+
 // New returns a Service over the modules of options.Objects (nil means the built-in ones). options.Modules is what the
 // flag --ebpf-modules says.
 func New(registry Registry, options observer.Options) *Service {
@@ -99,7 +102,7 @@ func (s *Service) Name() string { return name }
 // FlagSet returns the service's flags.
 func (s *Service) FlagSet() *run.FlagSet {
 	flags := run.NewFlagSet(name)
-	s.modules = strings.Split(defaultModules, ",")
+	s.modules = DefaultModules()
 	flags.BoolVar(&s.enabled, "ebpf-enabled", false,
 		"observe this process with eBPF: its system calls, page cache, memory reclaim and CPU use become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")

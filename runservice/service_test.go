@@ -173,7 +173,7 @@ func TestEnabled(t *testing.T) {
 		require.Truef(t, m.Up, "%s: %s", m.Name, m.Cause)
 	}
 	up, _ := r.value(t, "banyandb_ebpf_module_up")
-	require.InDelta(t, 3, up, 0)
+	require.InDelta(t, 4, up, 0)
 	before, _ := r.value(t, "banyandb_ebpf_io_bytes_total")
 	file, err := os.CreateTemp(t.TempDir(), "")
 	require.NoError(t, err)
@@ -246,7 +246,7 @@ func TestPanicWhileCollecting(t *testing.T) {
 func requireDown(t *testing.T, r *registry, s *runservice.Service, cause string) {
 	t.Helper()
 	health := s.Health()
-	require.Len(t, health.Modules, 3)
+	require.Len(t, health.Modules, 4)
 	for _, m := range health.Modules {
 		require.False(t, m.Up)
 		require.NotEmpty(t, m.Cause)

@@ -43,6 +43,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 )
 
 // window is how long the real load runs between two readings.
@@ -80,9 +82,10 @@ func drive(t *testing.T, server *banyandtest.Server, opts load.Options) load.Sta
 }
 
 var (
-	reads  = []string{"read", "pread", "readv", "preadv"}
-	writes = []string{"write", "pwrite", "writev", "pwritev"}
-	ops    = slices.Concat(reads, writes, []string{"fsync", "fdatasync", "fadvise", "openat", "close"})
+	// Those that copy within the kernel are both.
+	reads  = []string{"read", "pread", "readv", "preadv", "copy_file_range", "sendfile"}
+	writes = []string{"write", "pwrite", "writev", "pwritev", "copy_file_range", "sendfile"}
+	ops    = slices.Concat(reads[:4], writes, []string{"fsync", "fdatasync", "fadvise", "openat", "close"})
 )
 
 // TestStandalone: under a real load the counters equal what the kernel accounts to the process, and every way to ask for
@@ -124,6 +127,36 @@ func TestStandalone(t *testing.T) {
 	sameEverywhere(t, server)
 	showsInClient(t, server)
 	knownNames(t, server)
+	everyFamilyMoves(t, server)
+}
+
+// everyFamilyMoves wants each metric of the default modules to have counted, and to be verified where it can be. One that may
+// stay at nothing says so in its help.
+func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	families, err := ask.Scrape(t.Context(), server.Metrics)
+	require.NoError(t, err)
+	schema, _, err := observer.Describe(nil, runservice.DefaultModules()...)
+	require.NoError(t, err)
+	verified, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_metric_verified")
+	require.NoError(t, err)
+	for _, m := range schema {
+		proof := verified.With("module", m.Module).With("metric", m.Name)
+		if len(proof) == 0 {
+			// No hook feeds it on this kernel.
+			t.Logf("absent: %s", m.Name)
+			continue
+		}
+		require.Equal(t, len(m.Verify) > 0, proof.Sum() == 1, m.Name)
+		name := "banyandb_" + m.Name
+		if m.Kind == observer.Histogram {
+			name += "_count"
+		}
+		if families[name] == nil {
+			require.Contains(t, m.Help, "Stays at nothing unless", m.Name)
+			t.Logf("at nothing: %s", m.Name)
+		}
+	}
 }
 
 // sources are the ways to ask a server.
@@ -140,7 +173,7 @@ func sources(t *testing.T, server *banyandtest.Server) map[string]ask.Source {
 // exported are metrics that a loaded server has.
 var exported = []string{
 	"ebpf_io_operations_total", "ebpf_io_bytes_total", "ebpf_io_duration_seconds_bucket", "ebpf_io_duration_seconds_sum",
-	"ebpf_io_duration_seconds_count", "ebpf_io_fadvise_total", "ebpf_cache_filled_pages_total", "ebpf_module_up", "ebpf_probe_info",
+	"ebpf_io_duration_seconds_count", "ebpf_io_size_bytes_bucket", "ebpf_io_fadvise_total", "ebpf_cache_filled_pages_total", "ebpf_module_up", "ebpf_probe_info",
 	"ebpf_map_memory_bytes",
 }
 
@@ -301,7 +334,7 @@ func TestCluster(t *testing.T) {
 		require.LessOrEqual(t, page.With("op", "write").Sum(), float64(kernel)+1e6, role)
 		up, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
 		require.NoError(t, err)
-		require.InDelta(t, 3, up.Sum(), 0, role)
+		require.InDelta(t, 4, up.Sum(), 0, role)
 	}
 	for name, source := range sources(t, cluster.Liaison) {
 		require.Eventually(t, func() bool {
@@ -355,11 +388,11 @@ func TestOff(t *testing.T) {
 			require.Regexp(t, c.cause, lines[0])
 			page, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
 			require.NoError(t, err)
-			require.Len(t, page, 3)
+			require.Len(t, page, 4)
 			require.Zero(t, page.Sum())
 			require.Eventually(t, func() bool {
 				samples, err := ask.BydbQL(server.HTTP)(t.Context(), "ebpf_module_up")
-				return err == nil && len(samples) == 3 && samples.Sum() == 0
+				return err == nil && len(samples) == 4 && samples.Sum() == 0
 			}, 30*time.Second, 500*time.Millisecond)
 			_, err = ask.Prometheus(server.Metrics)(t.Context(), "ebpf_io_operations_total")
 			require.ErrorIs(t, err, ask.ErrAbsent)
@@ -416,7 +449,7 @@ func TestFlags(t *testing.T) {
 			help, err := run("--help")
 			require.NoError(t, err)
 			require.Regexp(t, `--ebpf-enabled +observe this process`, help)
-			require.Regexp(t, `--ebpf-modules strings .*\(default io,cache,memory\)`, help)
+			require.Regexp(t, `--ebpf-modules strings .*\(default io,cache,memory,sched\)`, help)
 			require.Regexp(t, `--ebpf-collect-interval duration .*\(default 5s\)`, help)
 			for flag, allowed := range map[string]string{
 				"--ebpf-modules=nosuch": "allowed are block, cache, io, memory, sched", "--ebpf-collect-interval=0": "allowed is 100ms to 1h",
