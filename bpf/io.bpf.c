@@ -168,7 +168,8 @@ static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long arg)
 		if (m)
 			m->mapping_bytes_total[mapping] += arg;
 	}
-	timer_start(&calls, pid_tgid, 0);
+	if (sampled())
+		timer_start(&calls, pid_tgid, 0);
 	unpin();
 	return 0;
 }
@@ -218,16 +219,16 @@ static __always_inline void returned(struct metrics *m, __u32 op, long ret)
 
 static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
 {
-	__u32 timed = op, untimed = op - IO_TIMED__COUNT;
+	__u32 timed = op, untimed = op - IO_TIMED__COUNT, weight = sampling.weight;
 
 	if (ns == TIMER_NONE)
 		return;
 	barrier_var(timed);
 	barrier_var(untimed);
 	if (timed < IO_TIMED__COUNT)
-		hist_ns_add(&m->duration_seconds[timed], ns);
+		hist_ns_add_weighted(&m->duration_seconds[timed], ns, weight);
 	else if (untimed < IO_UNTIMED__COUNT)
-		m->untimed_seconds_total[untimed] += ns;
+		m->untimed_seconds_total[untimed] += ns * weight;
 }
 
 static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)

@@ -231,6 +231,17 @@ static __always_inline void hist_ns_add(struct hist_ns *h, __u64 ns)
 	hist_add(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_LE, 1, HIST_NS_SLOTS), HIST_NS_SLOTS);
 }
 
+/* The same for a duration that stands for several. */
+static __always_inline void hist_ns_add_weighted(struct hist_ns *h, __u64 ns, __u32 weight)
+{
+	__u32 i = hist_slot(ns, HIST_NS_LE, 1, HIST_NS_SLOTS);
+
+	barrier_var(i);
+	if (i < HIST_NS_SLOTS)
+		h->slot[i] += weight;
+	h->sum += ns * weight;
+}
+
 static __always_inline void hist_ns_add_atomic(struct hist_ns *h, __u64 ns)
 {
 	hist_add_atomic(h->slot, &h->sum, ns, hist_slot(ns, HIST_NS_LE, 1, HIST_NS_SLOTS), HIST_NS_SLOTS);
@@ -287,6 +298,24 @@ static __always_inline __u64 timer_tag(__u32 tid)
 	return (tid >> TIMER_SLOT_BITS) & ((1 << TIMER_TAG_BITS) - 1);
 }
 
+/*
+ * Which events are timed, where they are so many that reading the clock twice for each would cost too much: those for
+ * which a random number is not above the threshold. A duration stands for as many as the weight says. All of them are
+ * counted. The loader changes it while the programs run; it begins with all.
+ */
+volatile struct sampling {
+	__u32 threshold;
+	__u32 weight;
+} sampling SEC(".data.sampling") = {0xffffffff, 1};
+
+/* Whether the event that begins is timed. */
+static __always_inline int sampled(void)
+{
+	__u32 threshold = sampling.threshold;
+
+	return threshold == 0xffffffff || bpf_get_prandom_u32() <= threshold;
+}
+
 static __always_inline void timer_start(struct timer *t, __u32 tid, __u32 note)
 {
 	__u64 word = bpf_ktime_get_ns() << TIMER_TIME_SHIFT | (__u64)note << TIMER_TAG_BITS | timer_tag(tid);
@@ -307,18 +336,18 @@ static __always_inline int timer_note(struct timer *t, __u32 tid)
 /* What timer_end returns for a thread that has begun nothing. */
 enum { TIMER_NONE = -1LL };
 
-/* Ends what the thread has begun and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. */
+/*
+ * Ends what the thread has begun and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. Where only
+ * some events are timed, one that has not begun is no loss.
+ */
 static __always_inline __s64 timer_end(struct timer *t, __u32 tid, counter_t *lost)
 {
 	__u64 *slot = timer_word(t, tid);
 	__u64 word = *(volatile __u64 *)slot;
 
-	if (!word) {
-		lost[LOST_REASON_NO_START]++;
-		return TIMER_NONE;
-	}
-	if ((word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid)) {
-		lost[LOST_REASON_COLLISION]++;
+	if (!word || (word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid)) {
+		if (sampling.weight == 1)
+			lost[word ? LOST_REASON_COLLISION : LOST_REASON_NO_START]++;
 		return TIMER_NONE;
 	}
 	*(volatile __u64 *)slot = 0;

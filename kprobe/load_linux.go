@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -30,10 +31,11 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// The constants of the SDK's header that Load sets.
+// The constants of the SDK's header that Load sets, and the map of what may be changed later.
 const (
-	scopeTGID = "scope_tgid"
-	scopeTID  = "scope_tid"
+	scopeTGID   = "scope_tgid"
+	scopeTID    = "scope_tid"
+	samplingMap = ".data.sampling"
 )
 
 // Self returns the scope of the calling process. A program run in the caller's own context learns its id, since only
@@ -152,6 +154,20 @@ func (p *Probes) Missed() (uint64, error) {
 		sum += stats.RecursionMisses
 	}
 	return sum, nil
+}
+
+// Sample has one of n events timed, at random, and its duration stand for n; 1 means all. What is counted besides stays
+// exact. It takes effect at once, and does nothing to a module that times no frequent events.
+func (p *Probes) Sample(n uint32) error {
+	m := p.maps[samplingMap]
+	if m == nil {
+		return nil
+	}
+	n = max(n, 1)
+	if err := m.Put(uint32(0), [2]uint32{math.MaxUint32 / n, n}); err != nil {
+		return fmt.Errorf("sampling durations: %w", err)
+	}
+	return nil
 }
 
 // Iterate runs each attached iterator over all that it iterates over, once. It makes some system calls for each, and none

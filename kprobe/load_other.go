@@ -56,6 +56,9 @@ func (*Probes) MapMemory() uint64 { return 0 }
 // Missed returns how many runs of the programs the kernel has skipped.
 func (*Probes) Missed() (uint64, error) { return 0, nil }
 
+// Sample has one of n events timed.
+func (*Probes) Sample(uint32) error { return nil }
+
 // Iterate runs each attached iterator once.
 func (*Probes) Iterate() error { return nil }
 

@@ -60,6 +60,9 @@ type Options struct {
 	ScratchDir string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
+	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. Counts and bytes
+	// stay exact. 0 and 1 time all.
+	LatencySampling uint32
 	// Verify has each metric prove itself before it is counted: the modules are opened for one thread alone, which does
 	// known work, and a metric that has not counted just that is left out; Health tells why. It takes about a tenth of a
 	// second; work that is not done after five seconds is given up.
@@ -140,6 +143,11 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 			continue
 		}
 		return nil, errors.Join(fmt.Errorf("opening module %s: %w", name, err), o.Close())
+	}
+	if opts.LatencySampling > 1 {
+		if err = o.Sample(opts.LatencySampling); err != nil {
+			return nil, errors.Join(err, o.Close())
+		}
 	}
 	if len(o.modules) == 0 {
 		return nil, &DownError{Health: o.health, err: errors.Join(o.failures...)}
@@ -351,6 +359,23 @@ func (o *Observer) Refresh() error {
 	var errs []error
 	for _, m := range o.modules {
 		if err := m.probes.Iterate(); err != nil {
+			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Sample has one of n frequent events timed from now on, as Options.LatencySampling does from the start. A module that fails
+// does not hinder the others: the errors are joined. Returns ErrClosed after Close.
+func (o *Observer) Sample(n uint32) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return ErrClosed
+	}
+	var errs []error
+	for _, m := range o.modules {
+		if err := m.probes.Sample(n); err != nil {
 			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
 		}
 	}

@@ -49,6 +49,8 @@ const (
 	minInterval     = 100 * time.Millisecond
 	maxInterval     = time.Hour
 	intervals       = "100ms to 1h"
+	maxSampling     = 1024
+	samplings       = "1 (all) to 1024"
 
 	messageOff = "eBPF observation is off; the server runs without it"
 )
@@ -77,6 +79,7 @@ type Service struct {
 	attach     string
 	scratchDir string
 	interval   time.Duration
+	sampling   uint32
 	mu         sync.Mutex // guards health
 	enabled    bool
 	verify     bool
@@ -108,6 +111,8 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
+	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
+		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
 	flags.BoolVar(&s.verify, "ebpf-verify", true,
 		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
 	flags.StringVar(&s.scratchDir, "ebpf-scratch-dir", "",
@@ -129,6 +134,9 @@ func (s *Service) Validate() error {
 	}
 	if s.interval < minInterval || s.interval > maxInterval {
 		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
+	}
+	if s.sampling < 1 || s.sampling > maxSampling {
+		err = errors.Join(err, fmt.Errorf("--ebpf-latency-sampling=%d: allowed is %s", s.sampling, samplings))
 	}
 	return err
 }
@@ -164,7 +172,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 func (s *Service) openOptions() observer.Options {
 	options := s.options
 	options.Modules = s.modules
-	options.Verify, options.ScratchDir = s.verify, s.scratchDir
+	options.Verify, options.ScratchDir, options.LatencySampling = s.verify, s.scratchDir, s.sampling
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)
 	}

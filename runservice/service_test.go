@@ -138,6 +138,7 @@ func TestValidate(t *testing.T) {
 		{"negative interval", []string{"--ebpf-collect-interval=-5s"}, []string{"allowed is 100ms to 1h"}},
 		{"too long an interval", []string{"--ebpf-collect-interval=61m"}, []string{"allowed is 100ms to 1h"}},
 		{"unknown attachment", []string{"--ebpf-attach=uprobe"}, []string{"--ebpf-attach=uprobe: allowed are auto, fentry, tp_btf, tracepoint, kprobe"}},
+		{"no sampling", []string{"--ebpf-latency-sampling=0"}, []string{"--ebpf-latency-sampling=0: allowed is 1 (all) to 1024"}},
 		{"both wrong", []string{"--ebpf-modules=x", "--ebpf-collect-interval=1ms"}, []string{`unknown module "x"`, "allowed is 100ms"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
