@@ -379,7 +379,7 @@ func TestSchedOthers(t *testing.T) {
 
 // TestSchedFull: more threads than the table has places for are told of, and the table is free again when they have ended.
 func TestSchedFull(t *testing.T) {
-	const places = 4096
+	const places = 1024
 	const skipped = "ebpf_sched_run_queue_wait_skipped_total{}"
 	if os.Getenv(guest) != "" {
 		t.Skip("takes more threads than the kernel allows in the little memory of a virtual machine of the kernel matrix")
