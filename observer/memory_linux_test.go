@@ -531,10 +531,9 @@ func smallPages(t *testing.T, n int) []byte {
 	return mem
 }
 
-// TestTHPCollapses: each huge page that is made of small ones on demand is one, and one that the cgroup has no room for is a
-// failed one.
-func TestTHPCollapses(t *testing.T) {
-	const pages = 3
+// requireCollapse skips a test of a kernel that makes huge pages only when it wants to.
+func requireCollapse(t *testing.T) {
+	t.Helper()
 	kprobetest.Require(t)
 	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
 		t.Skipf("no transparent huge pages: %v", err)
@@ -543,6 +542,25 @@ func TestTHPCollapses(t *testing.T) {
 	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptrOf(page), 0, unix.MADV_COLLAPSE); errno == unix.EINVAL {
 		t.Skip("madvise cannot make huge pages before Linux 6.1")
 	}
+}
+
+// TestTHPCollapsesOthers: what another process does is not counted.
+func TestTHPCollapsesOthers(t *testing.T) {
+	requireCollapse(t)
+	if !stranger(t, func() { require.NoError(t, unix.Madvise(smallPages(t, 1), unix.MADV_COLLAPSE)) }) {
+		return
+	}
+	o := open(t, "memory")
+	before := count(t, o)
+	askStranger(t)
+	require.Equal(t, before.without("{kswapd}"), count(t, o).without("{kswapd}"))
+}
+
+// TestTHPCollapses: each huge page that is made of small ones on demand is one, and one that the cgroup has no room for is a
+// failed one.
+func TestTHPCollapses(t *testing.T) {
+	const pages = 3
+	requireCollapse(t)
 	if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") }) {
 		return
 	}
