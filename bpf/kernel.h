@@ -174,17 +174,17 @@ struct bpf_iter__task {
 };
 
 /*
- * A process's memory. What is resident is counted by kind, in the order of the kernel's MM_FILEPAGES, MM_ANONPAGES,
- * MM_SWAPENTS, MM_SHMEMPAGES. Since Linux 6.2 each CPU collects some before it adds them (commit f1a7941243c1).
+ * A process's memory. What is resident is counted by kind. Since Linux 6.2 each CPU collects some before it adds them
+ * (commit f1a7941243c1).
  */
-enum { MM_COUNTERS = 4 };
+enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
 
 struct percpu_counter {
 	__s64 count;
 };
 
 struct mm_struct {
-	struct percpu_counter rss_stat[MM_COUNTERS];
+	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 	struct task_struct *owner;
 };
 
@@ -194,7 +194,7 @@ typedef struct {
 } atomic_long_t;
 
 struct mm_rss_stat {
-	atomic_long_t count[MM_COUNTERS];
+	atomic_long_t count[NR_MM_COUNTERS];
 };
 
 struct mm_struct___atomic {

@@ -60,7 +60,7 @@ struct metrics {
 		     "needs to enter and leave the kernel, and faults that failed. Each page fault of every process of "
 		     "the host pays for being looked at: two short calls by fentry, about a tenth of a microsecond, "
 		     "and several times that by kprobe.");
-	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("task") LABELS("kind=resident_kind") HELP(
+	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("resident") LABELS("kind=resident_kind") HELP(
 		"Pages that this process has in memory: of files, anonymous ones, and shared memory. Since Linux 6.2 each "
 		"CPU may hold back some tens of pages, which are missing or too many. Not counted: huge pages of hugetlbfs.");
 	counter_t oom_kills_total[OOM_VICTIM__COUNT] HOOKS("oom") LABELS("victim=oom_victim") HELP(
@@ -278,34 +278,14 @@ struct usage {
 
 #include "task.h"
 
-/* A counter of an address space, by its place in the kernel's order. It is a macro since CO-RE needs a constant. */
-#define MM_COUNTER(mm, i)                                                                \
-	(bpf_core_field_exists(((struct mm_struct___atomic *)(mm))->rss_stat.count)      \
-			? ((struct mm_struct___atomic *)(mm))->rss_stat.count[i].counter \
-			: (mm)->rss_stat[i].count)
-
-/* What a CPU holds back may make a counter negative. */
-static __always_inline __u64 at_least_none(__s64 n)
-{
-	return n > 0 ? n : 0;
-}
-
 static __always_inline void each_task(struct metrics *m, struct task_struct *t)
 {
-	struct mm_struct *mm = t->mm;
-
 	if (ended_are_due()) {
 		pass.usage.faults[FAULT_KIND_MINOR] = t->signal->min_flt;
 		pass.usage.faults[FAULT_KIND_MAJOR] = t->signal->maj_flt;
 	}
 	pass.usage.faults[FAULT_KIND_MINOR] += t->min_flt;
 	pass.usage.faults[FAULT_KIND_MAJOR] += t->maj_flt;
-	/* All threads have the same, but for one that is about to end. */
-	if (!mm)
-		return;
-	m->resident_pages[RESIDENT_KIND_FILE] = at_least_none(MM_COUNTER(mm, 0));
-	m->resident_pages[RESIDENT_KIND_ANON] = at_least_none(MM_COUNTER(mm, 1));
-	m->resident_pages[RESIDENT_KIND_SHMEM] = at_least_none(MM_COUNTER(mm, 3));
 }
 
 static __always_inline void end_of_pass(struct metrics *m)
@@ -313,6 +293,59 @@ static __always_inline void end_of_pass(struct metrics *m)
 	for (__u32 kind = 0; kind < FAULT_KIND__COUNT; kind++)
 		m->page_faults_total[kind] =
 			grown(m->page_faults_total[kind], begun.faults[kind], pass.usage.faults[kind]);
+}
+
+/*
+ * Resident pages. An iterator of its own, so that who may not copy kernel memory has the rest: before Linux 6.2 the
+ * counters are of a kind that the verifier does not let a program follow to. As above, one runs at a time, and writes
+ * into the entry of CPU 0.
+ */
+static __always_inline struct mm_struct *mm_in_scope(struct task_struct *t)
+{
+	return t && in_scope((__u64)t->tgid << 32 | (__u32)t->pid) ? t->mm : 0;
+}
+
+/* What a CPU holds back may make a counter negative. */
+static __always_inline __u64 at_least_none(__s64 n)
+{
+	return n > 0 ? n : 0;
+}
+
+/* All threads of a process have the same. */
+static __always_inline int resident(__s64 file, __s64 anon, __s64 shmem)
+{
+	__u32 entry = 0;
+	struct metrics *m = bpf_map_lookup_elem(&metrics, &entry);
+
+	if (!m)
+		return 0;
+	m->resident_pages[RESIDENT_KIND_FILE] = at_least_none(file);
+	m->resident_pages[RESIDENT_KIND_ANON] = at_least_none(anon);
+	m->resident_pages[RESIDENT_KIND_SHMEM] = at_least_none(shmem);
+	return 0;
+}
+
+SEC("iter/task")
+int resident__iter(struct bpf_iter__task *ctx)
+{
+	struct mm_struct *mm = mm_in_scope(ctx->task);
+
+	if (!mm)
+		return 0;
+	return resident(
+		mm->rss_stat[MM_FILEPAGES].count, mm->rss_stat[MM_ANONPAGES].count, mm->rss_stat[MM_SHMEMPAGES].count);
+}
+
+SEC("iter/task")
+int resident__iter_copy(struct bpf_iter__task *ctx)
+{
+	struct mm_struct___atomic *mm = (void *)mm_in_scope(ctx->task);
+
+	if (!mm)
+		return 0;
+	return resident(BPF_CORE_READ(mm, rss_stat.count[MM_FILEPAGES].counter),
+		BPF_CORE_READ(mm, rss_stat.count[MM_ANONPAGES].counter),
+		BPF_CORE_READ(mm, rss_stat.count[MM_SHMEMPAGES].counter));
 }
 
 /*

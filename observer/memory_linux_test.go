@@ -134,6 +134,9 @@ func read(mem []byte) {
 	}
 }
 
+// strayFaults are the most that a thread has of its own meanwhile: the kernel takes a page from it to move it, for example.
+const strayFaults = 3
+
 // requireFaults does something that has to make this thread fault so often, as the kernel counts: the ground truth. It keeps
 // the runtime's signals from the thread: a fault that waited for a disk when one came is begun anew, finds its page, and
 // is a minor one.
@@ -150,7 +153,9 @@ func requireFaults(t *testing.T, minor, major int64, do func()) {
 	errs[1] = unix.Getrusage(unix.RUSAGE_THREAD, &usage[1])
 	require.NoError(t, unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil))
 	require.NoError(t, errors.Join(errs[:]...))
-	require.Equal(t, [2]int64{minor, major}, [2]int64{usage[1].Minflt - usage[0].Minflt, usage[1].Majflt - usage[0].Majflt})
+	require.Equal(t, major, usage[1].Majflt-usage[0].Majflt)
+	require.GreaterOrEqual(t, usage[1].Minflt-usage[0].Minflt, minor)
+	require.LessOrEqual(t, usage[1].Minflt-usage[0].Minflt, minor+strayFaults)
 }
 
 // sink keeps the compiler from leaving out what is read.
@@ -345,11 +350,13 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		require.GreaterOrEqual(t, n+missed, want, c.labels)
 		// What the test does for itself is fresh memory, now and then.
 		const own = "minor,anon"
-		if c.labels != own {
+		switch {
+		case c.major > 0:
 			require.LessOrEqual(t, n, want, c.labels)
+		case c.labels != own:
+			require.LessOrEqual(t, n, want+strayFaults, c.labels)
 		}
 		require.LessOrEqual(t, got[faultDuration(own)], uint64(anonPages+20))
-		require.Empty(t, got.without("{"+c.labels+"}", "{"+own+"}"))
 		sum := time.Duration(got[strings.Replace(faultDuration(c.labels), "_count", "_sum", 1)])
 		require.Positive(t, sum)
 		require.LessOrEqual(t, sum, took)
@@ -553,7 +560,7 @@ func TestTHPCollapsesOthers(t *testing.T) {
 	o := open(t, "memory")
 	before := count(t, o)
 	askStranger(t)
-	require.Equal(t, before.without("{kswapd}"), count(t, o).without("{kswapd}"))
+	require.Empty(t, count(t, o).since(before).without("{kswapd}", "page_fault_duration"))
 }
 
 // TestTHPCollapses: each huge page that is made of small ones on demand is one, and one that the cgroup has no room for is a
@@ -573,7 +580,7 @@ func TestTHPCollapses(t *testing.T) {
 		require.NoError(t, unix.Madvise(mem, unix.MADV_COLLAPSE))
 		have = hugePages(t) - have
 		require.Equal(t, uint64(pages), have, "the ground truth")
-		require.Equal(t, counts{"ebpf_memory_thp_collapses_total{ok}": have}, count(t, o).since(before).without("{kswapd}"))
+		require.Equal(t, counts{"ebpf_memory_thp_collapses_total{ok}": have}, count(t, o).since(before).without("{kswapd}", "page_fault_duration"))
 	})
 	eachAttach(t, "memory", []string{"collapse"}, func(t *testing.T, o *observer.Observer) {
 		mem := smallPages(t, 1)

@@ -408,7 +408,7 @@ func TestSchedFull(t *testing.T) {
 
 // TestRefreshCallsNothing: a module without an iterator costs no system call.
 func TestRefreshCallsNothing(t *testing.T) {
-	o, iterating := open(t, "io", "cache", "memory"), open(t, "sched")
+	o, iterating := open(t, "io", "cache"), open(t, "sched")
 	calls := callCounter(t)
 	require.GreaterOrEqual(t, calls(func() { require.NoError(t, iterating.Refresh()) }), uint64(3), "open, read, close")
 	requireNoSystemCall(t, calls, o.Refresh)
