@@ -61,8 +61,9 @@ struct metrics {
 		     "the host pays for being looked at: two short calls by fentry, about a tenth of a microsecond, "
 		     "and several times that by kprobe.");
 	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("resident") LABELS("kind=resident_kind") HELP(
-		"Pages that this process has in memory: of files, anonymous ones, and shared memory. Since Linux 6.2 each "
-		"CPU may hold back some tens of pages, which are missing or too many. Not counted: huge pages of hugetlbfs.");
+		"Pages that this process has in memory: of files, anonymous ones, and shared memory. Each CPU may hold back "
+		"some tens of pages before the kernel counts them, before Linux 6.2 each thread. Not counted: huge pages of "
+		"hugetlbfs.");
 	counter_t oom_kills_total[OOM_VICTIM__COUNT] HOOKS("oom") LABELS("victim=oom_victim") HELP(
 		"Processes that the kernel chose to kill for want of memory: self is this process, which will hardly live "
 		"to report it; other is any other process of the whole host. Not counted: processes that are killed only "

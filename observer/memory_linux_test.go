@@ -279,8 +279,9 @@ func TestResidentPages(t *testing.T) {
 	read(mapping(t, fd, filePages*pageSize, unix.MAP_SHARED))
 	full := compare()
 	grown := full.since(before)
-	for kind, n := range map[string]int{"anon": anonPages, "file": filePages, "shmem": shmemPages} {
-		require.GreaterOrEqual(t, int(grown["ebpf_memory_resident_pages{"+kind+"}"]), n-tolerance, kind)
+	// What CPUs, and before Linux 6.2 threads, hold back is missing in /proc too.
+	for kind, n := range map[string]uint64{"anon": anonPages, "file": filePages, "shmem": shmemPages} {
+		require.GreaterOrEqual(t, grown["ebpf_memory_resident_pages{"+kind+"}"], n/2, kind)
 	}
 	require.NoError(t, unix.Madvise(anon, unix.MADV_DONTNEED))
 	require.Less(t, compare()["ebpf_memory_resident_pages{anon}"], full["ebpf_memory_resident_pages{anon}"]-anonPages/2)
