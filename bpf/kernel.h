@@ -59,6 +59,7 @@ struct user_pt_regs {
 struct pt_regs {
 	unsigned long r10;
 	unsigned long ax;
+	unsigned long dx;
 	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
@@ -147,6 +148,8 @@ struct sched_entity {
 struct signal_struct {
 	unsigned long nvcsw;
 	unsigned long nivcsw;
+	unsigned long min_flt;
+	unsigned long maj_flt;
 	unsigned long long sum_sched_runtime;
 };
 
@@ -157,8 +160,12 @@ struct task_struct {
 	int tgid;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
+	unsigned long min_flt;
+	unsigned long maj_flt;
 	__u64 start_time;
+	struct task_struct *group_leader;
 	struct signal_struct *signal;
+	struct mm_struct *mm;
 };
 
 struct bpf_iter_meta {
@@ -168,6 +175,70 @@ struct bpf_iter_meta {
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
+};
+
+/*
+ * A process's memory. What is resident is counted by kind. Since Linux 6.2 each CPU collects some before it adds them
+ * (commit f1a7941243c1).
+ */
+enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
+
+struct percpu_counter {
+	__s64 count;
+};
+
+struct mm_struct {
+	struct percpu_counter rss_stat[NR_MM_COUNTERS];
+	struct task_struct *owner;
+};
+
+/* Linux 6.1 and older. */
+typedef struct {
+	__s64 counter;
+} atomic_long_t;
+
+struct mm_rss_stat {
+	atomic_long_t count[NR_MM_COUNTERS];
+};
+
+struct mm_struct___atomic {
+	struct mm_rss_stat rss_stat;
+};
+
+/* A part of it. A page fault takes the one that it is in. */
+struct file;
+
+struct vm_area_struct {
+	struct file *vm_file;
+};
+
+typedef unsigned int vm_fault_t;
+
+/* Not there in kernels whose fault flags are macros; the values that modules use have been the same in all. */
+enum fault_flag {
+	FAULT_FLAG_TRIED = 0x20,
+	FAULT_FLAG_VMA_LOCK = 0x1000,
+};
+
+enum vm_fault_reason {
+	VM_FAULT_OOM = 0x1,
+	VM_FAULT_SIGBUS = 0x2,
+	VM_FAULT_MAJOR = 0x4,
+	VM_FAULT_HWPOISON = 0x10,
+	VM_FAULT_HWPOISON_LARGE = 0x20,
+	VM_FAULT_SIGSEGV = 0x40,
+	VM_FAULT_RETRY = 0x400,
+	VM_FAULT_FALLBACK = 0x800,
+};
+
+/* As tracefs describes it: of the thread that is marked. */
+struct trace_event_raw_mark_victim {
+	int pid;
+};
+
+struct trace_event_raw_mm_collapse_huge_page {
+	struct mm_struct *mm;
+	int status;
 };
 
 #pragma clang attribute pop

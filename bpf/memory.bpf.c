@@ -2,16 +2,35 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * memory: reclaim, by who had to do it.
+ * memory: what this process has to wait for to get memory, and how much it has.
  *
- * direct: a thread of this process, because the system had no free memory. memcg: a thread of this process, because its
- * memory cgroup was full. kswapd: the kernel's own thread, for the whole host. Unit: events, nanoseconds, pages.
- * Linux 5.10.
+ * Reclaim, by who had to do it. direct: a thread of this process, because the system had no free memory. memcg: a
+ * thread of this process, because its memory cgroup was full. kswapd: the kernel's own thread, for the whole host.
+ * Compaction by threads of this process. Page faults and resident pages, which the kernel keeps for each task and an
+ * iterator reads. The durations of page faults. Huge pages that were made of small ones. Processes that the kernel
+ * killed for their memory. Unit: events, nanoseconds, pages. Linux 5.10.
  */
+/* Few threads wait for memory at once. */
+#define TIMER_SLOT_BITS 10
 #include "probe.bpf.h"
 
 enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, MEMORY_KIND__COUNT };
 LABEL_VALUES(memory_kind);
+
+enum fault_kind { FAULT_KIND_MINOR, FAULT_KIND_MAJOR, FAULT_KIND__COUNT };
+LABEL_VALUES(fault_kind);
+
+enum fault_area { FAULT_AREA_FILE, FAULT_AREA_ANON, FAULT_AREA__COUNT };
+LABEL_VALUES(fault_area);
+
+enum resident_kind { RESIDENT_KIND_FILE, RESIDENT_KIND_ANON, RESIDENT_KIND_SHMEM, RESIDENT_KIND__COUNT };
+LABEL_VALUES(resident_kind);
+
+enum oom_victim { OOM_VICTIM_SELF, OOM_VICTIM_OTHER, OOM_VICTIM__COUNT };
+LABEL_VALUES(oom_victim);
+
+enum thp_result { THP_RESULT_OK, THP_RESULT_FAILED, THP_RESULT__COUNT };
+LABEL_VALUES(thp_result);
 
 struct metrics {
 	counter_t reclaim_total[MEMORY_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=memory_kind") HELP(
@@ -24,12 +43,46 @@ struct metrics {
 		"list that could take none.");
 	counter_t reclaim_reclaimed_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
 		HELP("Pages of the inactive lists that reclaim freed; kswapd is the whole host's. Not counted: slab.");
+	counter_t compactions_total HOOKS("compaction") HELP(
+		"Times that a thread of this process had to move the pages of a memory zone together, to get some that are "
+		"in one piece. Not counted: the kernel's own thread kcompactd, and zones that were looked at and left as "
+		"they are.");
+	struct hist_ns_wide compaction_duration_seconds HOOKS("compaction")
+		HELP("Time that threads of this process stood still to do that, for each zone.");
+	counter_t page_faults_total[FAULT_KIND__COUNT] HOOKS("task") LABELS("kind=fault_kind") VERIFY(
+		"kind=minor: minor_faults; kind=major: major_faults")
+		HELP("Page faults of this process, of threads that have ended too, as the kernel counts them: major is one "
+		     "that had to wait for a disk. Not counted: faults that failed, and those of child processes.");
+	struct hist_ns_wide page_fault_duration_seconds[FAULT_KIND__COUNT][FAULT_AREA__COUNT] HOOKS("fault") LABELS(
+		"kind=fault_kind,area=fault_area") VERIFY("kind=minor: minor_faults; kind=major: major_faults")
+		HELP("Time from the first try of a page fault of this process to its end. The area is file for a mapping "
+		     "of a file, of which shared anonymous memory is one too, else anon. Not counted: what the processor "
+		     "needs to enter and leave the kernel, and faults that failed. Each page fault of every process of "
+		     "the host pays for being looked at: two short calls by fentry, about a tenth of a microsecond, "
+		     "and several times that by kprobe.");
+	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("resident") LABELS("kind=resident_kind") HELP(
+		"Pages that this process has in memory: of files, anonymous ones, and shared memory. Each CPU may hold back "
+		"some tens of pages before the kernel counts them, before Linux 6.2 each thread. Not counted: huge pages of "
+		"hugetlbfs.");
+	counter_t oom_kills_total[OOM_VICTIM__COUNT] HOOKS("oom") LABELS("victim=oom_victim") HELP(
+		"Processes that the kernel chose to kill for want of memory: self is this process, which will hardly live "
+		"to report it; other is any other process of the whole host. Not counted: processes that are killed only "
+		"because they share the victim's memory.");
+	counter_t thp_collapses_total[THP_RESULT__COUNT] HOOKS("collapse") LABELS("result=thp_result") HELP(
+		"Tries to make a huge page of small anonymous pages of this process, by the kernel's thread khugepaged or by "
+		"madvise. Not counted: tries that were given up before anything was done, and pages of files.");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
 
 /* Direct and memcg reclaim do not nest, as a thread that reclaims takes from the reserves. One timer serves both. */
 static struct timer runs;
+
+/* Compaction does not end before what it may have to reclaim. */
+static struct timer compactions;
+
+/* Reclaim and compaction are parts of a page fault. */
+static struct timer faults;
 
 /* The kswapd of each memory node, learned when it wakes. A node beyond the table shares a place. */
 enum { NODES = 64 };
@@ -170,4 +223,324 @@ SEC("tracepoint/vmscan/mm_vmscan_lru_shrink_inactive")
 int scan__tracepoint(struct trace_event_raw_mm_vmscan_lru_shrink_inactive *ctx)
 {
 	return scanned(ctx->nid, ctx->nr_scanned, ctx->nr_reclaimed);
+}
+
+static __always_inline int compact_begin(void)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (in_scope(pid_tgid))
+		timer_start(&compactions, pid_tgid, 0);
+	return 0;
+}
+
+static __always_inline int compact_end(void)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct metrics *m;
+
+	pin();
+	m = metrics_in_scope(pid_tgid);
+	if (m) {
+		m->compactions_total++;
+		timer_stop_wide(&compactions, pid_tgid, &m->compaction_duration_seconds, m->events_lost_total);
+	}
+	unpin();
+	return 0;
+}
+
+/* No argument is read: Linux 5.18 changed them. */
+TP_BTF(compaction__tp_btf__begin, mm_compaction_begin)
+{
+	return compact_begin();
+}
+
+TP_BTF(compaction__tp_btf__end, mm_compaction_end)
+{
+	return compact_end();
+}
+
+SEC("tracepoint/compaction/mm_compaction_begin")
+int compaction__tracepoint__begin(void *ctx)
+{
+	return compact_begin();
+}
+
+SEC("tracepoint/compaction/mm_compaction_end")
+int compaction__tracepoint__end(void *ctx)
+{
+	return compact_end();
+}
+
+/* What the kernel has kept of the process since it began. */
+struct usage {
+	__u64 faults[FAULT_KIND__COUNT];
+};
+
+#include "task.h"
+
+static __always_inline void each_task(struct metrics *m, struct task_struct *t)
+{
+	if (ended_are_due()) {
+		pass.usage.faults[FAULT_KIND_MINOR] = t->signal->min_flt;
+		pass.usage.faults[FAULT_KIND_MAJOR] = t->signal->maj_flt;
+	}
+	pass.usage.faults[FAULT_KIND_MINOR] += t->min_flt;
+	pass.usage.faults[FAULT_KIND_MAJOR] += t->maj_flt;
+}
+
+static __always_inline void end_of_pass(struct metrics *m)
+{
+	for (__u32 kind = 0; kind < FAULT_KIND__COUNT; kind++)
+		m->page_faults_total[kind] =
+			grown(m->page_faults_total[kind], begun.faults[kind], pass.usage.faults[kind]);
+}
+
+/*
+ * Resident pages. An iterator of its own, so that who may not copy kernel memory has the rest: before Linux 6.2 the
+ * counters are of a kind that the verifier does not let a program follow to. As above, one runs at a time, and writes
+ * into the entry of CPU 0.
+ */
+static __always_inline struct mm_struct *mm_in_scope(struct task_struct *t)
+{
+	return t && in_scope((__u64)t->tgid << 32 | (__u32)t->pid) ? t->mm : 0;
+}
+
+/* What a CPU holds back may make a counter negative. */
+static __always_inline __u64 at_least_none(__s64 n)
+{
+	return n > 0 ? n : 0;
+}
+
+/* All threads of a process have the same. */
+static __always_inline int resident(__s64 file, __s64 anon, __s64 shmem)
+{
+	__u32 entry = 0;
+	struct metrics *m = bpf_map_lookup_elem(&metrics, &entry);
+
+	if (!m)
+		return 0;
+	m->resident_pages[RESIDENT_KIND_FILE] = at_least_none(file);
+	m->resident_pages[RESIDENT_KIND_ANON] = at_least_none(anon);
+	m->resident_pages[RESIDENT_KIND_SHMEM] = at_least_none(shmem);
+	return 0;
+}
+
+SEC("iter/task")
+int resident__iter(struct bpf_iter__task *ctx)
+{
+	struct mm_struct *mm = mm_in_scope(ctx->task);
+
+	if (!mm)
+		return 0;
+	return resident(
+		mm->rss_stat[MM_FILEPAGES].count, mm->rss_stat[MM_ANONPAGES].count, mm->rss_stat[MM_SHMEMPAGES].count);
+}
+
+SEC("iter/task")
+int resident__iter_copy(struct bpf_iter__task *ctx)
+{
+	struct mm_struct___atomic *mm = (void *)mm_in_scope(ctx->task);
+
+	if (!mm)
+		return 0;
+	return resident(BPF_CORE_READ(mm, rss_stat.count[MM_FILEPAGES].counter),
+		BPF_CORE_READ(mm, rss_stat.count[MM_ANONPAGES].counter),
+		BPF_CORE_READ(mm, rss_stat.count[MM_SHMEMPAGES].counter));
+}
+
+/*
+ * Page faults.
+ *
+ * A fault that has to wait gives its locks back and is tried again: it begins at the first try, and the kernel counts
+ * it when the last one ends, as major if there was more than one. The second try says that it is one, except after one
+ * under the lock of the area alone (Linux 6.4), which is tried again under the lock of them all. What a signal keeps
+ * from being tried again has not ended, and never will.
+ */
+enum { FAULT_NOTE_FILE = 1, FAULT_NOTE_TRIED = 2, FAULT_NOTE_AREA_LOCK = 4, FAULT_NOTE_AGAIN = 8 };
+enum {
+	VM_FAULT_FAILED = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON |
+			  VM_FAULT_HWPOISON_LARGE | VM_FAULT_FALLBACK
+};
+
+static __always_inline int continues(int was, __u32 note)
+{
+	if (was < 0 || !(was & FAULT_NOTE_AGAIN))
+		return 0;
+	return note & FAULT_NOTE_TRIED || (was & FAULT_NOTE_AREA_LOCK && !(note & FAULT_NOTE_AREA_LOCK));
+}
+
+static __always_inline int fault_begin(__u64 pid_tgid, int file, __u32 flags)
+{
+	__u32 note = 0;
+
+	if (file)
+		note |= FAULT_NOTE_FILE;
+	if (flags & FAULT_FLAG_TRIED)
+		note |= FAULT_NOTE_TRIED;
+	if (flags & FAULT_FLAG_VMA_LOCK)
+		note |= FAULT_NOTE_AREA_LOCK;
+	if (continues(timer_note(&faults, pid_tgid), note))
+		timer_renote(&faults, pid_tgid, note);
+	else
+		timer_start(&faults, pid_tgid, note);
+	return 0;
+}
+
+/* The area is not asked for what it is: without its lock it may be gone. */
+static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
+{
+	int note = timer_note(&faults, pid_tgid);
+	__u32 kind = FAULT_KIND_MINOR, area = FAULT_AREA_ANON;
+	struct metrics *m;
+	__s64 ns;
+
+	if (ret & VM_FAULT_FAILED)
+		return 0;
+	if (ret & VM_FAULT_RETRY) {
+		if (note >= 0)
+			timer_renote(&faults, pid_tgid, note | FAULT_NOTE_AGAIN);
+		return 0;
+	}
+	if (ret & VM_FAULT_MAJOR || note & FAULT_NOTE_TRIED)
+		kind = FAULT_KIND_MAJOR;
+	if (note & FAULT_NOTE_FILE)
+		area = FAULT_AREA_FILE;
+	pin();
+	m = metrics_here();
+	if (m) {
+		ns = timer_end(&faults, pid_tgid, m->events_lost_total);
+		if (ns != TIMER_NONE)
+			/* Before Linux 6.10 nothing keeps another thread's fault from coming between. */
+			hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
+	}
+	unpin();
+	return 0;
+}
+
+FENTRY(fault__fentry__begin, "handle_mm_fault", struct vm_area_struct *vma, unsigned long address, unsigned int flags)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return fault_begin(pid_tgid, vma->vm_file != 0, flags);
+}
+
+FEXIT(fault__fentry__end, "handle_mm_fault", struct vm_area_struct *vma, unsigned long address, unsigned int flags,
+	struct pt_regs *regs, vm_fault_t ret)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return fault_end(pid_tgid, ret);
+}
+
+SEC("kprobe/handle_mm_fault")
+int BPF_KPROBE(fault__kprobe__begin, struct vm_area_struct *vma, unsigned long address, unsigned int flags)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return fault_begin(pid_tgid, BPF_CORE_READ(vma, vm_file) != 0, flags);
+}
+
+SEC("kretprobe/handle_mm_fault")
+int BPF_KRETPROBE(fault__kprobe__end, long ret)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	return fault_end(pid_tgid, ret);
+}
+
+/*
+ * Victims.
+ *
+ * The kernel marks a process that it kills, and after that each thread of it that finds no memory on its way out: who
+ * was among the last ones is not counted again. It holds a lock of the whole system meanwhile, so plain increments are
+ * exact.
+ */
+enum { VICTIMS = 8 };
+static __u64 victims[VICTIMS];
+static __u32 next_victim;
+
+static __always_inline int marked(__u32 tgid, __u64 victim)
+{
+	struct metrics *m;
+
+	for (__u32 i = 0; i < VICTIMS; i++)
+		if (victims[i] == victim)
+			return 0;
+	victims[next_victim++ & (VICTIMS - 1)] = victim;
+	pin();
+	m = metrics_here();
+	if (m)
+		m->oom_kills_total[tgid == scope_tgid ? OOM_VICTIM_SELF : OOM_VICTIM_OTHER]++;
+	unpin();
+	return 0;
+}
+
+/* The first mark is of the first thread, unless that has ended; the others are of the thread itself. */
+static __always_inline int marked_pid(int pid)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 tgid = (__u32)pid_tgid == pid ? pid_tgid >> 32 : pid;
+
+	return marked(tgid, tgid);
+}
+
+TP_BTF(oom__tp_btf, mark_victim, struct task_struct *task)
+{
+	return marked(task->tgid, task->group_leader->start_time << 22 | task->tgid);
+}
+
+/* Before Linux 6.8, and the stable kernels that took its change. */
+TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
+{
+	return marked_pid(pid);
+}
+
+SEC("tracepoint/oom/mark_victim")
+int oom__tracepoint(struct trace_event_raw_mark_victim *ctx)
+{
+	return marked_pid(ctx->pid);
+}
+
+/* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all. */
+enum { COLLAPSED = 1 };
+
+/* A kernel without memory cgroups has no use for the owner. */
+#define HAS_OWNER(mm) bpf_core_field_exists((mm)->owner)
+
+/* The thread khugepaged works for all processes: whose memory it is counts, where the kernel keeps that. */
+static __always_inline int collapsed(__u32 owner, int status)
+{
+	struct metrics *m;
+
+	if (scope_tid ? !in_scope(bpf_get_current_pid_tgid()) : owner != scope_tgid)
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m)
+		m->thp_collapses_total[status == COLLAPSED ? THP_RESULT_OK : THP_RESULT_FAILED]++;
+	unpin();
+	return 0;
+}
+
+TP_BTF(collapse__tp_btf, mm_collapse_huge_page, struct mm_struct *mm, int isolated, int status)
+{
+	return collapsed(HAS_OWNER(mm) ? mm->owner->tgid : bpf_get_current_pid_tgid() >> 32, status);
+}
+
+SEC("tracepoint/huge_memory/mm_collapse_huge_page")
+int collapse__tracepoint(struct trace_event_raw_mm_collapse_huge_page *ctx)
+{
+	struct mm_struct *mm = ctx->mm;
+
+	return collapsed(
+		HAS_OWNER(mm) ? BPF_CORE_READ(mm, owner, tgid) : bpf_get_current_pid_tgid() >> 32, ctx->status);
 }

@@ -270,9 +270,14 @@ static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
  * days, and differences wrap rightly), a note of 4 bits, and the rest of the thread id (10 bits, since ids end at
  * 2^22). One store begins, one load and one store end, and as a word cannot tear, a time is never taken from another
  * thread's start. What two threads in one slot lose is counted.
+ *
+ * A module may define TIMER_SLOT_BITS, before it includes this, to have smaller tables: each bit less is half the
+ * memory, and a bit less of time.
  */
-enum { TIMER_SLOT_BITS = 12 };
-enum { TIMER_TAG_BITS = 10 };
+#ifndef TIMER_SLOT_BITS
+#define TIMER_SLOT_BITS 12
+#endif
+enum { TIMER_TAG_BITS = 22 - TIMER_SLOT_BITS };
 enum { TIMER_NOTE_BITS = 4 };
 enum { TIMER_TIME_SHIFT = TIMER_TAG_BITS + TIMER_NOTE_BITS };
 
@@ -333,6 +338,17 @@ static __always_inline int timer_note(struct timer *t, __u32 tid)
 	return word >> TIMER_TAG_BITS & ((1 << TIMER_NOTE_BITS) - 1);
 }
 
+/* Changes the note of what the thread has begun, if it has. */
+static __always_inline void timer_renote(struct timer *t, __u32 tid, __u32 note)
+{
+	__u64 *slot = timer_word(t, tid);
+	__u64 word = *(volatile __u64 *)slot;
+	__u64 notes = ((1ULL << TIMER_NOTE_BITS) - 1) << TIMER_TAG_BITS;
+
+	if (word && (word & ((1 << TIMER_TAG_BITS) - 1)) == timer_tag(tid))
+		*(volatile __u64 *)slot = (word & ~notes) | (__u64)note << TIMER_TAG_BITS;
+}
+
 /* What timer_end returns for a thread that has begun nothing. */
 enum { TIMER_NONE = -1LL };
 
@@ -362,6 +378,14 @@ static __always_inline void timer_stop(struct timer *t, __u32 tid, struct hist_n
 
 	if (ns != TIMER_NONE)
 		hist_ns_add(h, ns);
+}
+
+static __always_inline void timer_stop_wide(struct timer *t, __u32 tid, struct hist_ns_wide *h, counter_t *lost)
+{
+	__s64 ns = timer_end(t, tid, lost);
+
+	if (ns != TIMER_NONE)
+		hist_ns_wide_add(h, ns);
 }
 
 /*

@@ -158,6 +158,14 @@ type memoryCgroup struct {
 // newMemoryCgroup makes a cgroup that may use limit bytes more than the caller does now, and moves the caller in.
 func newMemoryCgroup(t *testing.T, limit int) memoryCgroup {
 	t.Helper()
+	group := emptyMemoryCgroup(t, limit)
+	group.join(t, 0)
+	return group
+}
+
+// emptyMemoryCgroup makes a cgroup that may use limit bytes. A caller that is in it when the test ends is moved out.
+func emptyMemoryCgroup(t *testing.T, limit int) memoryCgroup {
+	t.Helper()
 	roots := []memoryCgroup{{"/sys/fs/cgroup/memory", false}, {"/sys/fs/cgroup", true}, {"/sys/fs/cgroup/unified", true}}
 	for _, root := range roots {
 		files := [2]string{"memory.limit_in_bytes", "cgroup.procs"}
@@ -178,11 +186,25 @@ func newMemoryCgroup(t *testing.T, limit int) memoryCgroup {
 			require.NoError(t, os.Remove(group.dir))
 		})
 		group.write(t, files[0], strconv.Itoa(limit))
-		group.write(t, files[1], "0")
 		return group
 	}
 	t.Skip("no memory cgroup, neither of version 1 nor of version 2")
 	return memoryCgroup{}
+}
+
+// join moves a process in, 0 for the caller.
+func (g memoryCgroup) join(t *testing.T, pid int) {
+	t.Helper()
+	g.write(t, "cgroup.procs", strconv.Itoa(pid))
+}
+
+// killed returns how many processes the kernel killed because the cgroup was full.
+func (g memoryCgroup) killed(t *testing.T) uint64 {
+	t.Helper()
+	if !g.v2 {
+		return g.number(t, "memory.oom_control", "oom_kill")
+	}
+	return g.number(t, "memory.events", "oom_kill")
 }
 
 func (g memoryCgroup) write(t *testing.T, file, text string) {
@@ -258,7 +280,7 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	require.GreaterOrEqual(t, reclaimed, uint64(fileSize-32<<20)/uint64(pageSize))
 	require.LessOrEqual(t, reclaimed, uint64(fileSize/pageSize))
 	// The host's kswapd may have run for anyone.
-	require.Empty(t, got.without("{memcg}", "{kswapd}"))
+	require.Empty(t, got.without("{memcg}", "{kswapd}", "page_fault_duration"))
 	t.Logf("%d runs, %d times full, %d of %d pages, %s of %s", runs, full, reclaimed, scanned, stall, took)
 }
 

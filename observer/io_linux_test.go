@@ -84,6 +84,13 @@ func closeAfter(t testing.TB, o *observer.Observer) {
 // eachAttach runs a test of some hooks of a module with the kinds of attachment that the kernel would choose, and then with
 // each single kind that it takes when it is forced: all must count the same. The kernel matrix collects what was tested.
 func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
+	t.Helper()
+	eachAttachOn(t, kprobe.Scope{}, module, hooks, test)
+}
+
+// eachAttachOn does the same on another scope than this process.
+func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
+	t.Helper()
 	kprobetest.Require(t)
 	for _, kind := range []kprobe.Attach{"", kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint, kprobe.Kprobe} {
 		name := string(kind)
@@ -91,7 +98,7 @@ func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.
 			name = "auto"
 		}
 		t.Run(name, func(t *testing.T) {
-			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{module}, Attach: kind})
+			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{module}, Attach: kind, Scope: scope})
 			var down *observer.DownError
 			if kind != "" && errors.As(err, &down) {
 				t.Logf("refused: %v", err)
@@ -130,6 +137,10 @@ func count(t testing.TB, o *observer.Observer) counts {
 	t.Helper()
 	var s observer.Snapshot
 	require.NoError(t, o.Snapshot(&s))
+	return countsOf(o, &s)
+}
+
+func countsOf(o *observer.Observer, s *observer.Snapshot) counts {
 	c := counts{}
 	for _, m := range o.Schema() {
 		for i := range m.Series() {
