@@ -186,6 +186,9 @@ static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pag
 		m->regret_pages_total += ones(pages);
 }
 
+/* What a program on a classic tracepoint returns. At zero the kernel hides the event from everybody's perf. */
+enum { PERF_TOO = 1 };
+
 static __always_inline int looked_up(void)
 {
 	struct metrics *m;
@@ -265,7 +268,8 @@ TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
 SEC("tracepoint/filemap/mm_filemap_get_pages")
 int lookup__tracepoint(void *ctx)
 {
-	return looked_up();
+	looked_up();
+	return PERF_TOO;
 }
 
 TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
@@ -293,7 +297,7 @@ int fill__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 	if (m)
 		m->filled_pages_total += event_pages(ctx);
 	unpin();
-	return 0;
+	return PERF_TOO;
 }
 
 TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
@@ -320,7 +324,7 @@ int delete__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 	if (m)
 		m->deleted_pages_total += event_pages(ctx);
 	unpin();
-	return 0;
+	return PERF_TOO;
 }
 
 TP_BTF(dirty__tp_btf, writeback_dirty_folio, struct folio *folio)
@@ -448,13 +452,15 @@ TP_BTF(wait__tp_btf_page, wait_on_page_writeback)
 SEC("tracepoint/writeback/folio_wait_writeback")
 int wait__tracepoint(void *ctx)
 {
-	return waited();
+	waited();
+	return PERF_TOO;
 }
 
 SEC("tracepoint/writeback/wait_on_page_writeback")
 int wait__tracepoint_page(void *ctx)
 {
-	return waited();
+	waited();
+	return PERF_TOO;
 }
 
 FENTRY(wait_time__fentry__call, "folio_wait_writeback", struct folio *folio)
@@ -545,7 +551,8 @@ TP_BTF(throttle__tp_btf_words, balance_dirty_pages, struct bdi_writeback *wb, un
 SEC("tracepoint/writeback/balance_dirty_pages")
 int throttle__tracepoint(struct trace_event_raw_balance_dirty_pages *ctx)
 {
-	return paused(ctx->pause);
+	paused(ctx->pause);
+	return PERF_TOO;
 }
 
 FEXIT(throttle_time__fentry__end, "balance_dirty_pages")

@@ -50,8 +50,8 @@ const (
 	filledPages    = "ebpf_cache_filled_pages_total{}"
 	deletedPages   = "ebpf_cache_deleted_pages_total{}"
 
-	// filePages is the size of the files that these tests drop and read again.
-	filePages = 300
+	// filePages is the size of the files that these tests drop and read again, a multiple of what readAll reads at once.
+	filePages = 256
 )
 
 // eachDropAttach runs a test of what needs to see the pages themselves.
@@ -156,9 +156,14 @@ func testCacheUnused(t *testing.T, o *observer.Observer) {
 	require.EqualValues(t, pages, got[deletedPages])
 	require.Zero(t, got[unusedPages])
 
+	name = filepath.Join(t.TempDir(), "gone")
+	require.NoError(t, os.WriteFile(name, make([]byte, pages*pageSize), 0o600))
+	reader, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Fsync(reader))
 	before = count(t, o)
-	willNeed(t, fd, pages)
-	require.NoError(t, unix.Truncate(name, 0))
+	require.NoError(t, os.Remove(name))
+	require.NoError(t, unix.Close(reader))
 	got = count(t, o).since(before)
 	require.EqualValues(t, pages, got[deletedPages])
 	require.Zero(t, got[unusedPages])
@@ -186,6 +191,12 @@ func testCacheDirtied(t *testing.T, o *observer.Observer) {
 		require.LessOrEqual(t, got[dirtiedPages], uint64(want+metadata), what)
 	}
 	write := func() { writePages(t, fd, 0, pages) }
+	chunk := make([]byte, pages*pageSize)
+	dirtied("one write", pages, func() {
+		n, err := unix.Pwrite(fd, chunk, 2*int64(pages*pageSize))
+		require.NoError(t, err)
+		require.Equal(t, len(chunk), n)
+	})
 	dirtied("clean pages", pages, write)
 	dirtied("dirty pages", 0, write)
 	require.NoError(t, unix.Fsync(fd))
@@ -295,15 +306,17 @@ func testCacheRegret(t *testing.T, o *observer.Observer) {
 		require.NoError(t, unix.Ftruncate(writer, 0))
 		writePages(t, writer, 0, filePages)
 	})
-	// A file may get the number of one that is gone.
-	writer = openFile(t, filepath.Join(t.TempDir(), "log"), unix.O_RDWR|unix.O_CREAT)
-	nothing("unlinked", filePages, func() {
-		require.NoError(t, os.Remove(name))
-		old := openFile(t, name, unix.O_RDWR|unix.O_CREAT)
-		writePages(t, old, 0, filePages)
-		require.NoError(t, unix.Fsync(old))
+	sparse = hole(t, filePages)
+	readAll(t, sparse)
+	nothing("truncated, made longer and read", filePages, func() {
+		require.NoError(t, unix.Ftruncate(sparse, 0))
+		require.NoError(t, unix.Ftruncate(sparse, int64(filePages*pageSize)))
+		readAll(t, sparse)
 	})
-	nothing("removed with its pages", 0, func() { require.NoError(t, os.Remove(name)) })
+	nothing("removed and made anew", filePages, func() {
+		require.NoError(t, os.Remove(name))
+		writePages(t, openFile(t, name, unix.O_RDWR|unix.O_CREAT), 0, filePages)
+	})
 }
 
 // TestCacheSameNumber: a file that has the number of one that was dropped and is gone is another file.
@@ -353,6 +366,26 @@ func TestCacheForgotten(t *testing.T) {
 	require.Equal(t, dropped, got[regretPages]+got[forgottenPages])
 	require.GreaterOrEqual(t, got[forgottenPages], uint64(runs-places))
 	require.Greater(t, got[regretPages], uint64(places*3/4), "most places are taken")
+}
+
+// TestCacheReclaimed: what reclaim has taken, in our own threads too, was not dropped: it is neither regretted nor unused.
+func TestCacheReclaimed(t *testing.T) {
+	kprobetest.Require(t)
+	if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") }) {
+		return
+	}
+	fd, _ := closedFile(t, fileSize/pageSize)
+	o := open(t, "cache")
+	newMemoryCgroup(t, 32<<20)
+	quiet(t)
+	before := count(t, o)
+	readAll(t, fd)
+	readAll(t, fd)
+	got := count(t, o).since(before)
+	require.GreaterOrEqual(t, got[deletedPages], uint64(fileSize-32<<20)/uint64(pageSize))
+	require.Greater(t, got[filledPages], uint64(fileSize/pageSize))
+	require.Zero(t, got[unusedPages])
+	require.Zero(t, got[regretPages])
 }
 
 // withRegret opens the module with another time within which a page is regretted.
