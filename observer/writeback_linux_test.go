@@ -126,13 +126,17 @@ func TestCacheWritebackWaitTime(t *testing.T) {
 	})
 }
 
-// setting changes a file of the kernel's settings until the test is over.
-func setting(t *testing.T, name, value string) {
+// limitDirty lets the machine have no more than some bytes of dirty pages until the test is over. The limit by a ratio, that
+// there was before, is set to its old value at the end, which lifts that by bytes.
+func limitDirty(t *testing.T, background, limit int) {
 	t.Helper()
-	old, err := os.ReadFile(name)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(name, []byte(value), 0o600))
-	t.Cleanup(func() { require.NoError(t, os.WriteFile(name, old, 0o600)) })
+	for name, bytes := range map[string]int{"dirty_background": background, "dirty": limit} {
+		ratio := "/proc/sys/vm/" + name + "_ratio"
+		old, err := os.ReadFile(ratio)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile("/proc/sys/vm/"+name+"_bytes", []byte(strconv.Itoa(bytes)), 0o600))
+		t.Cleanup(func() { require.NoError(t, os.WriteFile(ratio, old, 0o600)) })
+	}
 }
 
 // pauseRecord has the kernel record in tracefs the pauses of the calling thread. It returns a function that reads how many
@@ -172,8 +176,7 @@ func pauseRecord(t *testing.T) func() (pauses uint64, asked time.Duration) {
 func throttled(t *testing.T) (pauses uint64, asked, took time.Duration) {
 	t.Helper()
 	fd := openFile(t, filepath.Join(t.TempDir(), "file"), unix.O_RDWR|unix.O_CREAT)
-	setting(t, "/proc/sys/vm/dirty_background_bytes", strconv.Itoa(256<<10))
-	setting(t, "/proc/sys/vm/dirty_bytes", strconv.Itoa(512<<10))
+	limitDirty(t, 256<<10, 512<<10)
 	record := pauseRecord(t)
 	const tries, pages, enough = 20, 8 << 20 / 4096, 3
 	start := time.Now()
