@@ -10,31 +10,31 @@
 #include "probe.bpf.h"
 
 struct metrics {
-	counter_t lookups_total HOOKS("lookup") SINCE("6.8") HELP(
+	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") SINCE("6.8") HELP(
 		"Times a buffered read looked for pages in the page cache; one lookup serves a run of pages. Not counted: "
 		"page faults on a mapping.");
-	counter_t filled_pages_total HOOKS("fill") HELP(
+	counter_t filled_pages_total HOOKS("fill") VERIFY("filled_pages") HELP(
 		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.");
-	counter_t deleted_pages_total HOOKS("delete") HELP(
+	counter_t deleted_pages_total HOOKS("delete") VERIFY("deleted_pages") HELP(
 		"Pages that this process removed from the page cache: by fadvise, truncation, unlink, and reclaim that its "
 		"threads did themselves. Not counted: what kswapd or other processes removed.");
 	/*
 	 * The next three need to see the page itself, which a classic tracepoint does not show. The hook dirty has no
 	 * variant of that kind, so it is attached where fill and delete see pages.
 	 */
-	counter_t unused_pages_total HOOKS("dirty") HELP(
+	counter_t unused_pages_total HOOKS("dirty") VERIFY("unused_pages") HELP(
 		"Pages that this process dropped by fadvise though nobody had used them since they came into the page "
 		"cache: readahead in vain. A page of a larger folio is used if any page of it is. Not counted: files that "
 		"are open for writing, and what truncation, unlink and reclaim removed. A page that a descriptor reads "
 		"twice in a row, and that was dropped in between, looks unused.");
-	counter_t regret_pages_total HOOKS("dirty") HELP(
+	counter_t regret_pages_total HOOKS("dirty") VERIFY("refilled_pages") HELP(
 		"Pages that this process dropped by fadvise and needed again within 60 seconds, by a read, a write or a "
 		"page fault. A hole that is punched, and direct I/O over cached pages, look like fadvise. Not counted: "
 		"pages behind the end of the file, and what truncation, unlink and reclaim removed.");
 	counter_t regret_forgotten_pages_total HOOKS("dirty") HELP(
 		"Dropped pages that the table of 1024 runs of 64 pages had no place for before their 60 seconds were over: "
 		"had they been needed again, it would not have been counted as regret.");
-	counter_t dirtied_pages_total HOOKS("dirty") HELP(
+	counter_t dirtied_pages_total HOOKS("dirty") VERIFY("dirtied_pages") HELP(
 		"Pages of files that this process made dirty, by write or through a mapping: what has to be written back. "
 		"A page that is dirty already is not counted again. Not counted: direct I/O, and file systems in memory.");
 	counter_t writeback_waits_total HOOKS("wait") HELP(
@@ -45,11 +45,12 @@ struct metrics {
 	counter_t throttle_pauses_total HOOKS("throttle")
 		HELP("Times that the kernel put a thread of this process to sleep because too many pages were dirty.");
 	counter_ns_t throttle_seconds_total HOOKS("throttle_time") HELP(
-		"Time that threads of this process were held up because too many pages were dirty, from the first pause "
-		"to the return to the write.");
+		"Time that threads of this process spent where the kernel holds writers up when too many pages are dirty: "
+		"pauses, and some microseconds each time that it looks whether one is due.");
 	counter_t refaults_total HOOKS("refault") HELP(
 		"Pages of files that this process needed again after reclaim had taken them from the page cache not long "
 		"ago. Not counted: pages that were dropped by fadvise.");
+	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -377,21 +378,22 @@ static __always_inline int wait_is_of(__u64 word, __u32 tid)
 	return word && (word & ((1 << WAIT_TAG_BITS) - 1)) == tid >> WAIT_SLOT_BITS;
 }
 
-/* A wait that is under way goes on. */
-static __always_inline void wait_begin(struct waits *w, __u32 tid)
+static __always_inline int wait_begin(struct waits *w)
 {
-	volatile __u64 *word = wait_word(w, tid);
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	volatile __u64 *slot = wait_word(w, pid_tgid);
+	__u64 word = *slot;
+	struct metrics *m;
 
-	if (!wait_is_of(*word, tid))
-		*word = bpf_ktime_get_ns() << WAIT_TAG_BITS | tid >> WAIT_SLOT_BITS;
-}
-
-static __always_inline void wait_forget(struct waits *w, __u32 tid)
-{
-	volatile __u64 *word = wait_word(w, tid);
-
-	if (wait_is_of(*word, tid))
-		*word = 0;
+	if (!in_scope(pid_tgid))
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m && word && !wait_is_of(word, pid_tgid))
+		m->events_lost_total[LOST_REASON_COLLISION]++;
+	*slot = bpf_ktime_get_ns() << WAIT_TAG_BITS | (__u32)pid_tgid >> WAIT_SLOT_BITS;
+	unpin();
+	return 0;
 }
 
 /* Ends a wait and returns its nanoseconds, or -1 if the thread was in none. */
@@ -415,25 +417,6 @@ static __always_inline int waited(void)
 	if (m)
 		m->writeback_waits_total++;
 	unpin();
-	return 0;
-}
-
-/* The function is called for pages too that are not being written: the tracepoint in it tells. */
-static __always_inline int wait_called(void)
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-
-	if (in_scope(pid_tgid))
-		wait_forget(&writeback_waits, pid_tgid);
-	return 0;
-}
-
-static __always_inline int wait_begun(void)
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-
-	if (in_scope(pid_tgid))
-		wait_begin(&writeback_waits, pid_tgid);
 	return 0;
 }
 
@@ -480,32 +463,23 @@ int wait__tracepoint_page(void *ctx)
 	return PERF_TOO;
 }
 
-FENTRY(wait_time__fentry__call, "folio_wait_writeback", struct folio *folio)
+/* folio_wait_writeback waits in here. */
+FENTRY(wait_time__fentry__begin, "folio_wait_bit", struct folio *folio, int bit)
 {
-	return wait_called();
+	return bit == bpf_core_enum_value(enum pageflags, PG_writeback) ? wait_begin(&writeback_waits) : 0;
 }
 
-TP_BTF(wait_time__fentry__begin, folio_wait_writeback)
-{
-	return wait_begun();
-}
-
-FEXIT(wait_time__fentry__end, "folio_wait_writeback", struct folio *folio)
+FEXIT(wait_time__fentry__end, "folio_wait_bit", struct folio *folio, int bit)
 {
 	return wait_returned();
 }
 
-FENTRY(wait_time__fentry_page__call, "wait_on_page_writeback", struct page *page)
+FENTRY(wait_time__fentry_page__begin, "wait_on_page_bit", struct page *page, int bit)
 {
-	return wait_called();
+	return bit == bpf_core_enum_value(enum pageflags, PG_writeback) ? wait_begin(&writeback_waits) : 0;
 }
 
-TP_BTF(wait_time__fentry_page__begin, wait_on_page_writeback)
-{
-	return wait_begun();
-}
-
-FEXIT(wait_time__fentry_page__end, "wait_on_page_writeback", struct page *page)
+FEXIT(wait_time__fentry_page__end, "wait_on_page_bit", struct page *page, int bit)
 {
 	return wait_returned();
 }
@@ -520,15 +494,6 @@ static __always_inline int paused(long pause)
 	if (m && pause > 0)
 		m->throttle_pauses_total++;
 	unpin();
-	return 0;
-}
-
-static __always_inline int pause_begun(long pause)
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-
-	if (in_scope(pid_tgid) && pause > 0)
-		wait_begin(&throttle_waits, pid_tgid);
 	return 0;
 }
 
@@ -572,27 +537,14 @@ int throttle__tracepoint(struct trace_event_raw_balance_dirty_pages *ctx)
 	return PERF_TOO;
 }
 
+FENTRY(throttle_time__fentry__begin, "balance_dirty_pages")
+{
+	return wait_begin(&throttle_waits);
+}
+
 FEXIT(throttle_time__fentry__end, "balance_dirty_pages")
 {
 	return pause_returned();
-}
-
-TP_BTF(throttle_time__fentry__begin, balance_dirty_pages, struct bdi_writeback *wb, struct dirty_throttle_control *dtc,
-	unsigned long ratelimit, unsigned long own, unsigned long dirtied, unsigned long period, long pause)
-{
-	return pause_begun(pause);
-}
-
-FEXIT(throttle_time__fentry_words__end, "balance_dirty_pages")
-{
-	return pause_returned();
-}
-
-TP_BTF(throttle_time__fentry_words__begin, balance_dirty_pages, struct bdi_writeback *wb, unsigned long thresh,
-	unsigned long bg_thresh, unsigned long dirty, unsigned long wb_thresh, unsigned long wb_dirty,
-	unsigned long ratelimit, unsigned long own, unsigned long dirtied, unsigned long period, long pause)
-{
-	return pause_begun(pause);
 }
 
 static __always_inline int refaulted(unsigned long flags, __u32 pages)

@@ -93,6 +93,7 @@ struct trace_event_raw_mm_vmscan_lru_shrink_inactive {
 
 /* The values are the running kernel's, asked for by name. */
 enum pageflags {
+	PG_writeback = 1,
 	PG_referenced = 2,
 	PG_lru = 5,
 	PG_head = 6,
