@@ -2,36 +2,77 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * cache: what this process does to the page cache.
+ * cache: what this process does to the page cache, and what it waits for there.
  *
- * Unit: pages of the system's page size, whatever the size of the folio that carries them; lookups in events.
- * Linux 5.10; lookups 6.8.
+ * Unit: pages of the system's page size, whatever the size of the folio that carries them; lookups, waits and pauses in
+ * events; nanoseconds. Linux 5.10; lookups 6.8.
  */
 #include "probe.bpf.h"
 
 struct metrics {
-	counter_t lookups_total HOOKS("lookup") HELP(
+	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") SINCE("6.8") HELP(
 		"Times a buffered read looked for pages in the page cache; one lookup serves a run of pages. Not counted: "
-		"page faults on a mapping.") SINCE("6.8") VERIFY("cached_reads");
-	counter_t filled_pages_total HOOKS("fill") HELP(
-		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.")
-		VERIFY("filled_pages");
-	counter_t deleted_pages_total HOOKS("delete") HELP(
+		"page faults on a mapping.");
+	counter_t filled_pages_total HOOKS("fill") VERIFY("filled_pages") HELP(
+		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.");
+	counter_t deleted_pages_total HOOKS("delete") VERIFY("deleted_pages") HELP(
 		"Pages that this process removed from the page cache: by fadvise, truncation, unlink, and reclaim that its "
-		"threads did themselves. Not counted: what kswapd or other processes removed.") VERIFY("deleted_pages");
+		"threads did themselves. Not counted: what kswapd or other processes removed.");
+	/*
+	 * The next three need to see the page itself, which a classic tracepoint does not show. The hook dirty has no
+	 * variant of that kind, so it is attached where fill and delete see pages.
+	 */
+	counter_t unused_pages_total HOOKS("dirty") VERIFY("unused_pages") HELP(
+		"Pages that this process dropped by fadvise though nobody had used them since they came into the page "
+		"cache: readahead in vain. A page of a larger folio is used if any page of it is. Not counted: files that "
+		"are open for writing, and what truncation, unlink and reclaim removed. A page that a descriptor reads "
+		"twice in a row, and that was dropped in between, looks unused.");
+	counter_t regret_pages_total HOOKS("dirty") VERIFY("refilled_pages") HELP(
+		"Pages that this process dropped by fadvise and needed again within 60 seconds, by a read, a write or a "
+		"page fault. A hole that is punched, and direct I/O over cached pages, look like fadvise. Not counted: "
+		"pages behind the end of the file, and what truncation, unlink and reclaim removed.");
+	counter_t regret_forgotten_pages_total HOOKS("dirty") HELP(
+		"Dropped pages that the table of 1024 runs of 64 pages had no place for before their 60 seconds were over: "
+		"had they been needed again, it would not have been counted as regret.");
+	counter_t dirtied_pages_total HOOKS("dirty") VERIFY("dirtied_pages") HELP(
+		"Pages of files that this process made dirty, by write or through a mapping: what has to be written back. "
+		"A page that is dirty already is not counted again. Not counted: direct I/O, and file systems in memory.");
+	counter_t writeback_waits_total HOOKS("wait") HELP(
+		"Times that a thread of this process waited for a page that was being written back, mostly in fsync.");
+	struct hist_ns_wide writeback_wait_seconds HOOKS("wait_time") HELP(
+		"Time that threads of this process waited for a page that was being written back. Not counted: waits that "
+		"a fatal signal may end.");
+	counter_t throttle_pauses_total HOOKS("throttle")
+		HELP("Times that the kernel put a thread of this process to sleep because too many pages were dirty.");
+	counter_ns_t throttle_seconds_total HOOKS("throttle_time") HELP(
+		"Time that threads of this process spent where the kernel holds writers up when too many pages are dirty: "
+		"pauses, and some microseconds each time that it looks whether one is due.");
+	counter_t refaults_total HOOKS("refault") HELP(
+		"Pages of files that this process needed again after reclaim had taken them from the page cache not long "
+		"ago. Not counted: pages that were dropped by fadvise.");
+	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
 
-/* All programs run in the context of the process, pinned: plain increments are exact. */
+/*
+ * All programs run in the context of the process, pinned, and no interrupt touches the page cache for it: plain
+ * increments are exact.
+ */
+
+#define PAGE_FLAG(name) (1UL << bpf_core_enum_value(enum pageflags, name))
+
+static __always_inline unsigned long folio_flags(struct folio *folio)
+{
+	struct folio___memdesc *memdesc = (void *)folio;
+
+	return bpf_core_field_exists(memdesc->flags.f) ? memdesc->flags.f : folio->flags;
+}
 
 static __always_inline __u32 folio_pages(struct folio *folio)
 {
 	struct folio___memdesc *memdesc = (void *)folio;
-	unsigned long large = 1UL << bpf_core_enum_value(enum pageflags, PG_head);
 
-	if (bpf_core_field_exists(memdesc->flags.f))
-		return memdesc->flags.f & large ? memdesc->_nr_pages : 1;
-	if (!(folio->flags & large))
+	if (!(folio_flags(folio) & PAGE_FLAG(PG_head)))
 		return 1;
 	return bpf_core_field_exists(memdesc->_nr_pages) ? memdesc->_nr_pages : folio->_folio_nr_pages;
 }
@@ -40,6 +81,131 @@ static __always_inline __u32 event_pages(struct trace_event_raw_mm_filemap_op_pa
 {
 	return bpf_core_field_exists(event->order) ? 1U << event->order : 1;
 }
+
+/* Whether a page lies before the end of its file. */
+static __always_inline int in_file(struct inode *inode, unsigned long index)
+{
+	__u64 page_size = bpf_core_field_offset(struct bpf_ringbuf, producer_pos) -
+			  bpf_core_field_offset(struct bpf_ringbuf, consumer_pos);
+
+	return index * page_size < (__u64)inode->i_size;
+}
+
+/*
+ * What was dropped of late: a table of runs of 64 pages. A run's place is given by a hash of the file and the run's
+ * number in it, in a way that puts consecutive runs of a file in different places. A run that comes to the place of
+ * another takes it.
+ *
+ * The time of a run is that of its last page. Two threads that drop and fill pages of one place at the same moment may
+ * mistake these pages.
+ */
+enum { RUN_SHIFT = 6 };
+enum { RUN_PAGES = 1 << RUN_SHIFT };
+enum { RUN_SLOT_BITS = 10 };
+enum { RUN_TIME_SHIFT = 20 };
+/* A folio has no more runs than this. */
+enum { FOLIO_RUNS = 64 };
+
+static struct run {
+	/* The rest of the hash, and the time, which may wrap. */
+	__u32 tag;
+	__u32 time;
+	/* A bit for each page that was dropped and has not come back. */
+	__u64 pages;
+} runs[1 << RUN_SLOT_BITS];
+
+/* For how long a page that comes back was dropped too early, in nanoseconds. */
+const volatile __u64 regret_ns = 60000000000;
+
+/* The generation tells files apart that had the same number one after the other. */
+static __always_inline __u64 file_hash(struct inode *inode)
+{
+	__u64 h = inode->i_ino;
+
+	h = (h ^ ((__u64)inode->i_generation << 32 | inode->i_sb->s_dev)) * 0xff51afd7ed558ccdULL;
+	return (h ^ h >> 32) * 0xc4ceb9fe1a85ec53ULL;
+}
+
+/* The multiple of the golden ratio spreads neighbours evenly. */
+static __always_inline __u64 run_hash(__u64 file, unsigned long index)
+{
+	return file + (index >> RUN_SHIFT) * 0x9e3779b97f4a7c15ULL;
+}
+
+static __always_inline struct run *run_place(__u64 hash)
+{
+	return &runs[hash >> (64 - RUN_SLOT_BITS)];
+}
+
+static __always_inline __u32 run_tag(__u64 hash)
+{
+	return hash >> (64 - RUN_SLOT_BITS - 32);
+}
+
+/* The pages of a folio, which begins at a multiple of its size, that belong to one run. */
+static __always_inline __u64 run_mask(unsigned long index, __u32 pages)
+{
+	return pages < RUN_PAGES ? ((1ULL << pages) - 1) << (index & (RUN_PAGES - 1)) : ~0ULL;
+}
+
+/*
+ * The time in units of 1.05 ms. Reading the clock costs more than all else that is done for a page, so it is read once
+ * in each tick of the kernel's: the word has the tick in its upper half and the time that it was in its lower.
+ */
+static __always_inline __u32 run_clock(void)
+{
+	static __u64 last;
+	__u32 tick = bpf_jiffies64();
+	__u64 word = *(volatile __u64 *)&last;
+
+	if (word >> 32 != tick) {
+		word = (__u64)tick << 32 | (__u32)(bpf_ktime_get_ns() >> RUN_TIME_SHIFT);
+		*(volatile __u64 *)&last = word;
+	}
+	return word;
+}
+
+static __always_inline int recent(struct run *run, __u32 now)
+{
+	return now - run->time <= regret_ns >> RUN_TIME_SHIFT;
+}
+
+static __always_inline __u32 ones(__u64 bits)
+{
+	return __builtin_popcountll(bits);
+}
+
+static __always_inline void note_dropped(struct metrics *m, __u64 hash, __u64 pages)
+{
+	struct run *run = run_place(hash);
+	__u32 now = run_clock();
+
+	if (run->tag != run_tag(hash) || !recent(run, now)) {
+		if (run->pages && recent(run, now))
+			m->regret_forgotten_pages_total += ones(run->pages);
+		run->pages = 0;
+		run->tag = run_tag(hash);
+	}
+	run->time = now;
+	run->pages |= pages;
+}
+
+static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pages)
+{
+	struct run *run = run_place(hash);
+
+	if (run->tag != run_tag(hash))
+		return;
+	pages &= run->pages;
+	if (!pages)
+		return;
+	run->pages &= ~pages;
+	if (recent(run, run_clock()))
+		m->regret_pages_total += ones(pages);
+}
+
+/* What a program on a classic tracepoint returns. At zero the kernel hides the event from everybody's perf. */
+enum { PERF_TOO = 1 };
 
 static __always_inline int looked_up(void)
 {
@@ -53,26 +219,61 @@ static __always_inline int looked_up(void)
 	return 0;
 }
 
-static __always_inline int filled(__u32 pages)
+static __always_inline void filled(struct inode *inode, unsigned long index, __u32 pages)
 {
 	struct metrics *m;
+	__u64 file;
 
 	pin();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m)
+	m = metrics_here();
+	if (m) {
 		m->filled_pages_total += pages;
+		if (in_file(inode, index)) {
+			file = file_hash(inode);
+			note_filled(m, run_hash(file, index), run_mask(index, pages));
+			for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
+				note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+		}
+	}
 	unpin();
-	return 0;
 }
 
-static __always_inline int deleted(__u32 pages)
+/* Reclaim has taken a page from its list before it deletes it; all others leave it there. */
+static __always_inline int invalidated(unsigned long flags, struct inode *inode, unsigned long index)
+{
+	return flags & PAGE_FLAG(PG_lru) && inode->i_nlink && in_file(inode, index);
+}
+
+static __always_inline void deleted(unsigned long flags, struct inode *inode, unsigned long index, __u32 pages)
+{
+	unsigned long used = PAGE_FLAG(PG_referenced) | PAGE_FLAG(PG_active) | PAGE_FLAG(PG_workingset);
+	struct metrics *m;
+	__u64 file;
+
+	pin();
+	m = metrics_here();
+	if (m) {
+		m->deleted_pages_total += pages;
+		if (invalidated(flags, inode, index)) {
+			if (!(flags & used) && inode->i_writecount.counter <= 0)
+				m->unused_pages_total += pages;
+			file = file_hash(inode);
+			note_dropped(m, run_hash(file, index), run_mask(index, pages));
+			for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
+				note_dropped(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+		}
+	}
+	unpin();
+}
+
+static __always_inline int dirtied(__u32 pages)
 {
 	struct metrics *m;
 
 	pin();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
+	m = metrics_here();
 	if (m)
-		m->deleted_pages_total += pages;
+		m->dirtied_pages_total += pages;
 	unpin();
 	return 0;
 }
@@ -85,38 +286,288 @@ TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
 SEC("tracepoint/filemap/mm_filemap_get_pages")
 int lookup__tracepoint(void *ctx)
 {
-	return looked_up();
+	looked_up();
+	return PERF_TOO;
 }
 
 TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
 {
-	return filled(folio_pages(folio));
+	if (in_scope(bpf_get_current_pid_tgid()))
+		filled(folio->mapping->host, folio->index, folio_pages(folio));
+	return 0;
 }
 
 /* Before folios a file's pages came one by one: only shared memory had huge ones, and that goes another way. */
 TP_BTF(fill__tp_btf_page, mm_filemap_add_to_page_cache, struct page *page)
 {
-	return filled(1);
+	if (in_scope(bpf_get_current_pid_tgid()))
+		filled(page->mapping->host, page->index, 1);
+	return 0;
 }
 
 SEC("tracepoint/filemap/mm_filemap_add_to_page_cache")
 int fill__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
-	return filled(event_pages(ctx));
+	struct metrics *m;
+
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
+	if (m)
+		m->filled_pages_total += event_pages(ctx);
+	unpin();
+	return PERF_TOO;
 }
 
 TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
 {
-	return deleted(folio_pages(folio));
+	if (in_scope(bpf_get_current_pid_tgid()))
+		deleted(folio_flags(folio), folio->mapping->host, folio->index, folio_pages(folio));
+	return 0;
 }
 
 TP_BTF(delete__tp_btf_page, mm_filemap_delete_from_page_cache, struct page *page)
 {
-	return deleted(1);
+	if (in_scope(bpf_get_current_pid_tgid()))
+		deleted(page->flags, page->mapping->host, page->index, 1);
+	return 0;
 }
 
 SEC("tracepoint/filemap/mm_filemap_delete_from_page_cache")
 int delete__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
-	return deleted(event_pages(ctx));
+	struct metrics *m;
+
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
+	if (m)
+		m->deleted_pages_total += event_pages(ctx);
+	unpin();
+	return PERF_TOO;
+}
+
+TP_BTF(dirty__tp_btf, writeback_dirty_folio, struct folio *folio)
+{
+	return in_scope(bpf_get_current_pid_tgid()) ? dirtied(folio_pages(folio)) : 0;
+}
+
+TP_BTF(dirty__tp_btf_page, writeback_dirty_page, struct page *page)
+{
+	return in_scope(bpf_get_current_pid_tgid()) ? dirtied(1) : 0;
+}
+
+/*
+ * When a thread began to wait, by the low bits of its id: the time in nanoseconds (51 bits, which may wrap) and the
+ * rest of the id. Two threads in one place lose the time of the earlier one.
+ */
+enum { WAIT_SLOT_BITS = 9 };
+enum { WAIT_TAG_BITS = 13 };
+
+struct waits {
+	__u64 word[1 << WAIT_SLOT_BITS];
+};
+
+static struct waits writeback_waits, throttle_waits;
+
+static __always_inline __u64 *wait_word(struct waits *w, __u32 tid)
+{
+	return &w->word[tid & ((1 << WAIT_SLOT_BITS) - 1)];
+}
+
+static __always_inline int wait_is_of(__u64 word, __u32 tid)
+{
+	return word && (word & ((1 << WAIT_TAG_BITS) - 1)) == tid >> WAIT_SLOT_BITS;
+}
+
+static __always_inline int wait_begin(struct waits *w)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	volatile __u64 *slot = wait_word(w, pid_tgid);
+	__u64 word = *slot;
+	struct metrics *m;
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m && word && !wait_is_of(word, pid_tgid))
+		m->events_lost_total[LOST_REASON_COLLISION]++;
+	*slot = bpf_ktime_get_ns() << WAIT_TAG_BITS | (__u32)pid_tgid >> WAIT_SLOT_BITS;
+	unpin();
+	return 0;
+}
+
+/* Ends a wait and returns its nanoseconds, or -1 if the thread was in none. */
+static __always_inline __s64 wait_end(struct waits *w, __u32 tid)
+{
+	volatile __u64 *slot = wait_word(w, tid);
+	__u64 word = *slot;
+
+	if (!wait_is_of(word, tid))
+		return -1;
+	*slot = 0;
+	return ((bpf_ktime_get_ns() - (word >> WAIT_TAG_BITS)) << WAIT_TAG_BITS) >> WAIT_TAG_BITS;
+}
+
+static __always_inline int waited(void)
+{
+	struct metrics *m;
+
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
+	if (m)
+		m->writeback_waits_total++;
+	unpin();
+	return 0;
+}
+
+static __always_inline int wait_returned(void)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct metrics *m;
+	__s64 ns;
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	ns = wait_end(&writeback_waits, pid_tgid);
+	if (ns < 0)
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m)
+		hist_ns_wide_add(&m->writeback_wait_seconds, ns);
+	unpin();
+	return 0;
+}
+
+TP_BTF(wait__tp_btf, folio_wait_writeback)
+{
+	return waited();
+}
+
+TP_BTF(wait__tp_btf_page, wait_on_page_writeback)
+{
+	return waited();
+}
+
+SEC("tracepoint/writeback/folio_wait_writeback")
+int wait__tracepoint(void *ctx)
+{
+	waited();
+	return PERF_TOO;
+}
+
+SEC("tracepoint/writeback/wait_on_page_writeback")
+int wait__tracepoint_page(void *ctx)
+{
+	waited();
+	return PERF_TOO;
+}
+
+/* folio_wait_writeback waits in here. */
+FENTRY(wait_time__fentry__begin, "folio_wait_bit", struct folio *folio, int bit)
+{
+	return bit == bpf_core_enum_value(enum pageflags, PG_writeback) ? wait_begin(&writeback_waits) : 0;
+}
+
+FEXIT(wait_time__fentry__end, "folio_wait_bit", struct folio *folio, int bit)
+{
+	return wait_returned();
+}
+
+FENTRY(wait_time__fentry_page__begin, "wait_on_page_bit", struct page *page, int bit)
+{
+	return bit == bpf_core_enum_value(enum pageflags, PG_writeback) ? wait_begin(&writeback_waits) : 0;
+}
+
+FEXIT(wait_time__fentry_page__end, "wait_on_page_bit", struct page *page, int bit)
+{
+	return wait_returned();
+}
+
+/* The kernel tells too of the times that it found no pause to be due. The unit of the pause does not matter. */
+static __always_inline int paused(long pause)
+{
+	struct metrics *m;
+
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
+	if (m && pause > 0)
+		m->throttle_pauses_total++;
+	unpin();
+	return 0;
+}
+
+static __always_inline int pause_returned(void)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct metrics *m;
+	__s64 ns;
+
+	if (!in_scope(pid_tgid))
+		return 0;
+	ns = wait_end(&throttle_waits, pid_tgid);
+	if (ns < 0)
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m)
+		m->throttle_seconds_total += ns;
+	unpin();
+	return 0;
+}
+
+/* Linux 6.16 put the first words into a struct (commit d5386670ee51). */
+TP_BTF(throttle__tp_btf, balance_dirty_pages, struct bdi_writeback *wb, struct dirty_throttle_control *dtc,
+	unsigned long ratelimit, unsigned long own, unsigned long dirtied, unsigned long period, long pause)
+{
+	return paused(pause);
+}
+
+TP_BTF(throttle__tp_btf_words, balance_dirty_pages, struct bdi_writeback *wb, unsigned long thresh,
+	unsigned long bg_thresh, unsigned long dirty, unsigned long wb_thresh, unsigned long wb_dirty,
+	unsigned long ratelimit, unsigned long own, unsigned long dirtied, unsigned long period, long pause)
+{
+	return paused(pause);
+}
+
+SEC("tracepoint/writeback/balance_dirty_pages")
+int throttle__tracepoint(struct trace_event_raw_balance_dirty_pages *ctx)
+{
+	paused(ctx->pause);
+	return PERF_TOO;
+}
+
+FENTRY(throttle_time__fentry__begin, "balance_dirty_pages")
+{
+	return wait_begin(&throttle_waits);
+}
+
+FEXIT(throttle_time__fentry__end, "balance_dirty_pages")
+{
+	return pause_returned();
+}
+
+static __always_inline int refaulted(unsigned long flags, __u32 pages)
+{
+	struct metrics *m;
+
+	/* Shared and anonymous memory that comes back from swap. */
+	if (flags & PAGE_FLAG(PG_swapbacked))
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m)
+		m->refaults_total += pages;
+	unpin();
+	return 0;
+}
+
+FENTRY(refault__fentry, "workingset_refault", struct folio *folio)
+{
+	return in_scope(bpf_get_current_pid_tgid()) ? refaulted(folio_flags(folio), folio_pages(folio)) : 0;
+}
+
+FENTRY(refault__fentry_page, "workingset_refault", struct page *page)
+{
+	return in_scope(bpf_get_current_pid_tgid()) ? refaulted(page->flags, 1) : 0;
 }

@@ -97,19 +97,62 @@ struct trace_event_raw_mm_vmscan_lru_shrink_inactive {
 	unsigned long nr_reclaimed;
 };
 
-/* The value is the running kernel's, asked for by name. */
+/* The values are the running kernel's, asked for by name. */
 enum pageflags {
+	PG_writeback = 1,
+	PG_referenced = 2,
+	PG_lru = 5,
 	PG_head = 6,
+	PG_active = 8,
+	PG_workingset = 9,
+	PG_swapbacked = 17,
+};
+
+/* What a page of a file belongs to. i_ino got more bits on 32-bit machines in Linux 7. */
+struct super_block {
+	__u32 s_dev;
+};
+
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	unsigned int i_nlink;
+	loff_t i_size;
+	__u32 i_generation;
+	struct {
+		int counter;
+	} i_writecount;
+};
+
+struct address_space {
+	struct inode *host;
+};
+
+/* Its two positions stand on pages of their own: one page lies between them. */
+struct bpf_ringbuf {
+	unsigned long consumer_pos;
+	unsigned long producer_pos;
+};
+
+struct bdi_writeback;
+struct dirty_throttle_control;
+
+struct trace_event_raw_balance_dirty_pages {
+	long pause;
 };
 
 /* The page cache before folios (Linux 5.15 and older). */
 struct page {
 	unsigned long flags;
+	struct address_space *mapping;
+	unsigned long index;
 };
 
 /* Linux 5.16 to 6.17: flags is a plain word. The number of pages is meaningful in a large folio only. */
 struct folio {
 	unsigned long flags;
+	struct address_space *mapping;
+	unsigned long index;
 	unsigned int _folio_nr_pages;
 };
 
