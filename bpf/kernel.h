@@ -116,7 +116,14 @@ struct folio___memdesc {
 };
 
 /* A request to a block device. The low byte of the flags is the operation. */
+struct elevator_queue;
+
+struct request_queue {
+	struct elevator_queue *elevator;
+};
+
 struct request {
+	struct request_queue *q;
 	unsigned int cmd_flags;
 	unsigned int __data_len;
 };
@@ -148,12 +155,19 @@ struct signal_struct {
 struct task_struct {
 	struct sched_entity se;
 	struct sched_info sched_info;
+	int on_cpu;
+	unsigned int __state;
 	int pid;
 	int tgid;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
 	__u64 start_time;
 	struct signal_struct *signal;
+};
+
+/* Before Linux 5.14 (commit 2f064a59a11f). */
+struct task_struct___state {
+	long state;
 };
 
 struct bpf_iter_meta {
