@@ -20,6 +20,7 @@ typedef signed char __s8;
 typedef short __s16;
 typedef int __s32;
 typedef long long __s64;
+typedef _Bool bool;
 typedef __s64 loff_t;
 typedef __u16 __be16;
 typedef __u32 __be32;

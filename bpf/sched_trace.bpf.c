@@ -56,8 +56,11 @@ static __always_inline int woken(struct task_struct *t)
 {
 	__u32 tid = t->pid;
 
-	/* A thread that runs, or has lost its CPU, may be woken too, when it was about to sleep. */
-	if (task_in_scope(t) && !t->on_cpu && timer_note(&ready, tid) < 0)
+	/*
+	 * A thread that runs, or has lost its CPU, may be woken too, when it was about to sleep. The field on_cpu has become
+	 * a byte.
+	 */
+	if (task_in_scope(t) && !BPF_CORE_READ_BITFIELD(t, on_cpu) && timer_note(&ready, tid) < 0)
 		timer_start(&ready, tid, 0);
 	return 0;
 }
