@@ -22,6 +22,7 @@ typedef int __s32;
 typedef long long __s64;
 typedef _Bool bool;
 typedef __s64 loff_t;
+typedef unsigned long size_t;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;
@@ -52,16 +53,21 @@ struct user_pt_regs {
 	__u64 regs[31];
 };
 #define SYSCALL_NR(r) ((r)->syscallno)
+#define SYSCALL_ARG2(r) ((r)->regs[1])
+#define SYSCALL_ARG2_COPY(r) BPF_CORE_READ(r, regs[1])
 #define SYSCALL_ARG4(r) ((r)->regs[3])
 #define SYSCALL_ARG4_COPY(r) BPF_CORE_READ(r, regs[3])
 #else
 struct pt_regs {
 	unsigned long r10;
 	unsigned long ax;
+	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
 };
 #define SYSCALL_NR(r) ((long)(r)->orig_ax)
+#define SYSCALL_ARG2(r) ((r)->si)
+#define SYSCALL_ARG2_COPY(r) BPF_CORE_READ(r, si)
 #define SYSCALL_ARG4(r) ((r)->r10)
 #define SYSCALL_ARG4_COPY(r) BPF_CORE_READ(r, r10)
 #endif
@@ -180,6 +186,23 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+/* Sockets: what the protocols know, and what user space has. */
+struct sock_common {
+	unsigned short skc_family;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_protocol;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct msghdr;
+struct sk_buff;
+
 #pragma clang attribute pop
 
 /*
@@ -205,6 +228,7 @@ enum syscall_nr {
 	SYS_WRITEV = SYS_NR(20, 66),
 	SYS_FSYNC = SYS_NR(74, 82),
 	SYS_FDATASYNC = SYS_NR(75, 83),
+	SYS_FUTEX = SYS_NR(202, 98),
 	SYS_FADVISE64 = SYS_NR(221, 223),
 	SYS_OPENAT = SYS_NR(257, 56),
 	SYS_PREADV = SYS_NR(295, 69),

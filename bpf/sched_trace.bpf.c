@@ -42,9 +42,9 @@ static struct timer ready, off;
 enum { NEW = SCHED_TRACE_STATE__COUNT };
 
 /*
- * All programs run with interrupts off, and add to the entry of the CPU that they run on: plain increments are exact. The
- * times of one thread do not race either. It leaves and enters its CPU under the lock of that CPU's run queue, and a
- * wake-up waits until it has left.
+ * All programs run with interrupts off, and add to the entry of the CPU that they run on: plain increments are exact.
+ * The times of one thread do not race either. It leaves and enters its CPU under the lock of that CPU's run queue, and
+ * a wake-up waits until it has left.
  */
 
 static __always_inline int task_in_scope(struct task_struct *t)
@@ -57,8 +57,8 @@ static __always_inline int woken(struct task_struct *t)
 	__u32 tid = t->pid;
 
 	/*
-	 * A thread that runs, or has lost its CPU, may be woken too, when it was about to sleep. The field on_cpu has become
-	 * a byte.
+	 * A thread that runs, or has lost its CPU, may be woken too, when it was about to sleep. The field on_cpu has
+	 * become a byte.
 	 */
 	if (task_in_scope(t) && !BPF_CORE_READ_BITFIELD(t, on_cpu) && timer_note(&ready, tid) < 0)
 		timer_start(&ready, tid, 0);
@@ -95,8 +95,8 @@ static __always_inline void leave(struct task_struct *t, bool preempt, __u32 sta
 		timer_start(&off, tid, SCHED_TRACE_STATE_PREEMPTED);
 		return;
 	}
-	timer_start(&off, tid,
-		    state & STATE_UNINTERRUPTIBLE ? SCHED_TRACE_STATE_UNINTERRUPTIBLE : SCHED_TRACE_STATE_SLEEP);
+	timer_start(
+		&off, tid, state & STATE_UNINTERRUPTIBLE ? SCHED_TRACE_STATE_UNINTERRUPTIBLE : SCHED_TRACE_STATE_SLEEP);
 }
 
 static __always_inline void enter(struct task_struct *t)
@@ -135,7 +135,7 @@ TP_BTF(switch__tp_btf__wakeup_new, sched_wakeup_new, struct task_struct *t)
 }
 
 TP_BTF(switch__tp_btf__switch, sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
-       unsigned int prev_state)
+	unsigned int prev_state)
 {
 	return switched(preempt, prev, next, prev_state);
 }
