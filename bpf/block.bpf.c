@@ -4,8 +4,11 @@
 /*
  * block: what this process's own threads ask of block devices.
  *
- * Unit: requests, bytes, nanoseconds from the request's start to its completion. What others write back for this
- * process is theirs. Linux 5.10; requests that a scheduler hands to a kernel thread only from 6.5.
+ * Unit: requests, bytes, nanoseconds. A request begins when a thread makes it; before Linux 6.5 when it is put into a
+ * queue, or goes to a device that has no scheduler. Linux 5.10.
+ *
+ * Writeback that others submit for this process's pages is absent, since it cannot be told: such a request carries the
+ * cgroup that dirties most of the file, if any, and pages of several processes.
  */
 #include "probe.bpf.h"
 
@@ -19,18 +22,30 @@ struct metrics {
 	counter_t requests_total[BLOCK_OP__COUNT][BLOCK_SYNC__COUNT] HOOKS("start") LABELS("op=block_op,sync=block_sync") HELP(
 		"Requests to block devices that threads of this process started. Not counted: writeback by kernel threads.");
 	counter_t bytes_total[BLOCK_OP__COUNT][BLOCK_SYNC__COUNT] HOOKS("complete")
-		LABELS("op=block_op,sync=block_sync") HELP("Bytes of these requests that have completed.");
+		LABELS("op=block_op,sync=block_sync") VERIFY("op=read: device_read_bytes")
+			HELP("Bytes of these requests that have completed.");
 	struct hist_ns duration_seconds[BLOCK_OP__COUNT] HOOKS("complete") LABELS("op=block_op")
 		HELP("Time from the start of a request to its completion, waiting in the queue included.");
+	struct hist_ns_wide queue_seconds[BLOCK_OP__COUNT] HOOKS("issue") LABELS("op=block_op") HELP(
+		"Time from the start of a request until the device was given it, a part of its duration. A request that did "
+		"not wait has a short one. Not counted: a request that never reached a device, such as a flush with nothing "
+		"to write; and before Linux 6.5 the time that a thread holds its own requests back to collect them.");
+	counter_t untracked_total HOOKS("start") HELP(
+		"Requests counted without their bytes and times, since the table of 4096 requests under way was full.");
 } __attribute__((aligned(64)));
 METRICS;
 
-/* What is under way. A request that is used again overwrites its entry; a full map loses the request. */
+/* What is under way. A request that is used again overwrites its entry. */
+struct progress {
+	__u64 begun;
+	__u64 issued;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64);
-	__type(value, __u64);
+	__type(value, struct progress);
 } started SEC(".maps");
 
 static __always_inline __u32 op_of(__u32 flags)
@@ -50,48 +65,106 @@ static __always_inline __u32 sync_of(__u32 flags, __u32 op)
 /* A completion interrupts whatever runs, another program of this file too: the additions are atomic. */
 static __always_inline int start(struct request *rq)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
-	__u64 key = (__u64)rq, now = bpf_ktime_get_ns();
+	struct progress p = {.begun = bpf_ktime_get_ns()};
 	__u32 op = op_of(rq->cmd_flags);
+	__u64 key = (__u64)rq;
+	struct metrics *m;
 
-	if (!m || op >= BLOCK_OP__COUNT)
-		return 0;
-	if (bpf_map_update_elem(&started, &key, &now, 0))
-		return 0;
-	__sync_fetch_and_add(&m->requests_total[op][sync_of(rq->cmd_flags, op)], 1);
+	pin();
+	m = metrics_in_scope(bpf_get_current_pid_tgid());
+	if (m && op < BLOCK_OP__COUNT) {
+		__sync_fetch_and_add(&m->requests_total[op][sync_of(rq->cmd_flags, op)], 1);
+		if (bpf_map_update_elem(&started, &key, &p, 0))
+			__sync_fetch_and_add(&m->untracked_total, 1);
+	}
+	unpin();
 	return 0;
 }
 
-TP_BTF(start__tp_btf, block_io_start, struct request *rq)
+/* A request that was merged into another is done with, and never completes. */
+static __always_inline int merged(struct request *rq)
+{
+	__u64 key = (__u64)rq;
+
+	bpf_map_delete_elem(&started, &key);
+	return 0;
+}
+
+TP_BTF(start__tp_btf__start, block_io_start, struct request *rq)
 {
 	return start(rq);
 }
 
-/* Before Linux 6.5 the first event of a request is that it goes to the device. */
-TP_BTF(start__tp_btf_issue, block_rq_issue, struct request *rq)
+TP_BTF(start__tp_btf__merge, block_rq_merge, struct request *rq)
+{
+	return merged(rq);
+}
+
+/* Before Linux 6.5 the first event of a request is that it goes into a queue, in the context of who made it. */
+TP_BTF(start__tp_btf_insert__insert, block_rq_insert, struct request *rq)
 {
 	return start(rq);
+}
+
+/*
+ * Or that it goes to the device, if there is no scheduler; a scheduler may have any thread give the device what others
+ * have put into the queue. This hook stands before the hook issue, so its program is attached and runs before.
+ */
+TP_BTF(start__tp_btf_insert__issue, block_rq_issue, struct request *rq)
+{
+	__u64 key = (__u64)rq;
+
+	if (rq->q->elevator || bpf_map_lookup_elem(&started, &key))
+		return 0;
+	return start(rq);
+}
+
+TP_BTF(start__tp_btf_insert__merge, block_rq_merge, struct request *rq)
+{
+	return merged(rq);
+}
+
+/* A device that is busy gives a request back and gets it again: the first time counts. */
+TP_BTF(issue__tp_btf, block_rq_issue, struct request *rq)
+{
+	__u64 now = bpf_ktime_get_ns(), key = (__u64)rq;
+	struct progress *p = bpf_map_lookup_elem(&started, &key);
+	__u32 op = op_of(rq->cmd_flags);
+	struct metrics *m;
+
+	if (!p || p->issued || op >= BLOCK_OP__COUNT)
+		return 0;
+	p->issued = now;
+	pin();
+	m = metrics_here();
+	if (m)
+		hist_ns_wide_add_atomic(&m->queue_seconds[op], now - p->begun);
+	unpin();
+	return 0;
 }
 
 /* The second argument, an error, has changed its type and is not read. */
 TP_BTF(complete__tp_btf, block_rq_complete, struct request *rq)
 {
 	__u32 bytes = (__u32)ctx[2], op = op_of(rq->cmd_flags), sync = sync_of(rq->cmd_flags, op);
-	__u64 key = (__u64)rq, *begun = bpf_map_lookup_elem(&started, &key);
+	__u64 key = (__u64)rq;
+	struct progress *p = bpf_map_lookup_elem(&started, &key);
 	struct metrics *m;
 	__u64 took;
 
-	if (!begun || op >= BLOCK_OP__COUNT)
+	if (!p || op >= BLOCK_OP__COUNT)
 		return 0;
-	took = bpf_ktime_get_ns() - *begun;
+	took = bpf_ktime_get_ns() - p->begun;
+	pin();
 	m = metrics_here();
-	if (!m)
-		return 0;
-	__sync_fetch_and_add(&m->bytes_total[op][sync & 1], bytes);
-	/* A request may complete in parts. */
-	if (bytes < rq->__data_len)
-		return 0;
-	bpf_map_delete_elem(&started, &key);
-	hist_ns_add_atomic(&m->duration_seconds[op], took);
+	if (m) {
+		__sync_fetch_and_add(&m->bytes_total[op][sync & 1], bytes);
+		/* A request may complete in parts. */
+		if (bytes >= rq->__data_len) {
+			bpf_map_delete_elem(&started, &key);
+			hist_ns_add_atomic(&m->duration_seconds[op], took);
+		}
+	}
+	unpin();
 	return 0;
 }

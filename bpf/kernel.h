@@ -20,7 +20,9 @@ typedef signed char __s8;
 typedef short __s16;
 typedef int __s32;
 typedef long long __s64;
+typedef _Bool bool;
 typedef __s64 loff_t;
+typedef unsigned long size_t;
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;
@@ -165,7 +167,14 @@ struct folio___memdesc {
 };
 
 /* A request to a block device. The low byte of the flags is the operation. */
+struct elevator_queue;
+
+struct request_queue {
+	struct elevator_queue *elevator;
+};
+
 struct request {
+	struct request_queue *q;
 	unsigned int cmd_flags;
 	unsigned int __data_len;
 };
@@ -199,6 +208,8 @@ struct signal_struct {
 struct task_struct {
 	struct sched_entity se;
 	struct sched_info sched_info;
+	int on_cpu;
+	unsigned int __state;
 	int pid;
 	int tgid;
 	unsigned long nvcsw;
@@ -209,6 +220,11 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
+};
+
+/* Before Linux 5.14 (commit 2f064a59a11f). */
+struct task_struct___state {
+	long state;
 };
 
 struct bpf_iter_meta {
@@ -284,6 +300,23 @@ struct trace_event_raw_mm_collapse_huge_page {
 	int status;
 };
 
+/* Sockets: what the protocols know, and what user space has. */
+struct sock_common {
+	unsigned short skc_family;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_protocol;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct msghdr;
+struct sk_buff;
+
 #pragma clang attribute pop
 
 /*
@@ -317,6 +350,7 @@ enum syscall_nr {
 	SYS_FDATASYNC = SYS_NR(75, 83),
 	SYS_FTRUNCATE = SYS_NR(77, 46),
 	SYS_GETDENTS64 = SYS_NR(217, 61),
+	SYS_FUTEX = SYS_NR(202, 98),
 	SYS_FADVISE64 = SYS_NR(221, 223),
 	SYS_OPENAT = SYS_NR(257, 56),
 	SYS_MKDIRAT = SYS_NR(258, 34),

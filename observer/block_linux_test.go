@@ -20,22 +20,27 @@
 package observer_test
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
 // TestBlockExact: a cold read of a file takes exactly its bytes from the device, a warm one none, and a write that is
-// synced puts at least its bytes there. The device's own statistics say the same, where no one else uses it.
+// synced puts at least its bytes there. The kernel's account of the thread says the same, and so do the device's own
+// statistics, of requests too, where no one else uses it. Each request waits in the queue once, and for a part of its
+// duration.
 func TestBlockExact(t *testing.T) {
-	eachAttach(t, "block", []string{"start", "complete"}, testBlockExact)
+	eachAttach(t, "block", []string{"start", "issue", "complete"}, testBlockExact)
 }
 
 func testBlockExact(t *testing.T, o *observer.Observer) {
@@ -46,15 +51,20 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	for range 5 {
 		evict(t, fd, fileSize)
 		before = count(t, o)
-		statBefore := sectors(t, fd)
+		statBefore, threadBefore := deviceReads(t, fd), threadReads(t)
 		readAll(t, fd)
 		got = count(t, o).since(before)
-		read := sectors(t, fd) - statBefore
+		threadRead := threadReads(t) - threadBefore
+		stat := deviceReads(t, fd)
+		requests, read := stat.requests-statBefore.requests, stat.bytes-statBefore.bytes
+		require.Equal(t, threadRead, got["ebpf_block_bytes_total{read,true}"])
 		require.GreaterOrEqual(t, got["ebpf_block_bytes_total{read,true}"], uint64(fileSize))
 		if os.Getenv(guest) != "" {
 			// Nobody else uses the device.
 			require.Equal(t, read, got["ebpf_block_bytes_total{read,true}"])
+			require.Equal(t, requests, got["ebpf_block_requests_total{read,true}"])
 		}
+		require.LessOrEqual(t, got["ebpf_block_requests_total{read,true}"], requests)
 		require.LessOrEqual(t, got["ebpf_block_bytes_total{read,true}"], read)
 		if got["ebpf_block_bytes_total{read,true}"] == fileSize {
 			break
@@ -63,7 +73,9 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	require.Equal(t, uint64(fileSize), got["ebpf_block_bytes_total{read,true}"])
 	require.Positive(t, got["ebpf_block_requests_total{read,true}"])
 	require.Equal(t, got["ebpf_block_requests_total{read,true}"], got["ebpf_block_duration_seconds_count{read}"])
-	require.Positive(t, got["ebpf_block_duration_seconds_sum{read}"])
+	require.Equal(t, got["ebpf_block_requests_total{read,true}"], got["ebpf_block_queue_seconds_count{read}"])
+	require.Positive(t, got["ebpf_block_queue_seconds_sum{read}"])
+	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
 
 	before = count(t, o)
 	readAll(t, fd)
@@ -77,14 +89,92 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	require.GreaterOrEqual(t, got["ebpf_block_bytes_total{write,false}"]+got["ebpf_block_bytes_total{write,true}"], uint64(1<<20))
 }
 
-// sectors returns the bytes that the device of a file has read, by its own statistics.
-func sectors(t *testing.T, fd int) uint64 {
+// TestBlockDirect: requests of a known number and size, which wait for nobody, so that each duration is part of the time
+// that the read took.
+func TestBlockDirect(t *testing.T) {
+	eachAttach(t, "block", []string{"start", "issue", "complete"}, testBlockDirect)
+}
+
+func testBlockDirect(t *testing.T, o *observer.Observer) {
+	const reads, size = 100, 64 << 10
+	name := filepath.Join(t.TempDir(), "file")
+	fd := openFile(t, name, unix.O_RDWR|unix.O_CREAT)
+	// One extent: what is not contiguous would take two requests.
+	require.NoError(t, unix.Fallocate(fd, 0, 0, size))
+	_, err := unix.Pwrite(fd, make([]byte, size), 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Fsync(fd))
+	direct := openFile(t, name, unix.O_RDONLY|unix.O_DIRECT)
+	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, unix.Munmap(buf)) }()
+	read := func() {
+		_, err := unix.Pread(direct, buf, 0)
+		require.NoError(t, err)
+	}
+	read()
+	quiet(t)
+	before := count(t, o)
+	start := time.Now()
+	for range reads {
+		read()
+	}
+	took := time.Since(start)
+	got := count(t, o).since(before)
+	require.Equal(t, counts{
+		"ebpf_block_requests_total{read,true}":    reads,
+		"ebpf_block_bytes_total{read,true}":       reads * size,
+		"ebpf_block_duration_seconds_count{read}": reads,
+		"ebpf_block_queue_seconds_count{read}":    reads,
+	}, got.without("_sum", "_slot"))
+	require.Less(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took)
+	// Most of the time goes by between the read's begin and the device's answer, and most of that after the queue.
+	require.Greater(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took/4)
+	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
+}
+
+// TestBlockOthers: what this process reads is not another one's.
+func TestBlockOthers(t *testing.T) {
+	kprobetest.Require(t)
+	if os.Getenv(workerEnv) != "" {
+		work()
+	}
+	other := openOn(t, "block", newWorker(t))
+	fd := cold(t, fileSize)
+	readAll(t, fd)
+	require.Empty(t, count(t, other))
+}
+
+// openOn attaches a module to a worker.
+func openOn(t *testing.T, module string, w *worker) *observer.Observer {
+	t.Helper()
+	o, err := observer.Open(context.Background(), observer.Options{
+		Modules: []string{module}, Scope: kprobe.Scope{TGID: uint32(w.process.Pid)},
+	})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	return o
+}
+
+// deviceStat is what a device has read by its own statistics.
+type deviceStat struct{ requests, bytes uint64 }
+
+func deviceReads(t *testing.T, fd int) deviceStat {
 	t.Helper()
 	var stat unix.Stat_t
 	require.NoError(t, unix.Fstat(fd, &stat))
 	text, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(stat.Dev), unix.Minor(stat.Dev)))
 	require.NoError(t, err)
-	n, err := strconv.ParseUint(strings.Fields(string(text))[2], 10, 64)
+	var reads, merges, sectors uint64
+	_, err = fmt.Sscan(string(text), &reads, &merges, &sectors)
 	require.NoError(t, err)
-	return n * 512
+	return deviceStat{requests: reads, bytes: sectors * 512}
+}
+
+// threadReads returns the bytes that the kernel says the calling thread had read from devices.
+func threadReads(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/thread-self/io")
+	require.NoError(t, err)
+	return number(t, string(text), "\nread_bytes:")
 }
