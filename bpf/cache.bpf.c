@@ -26,30 +26,35 @@ struct metrics {
 		"Pages that this process dropped by fadvise though nobody had used them since they came into the page "
 		"cache: readahead in vain. A page of a larger folio is used if any page of it is. Not counted: files that "
 		"are open for writing, and what truncation, unlink and reclaim removed. A page that a descriptor reads "
-		"twice in a row, and that was dropped in between, looks unused.");
+		"twice in a row, and that was dropped in between, looks unused. Stays at nothing unless readahead is in vain.");
 	counter_t regret_pages_total HOOKS("dirty") VERIFY("refilled_pages") HELP(
 		"Pages that this process dropped by fadvise and needed again within 60 seconds, by a read, a write or a "
 		"page fault. A hole that is punched, and direct I/O over cached pages, look like fadvise. Not counted: "
-		"pages behind the end of the file, and what truncation, unlink and reclaim removed.");
+		"pages behind the end of the file, and what truncation, unlink and reclaim removed. Stays at nothing unless "
+		"pages are dropped too early.");
 	counter_t regret_forgotten_pages_total HOOKS("dirty") HELP(
 		"Dropped pages that the table of 1024 runs of 64 pages had no place for before their 60 seconds were over: "
-		"had they been needed again, it would not have been counted as regret.");
+		"had they been needed again, it would not have been counted as regret. Stays at nothing unless the table is "
+		"too small.");
 	counter_t dirtied_pages_total HOOKS("dirty") VERIFY("dirtied_pages") HELP(
 		"Pages of files that this process made dirty, by write or through a mapping: what has to be written back. "
 		"A page that is dirty already is not counted again. Not counted: direct I/O, and file systems in memory.");
 	counter_t writeback_waits_total HOOKS("wait") HELP(
-		"Times that a thread of this process waited for a page that was being written back, mostly in fsync.");
+		"Times that a thread of this process waited for a page that was being written back, mostly in fsync. "
+		"Stays at nothing unless one has to wait.");
 	struct hist_ns_wide writeback_wait_seconds HOOKS("wait_time") HELP(
 		"Time that threads of this process waited for a page that was being written back. Not counted: waits that "
-		"a fatal signal may end.");
-	counter_t throttle_pauses_total HOOKS("throttle")
-		HELP("Times that the kernel put a thread of this process to sleep because too many pages were dirty.");
+		"a fatal signal may end. Stays at nothing unless there are waits.");
+	counter_t throttle_pauses_total HOOKS("throttle") HELP(
+		"Times that the kernel put a thread of this process to sleep because too many pages were dirty. Stays "
+		"at nothing unless more is written than the disk takes.");
 	counter_ns_t throttle_seconds_total HOOKS("throttle_time") HELP(
 		"Time that threads of this process spent where the kernel holds writers up when too many pages are dirty: "
-		"pauses, and some microseconds each time that it looks whether one is due.");
+		"pauses, and some microseconds each time that it looks whether one is due. Stays at nothing unless more is "
+		"written than the disk takes.");
 	counter_t refaults_total HOOKS("refault") HELP(
 		"Pages of files that this process needed again after reclaim had taken them from the page cache not long "
-		"ago. Not counted: pages that were dropped by fadvise.");
+		"ago. Not counted: pages that were dropped by fadvise. Stays at nothing unless memory is short.");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;

@@ -35,20 +35,23 @@ LABEL_VALUES(thp_result);
 struct metrics {
 	counter_t reclaim_total[MEMORY_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=memory_kind") HELP(
 		"Reclaim runs: direct and memcg are those of this process's threads, kswapd counts the wake-ups of the whole "
-		"host's kswapd.");
+		"host's kswapd. Stays at nothing unless memory is short.");
 	struct hist_ns reclaim_duration_seconds[MEMORY_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=memory_kind") HELP(
-		"Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody.");
+		"Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody. "
+		"Stays at nothing unless memory is short.");
 	counter_t reclaim_scanned_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind") HELP(
 		"Pages of the inactive lists that reclaim looked at; kswapd is the whole host's. Not counted: a pass over a "
-		"list that could take none.");
+		"list that could take none. Stays at nothing unless memory is short.");
 	counter_t reclaim_reclaimed_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
-		HELP("Pages of the inactive lists that reclaim freed; kswapd is the whole host's. Not counted: slab.");
+		HELP("Pages of the inactive lists that reclaim freed; kswapd is the whole host's. Not counted: slab. "
+		     "Stays at nothing unless memory is short.");
 	counter_t compactions_total HOOKS("compaction") HELP(
 		"Times that a thread of this process had to move the pages of a memory zone together, to get some that are "
 		"in one piece. Not counted: the kernel's own thread kcompactd, and zones that were looked at and left as "
-		"they are.");
+		"they are. Stays at nothing unless memory is in pieces.");
 	struct hist_ns_wide compaction_duration_seconds HOOKS("compaction")
-		HELP("Time that threads of this process stood still to do that, for each zone.");
+		HELP("Time that threads of this process stood still to do that, for each zone. Stays at nothing unless "
+		     "memory is in pieces.");
 	counter_t page_faults_total[FAULT_KIND__COUNT] HOOKS("task") LABELS("kind=fault_kind") VERIFY(
 		"kind=minor: minor_faults; kind=major: major_faults")
 		HELP("Page faults of this process, of threads that have ended too, as the kernel counts them: major is one "
@@ -67,10 +70,11 @@ struct metrics {
 	counter_t oom_kills_total[OOM_VICTIM__COUNT] HOOKS("oom") LABELS("victim=oom_victim") HELP(
 		"Processes that the kernel chose to kill for want of memory: self is this process, which will hardly live "
 		"to report it; other is any other process of the whole host. Not counted: processes that are killed only "
-		"because they share the victim's memory.");
+		"because they share the victim's memory. Stays at nothing unless memory has run out.");
 	counter_t thp_collapses_total[THP_RESULT__COUNT] HOOKS("collapse") LABELS("result=thp_result") HELP(
 		"Tries to make a huge page of small anonymous pages of this process, by the kernel's thread khugepaged or by "
-		"madvise. Not counted: tries that were given up before anything was done, and pages of files.");
+		"madvise. Not counted: tries that were given up before anything was done, and pages of files. Stays at nothing unless "
+		"huge pages are enabled.");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;

@@ -288,10 +288,11 @@ struct timer {
 enum lost_reason { LOST_REASON_NO_START, LOST_REASON_COLLISION, LOST_REASON__COUNT };
 LABEL_VALUES(lost_reason);
 
-#define EVENTS_LOST                                                                                                \
-	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                  \
-		"Events counted without their duration: begun before the probes were attached (no_start), or two " \
-		"threads in one slot of the table of start times (collision).") VERIFY("events_lost")
+#define EVENTS_LOST                                                                                                    \
+	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                      \
+		"Events counted without their duration: begun before the probes were attached (no_start), or two "     \
+		"threads in one slot of the table of start times (collision). Stays at nothing unless there are any.") \
+		VERIFY("events_lost")
 
 static __always_inline __u64 *timer_word(struct timer *t, __u32 tid)
 {

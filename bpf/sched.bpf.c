@@ -28,7 +28,8 @@ struct metrics {
 		     "(voluntary), or lost it to another (involuntary).");
 	gauge_t threads HOOKS("task") HELP("Threads of this process.");
 	counter_t run_queue_wait_skipped_total HOOKS("task") HELP(
-		"Times that a pass could not tell a thread's wait, since the table of 1024 threads had no place for it.");
+		"Times that a pass could not tell a thread's wait, since the table of 1024 threads had no place for it. "
+		"Stays at nothing unless there are more threads than that.");
 } __attribute__((aligned(64)));
 METRICS;
 

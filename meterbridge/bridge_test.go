@@ -192,7 +192,7 @@ func TestCollectHistogram(t *testing.T) {
 	b := meterbridge.New(p, schema)
 	h := find(t, schema, "ebpf_io_duration_seconds")
 	s := observer.SnapshotOf(w)
-	const fsync = 8
+	fsync := slices.Index(h.Labels[0].Values, "fsync")
 	slots := s.Slots(h, fsync)
 	sum := &slots[:len(slots)+1][len(slots)]
 	for round := range uint64(3) {
@@ -223,16 +223,23 @@ func TestReport(t *testing.T) {
 	b := meterbridge.New(p, nil)
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Missed: 1}}})
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{
-		{Name: "io", Up: true, MapMemory: 4096, Missed: 3, Plan: kprobe.Plan{
-			{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF},
-			{Name: "other"},
-		}},
+		{
+			Name: "io", Up: true, MapMemory: 4096, Missed: 3,
+			Plan: kprobe.Plan{
+				{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF},
+				{Name: "other"},
+			},
+			Metrics: []observer.MetricHealth{{Name: "right", Verified: true}, {Name: "unknown"}, {Name: "wrong", LeftOut: true}},
+		},
 		{Name: "cache", Cause: "not permitted"},
 	}})
 	require.Equal(t, map[string]float64{
 		"ebpf_module_up{module=io}":                             1,
 		"ebpf_module_up{module=cache}":                          0,
 		"ebpf_map_memory_bytes{module=io}":                      4096,
+		"ebpf_metric_verified{metric=right,module=io}":          1,
+		"ebpf_metric_verified{metric=unknown,module=io}":        0,
+		"ebpf_metric_verified{metric=wrong,module=io}":          0,
 		"ebpf_events_lost_total{module=io,reason=missed}":       3,
 		"ebpf_probe_info{attach=tp_btf,hook=syscall,module=io}": 1,
 	}, gather(t, registry))
@@ -251,6 +258,7 @@ func TestNames(t *testing.T) {
 	require.NoError(t, b.Collect(w))
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{{
 		Name: "io", Up: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attach: kprobe.TPBTF}},
+		Metrics: []observer.MetricHealth{{Name: "m", Verified: true}},
 	}}})
 	families, err := registry.Gather()
 	require.NoError(t, err)

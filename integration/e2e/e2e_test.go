@@ -452,7 +452,7 @@ func TestFlags(t *testing.T) {
 			require.Regexp(t, `--ebpf-modules strings .*\(default io,cache,memory,sched\)`, help)
 			require.Regexp(t, `--ebpf-collect-interval duration .*\(default 5s\)`, help)
 			for flag, allowed := range map[string]string{
-				"--ebpf-modules=nosuch": "allowed are block, cache, io, memory, sched", "--ebpf-collect-interval=0": "allowed is 100ms to 1h",
+				"--ebpf-modules=nosuch": "allowed are block, cache, io, lock, memory, net, sched, sched_trace", "--ebpf-collect-interval=0": "allowed is 100ms to 1h",
 			} {
 				out, err := run(flag)
 				var exit *exec.ExitError
