@@ -41,10 +41,12 @@ const verifyTries = 4
 // quantities are what is known of a piece of work, by name: how often a call was made, how many pages came into memory.
 type quantities map[string]uint64
 
-// phase is a piece of known work. What it tells is compared with what the metrics that name it have grown by.
+// phase is a piece of known work. What it tells is compared with what the metrics that name it have grown by meanwhile.
 type phase struct {
-	run  func() (quantities, error)
-	name string
+	// prepare is done before, and not counted. It may be nil.
+	prepare func() error
+	run     func() (quantities, error)
+	name    string
 }
 
 // verdicts are the results of verification by metric, and why there are none.
@@ -157,6 +159,11 @@ func (g *growth) of(m *Metric) *Snapshot {
 func (o *Observer) observe(p phase) (quantities, *growth, error) {
 	var before Snapshot
 	var g growth
+	if p.prepare != nil {
+		if err := p.prepare(); err != nil {
+			return nil, nil, err
+		}
+	}
 	// All snapshots are taken once before, so that none has to be made while it counts.
 	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Refresh(), o.Snapshot(&before))
 	start := time.Now()

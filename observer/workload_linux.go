@@ -48,9 +48,9 @@ type workload struct {
 	buf  []byte
 	dir  string
 	path string
-	// fd is a file of scratchPages pages, folder its folder, link the other end of nothing: a file to copy to.
-	fd, folder, copy int
-	page             int
+	// fd is a file of scratchPages pages, folder its folder, copy a file to write to, closed one that nobody writes to.
+	fd, folder, copy, closed int
+	page                     int
 	// onDisk tells whether pages can be dropped, and so read anew.
 	onDisk bool
 }
@@ -63,7 +63,7 @@ func onThread(dir string, work func(thread uint32, phases []phase) error) (err e
 	if err != nil {
 		return err
 	}
-	w := &workload{page: os.Getpagesize(), fd: -1, folder: -1, copy: -1}
+	w := &workload{page: os.Getpagesize(), fd: -1, folder: -1, copy: -1, closed: -1}
 	defer func() { err = errors.Join(err, w.close()) }()
 	if err = w.open(dir); err != nil {
 		return err
@@ -71,12 +71,18 @@ func onThread(dir string, work func(thread uint32, phases []phase) error) (err e
 	phases := []phase{
 		{name: "calls", run: w.calls},
 		{name: "mapping calls", run: w.mappings},
-		{name: "page faults", run: w.faults},
+		{name: "page faults", prepare: w.drop, run: w.faults},
 		{name: "scheduler", run: w.schedule},
 	}
 	// What is never dropped is never read: on a file system in memory nobody can tell what the page cache should count.
 	if w.onDisk {
-		phases = append(phases, phase{name: "page cache", run: w.cache}, phase{name: "cached reads", run: w.lookups})
+		phases = append(phases,
+			phase{name: "writing", prepare: func() error { return unix.Ftruncate(w.copy, 0) }, run: w.write},
+			phase{name: "dropping", prepare: w.load, run: w.dropped},
+			phase{name: "reading from disk", prepare: w.drop, run: w.readCold},
+			phase{name: "reading in vain", prepare: func() error { return w.evict(w.closed) }, run: w.readAhead},
+			phase{name: "cached reads", prepare: w.load, run: w.lookups},
+		)
 	}
 	return work(thread, phases)
 }
@@ -95,6 +101,12 @@ func (w *workload) open(parent string) error {
 	if w.folder, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("opening the scratch folder: %w", err)
 	}
+	if err = os.WriteFile(filepath.Join(dir, "closed"), w.buf, 0o600); err != nil {
+		return fmt.Errorf("writing a scratch file: %w", err)
+	}
+	if w.closed, err = unix.Openat(w.folder, "closed", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening a scratch file: %w", err)
+	}
 	for name, fd := range map[string]*int{"file": &w.fd, "copy": &w.copy} {
 		if *fd, err = unix.Openat(w.folder, name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600); err != nil {
 			return fmt.Errorf("making a scratch file: %w", err)
@@ -103,7 +115,7 @@ func (w *workload) open(parent string) error {
 	if _, err = unix.Pwrite(w.fd, w.buf, 0); err != nil {
 		return fmt.Errorf("writing the scratch file: %w", err)
 	}
-	_, err = w.evict(w.fd)
+	err = w.evict(w.fd)
 	w.onDisk = err == nil
 	if errors.Is(err, errNoCache) {
 		return nil
@@ -113,7 +125,7 @@ func (w *workload) open(parent string) error {
 
 func (w *workload) close() error {
 	var errs []error
-	for _, fd := range []int{w.fd, w.copy, w.folder} {
+	for _, fd := range []int{w.fd, w.copy, w.closed, w.folder} {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
 		}
@@ -262,43 +274,117 @@ func (w *workload) residentPages(fd int) (uint64, error) {
 	return n, errors.Join(err, call(unix.SYS_MUNMAP, mem, uintptr(size), 0))
 }
 
-// evict drops the file's pages and returns how many went. What the kernel still holds goes when it is asked again.
-func (w *workload) evict(fd int) (uint64, error) {
-	before, err := w.residentPages(fd)
-	after := before
+// evict drops a file's pages. What the kernel still holds goes when it is asked again.
+func (w *workload) evict(fd int) error {
 	for range evictTries {
-		if err = errors.Join(err, unix.Fsync(fd), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
-			return 0, fmt.Errorf("dropping the scratch file's pages: %w", err)
+		if err := errors.Join(unix.Fsync(fd), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
+			return fmt.Errorf("dropping the scratch file's pages: %w", err)
 		}
-		if after, err = w.residentPages(fd); after == 0 || err != nil {
-			return before - after, err
+		if left, err := w.residentPages(fd); left == 0 || err != nil {
+			return err
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return 0, errNoCache
+	return errNoCache
 }
 
 const evictTries = 20
 
-// cache writes a file anew, drops the pages of another one, and reads that.
-func (w *workload) cache() (quantities, error) {
-	truncated, err := w.residentPages(w.copy)
-	if err = errors.Join(err, unix.Ftruncate(w.copy, 0)); err != nil {
+// drop takes the scratch file out of memory, if it can be.
+func (w *workload) drop() error {
+	if !w.onDisk {
+		return nil
+	}
+	return w.evict(w.fd)
+}
+
+// load brings the scratch file into memory.
+func (w *workload) load() error {
+	_, err := unix.Pread(w.fd, w.buf, 0)
+	return errors.Join(err, unix.Fsync(w.fd))
+}
+
+// pages are what a phase of the page cache knows; what it does not name must not have happened.
+func pages(filled, deleted, dirtied, unused, refilled uint64) quantities {
+	return quantities{
+		"filled_pages": filled, "deleted_pages": deleted, "dirtied_pages": dirtied, "unused_pages": unused, "refilled_pages": refilled,
+	}
+}
+
+// write writes an empty file.
+func (w *workload) write() (quantities, error) {
+	_, err := unix.Pwrite(w.copy, w.buf, 0)
+	return pages(scratchPages, 0, scratchPages, 0, 0), err
+}
+
+// dropped drops pages that were used.
+func (w *workload) dropped() (quantities, error) {
+	before, err := w.residentPages(w.fd)
+	if err = errors.Join(err, unix.Fadvise(w.fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
 		return nil, err
 	}
-	if _, err = unix.Pwrite(w.copy, w.buf, 0); err != nil {
-		return nil, err
-	}
-	dropped, err := w.evict(w.fd)
+	after, err := w.residentPages(w.fd)
+	return pages(0, before-after, 0, 0, 0), err
+}
+
+// readCold reads what was dropped a moment ago.
+func (w *workload) readCold() (quantities, error) {
+	before, err := w.deviceBytes()
 	if err != nil {
 		return nil, err
 	}
 	if _, err = unix.Pread(w.fd, w.buf, 0); err != nil {
 		return nil, err
 	}
+	after, err := w.deviceBytes()
+	if err != nil {
+		return nil, err
+	}
 	read, err := w.residentPages(w.fd)
-	return quantities{"filled_pages": scratchPages + read, "deleted_pages": truncated + dropped, "dirtied_pages": scratchPages}, err
+	q := pages(read, 0, 0, 0, read)
+	q["device_read_bytes"] = after - before
+	return q, err
 }
+
+// deviceBytes asks the kernel how much this thread had devices read.
+func (w *workload) deviceBytes() (uint64, error) {
+	text, err := w.readRaw("/proc/thread-self/io")
+	if err != nil {
+		return 0, err
+	}
+	_, text, _ = strings.Cut(text, "\nread_bytes: ")
+	text, _, _ = strings.Cut(text, "\n")
+	return strconv.ParseUint(text, 10, 64)
+}
+
+// readAhead has a file that was dropped a moment ago read ahead, uses two pages of it, and drops it again.
+func (w *workload) readAhead() (quantities, error) {
+	const step = 16
+	for page := 0; page < scratchPages; page += step {
+		if err := unix.Fadvise(w.closed, int64(page*w.page), int64(step*w.page), unix.FADV_WILLNEED); err != nil {
+			return nil, err
+		}
+	}
+	// A page that is being read cannot be dropped.
+	for range readAheadTries {
+		read, err := w.residentPages(w.closed)
+		if err != nil {
+			return nil, err
+		}
+		if read == scratchPages {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, page := range []int{3, 5} {
+		if _, err := unix.Pread(w.closed, w.buf[:100], int64(page*w.page)); err != nil {
+			return nil, err
+		}
+	}
+	return pages(scratchPages, scratchPages, 0, scratchPages-2, scratchPages), w.evict(w.closed)
+}
+
+const readAheadTries = 200
 
 // lookups reads a page that is cached.
 func (w *workload) lookups() (quantities, error) {
@@ -313,11 +399,6 @@ func (w *workload) lookups() (quantities, error) {
 // faults touches new memory, and a file that is not in memory, through a mapping. The kernel's own count of this thread is
 // the truth.
 func (w *workload) faults() (quantities, error) {
-	if w.onDisk {
-		if _, err := w.evict(w.fd); err != nil {
-			return nil, err
-		}
-	}
 	size := scratchPages * w.page
 	var before, after unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_THREAD, &before); err != nil {
