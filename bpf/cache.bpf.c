@@ -7,6 +7,7 @@
  * Unit: pages of the system's page size, whatever the size of the folio that carries them; lookups, waits and pauses in
  * events; nanoseconds. Linux 5.10; lookups 6.8.
  */
+#define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
 
 struct metrics {
@@ -209,9 +210,6 @@ static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pag
 		m->regret_pages_total += ones(pages);
 }
 
-/* What a program on a classic tracepoint returns. At zero the kernel hides the event from everybody's perf. */
-enum { PERF_TOO = 1 };
-
 static __always_inline int looked_up(void)
 {
 	struct metrics *m;
@@ -360,57 +358,21 @@ TP_BTF(dirty__tp_btf_page, writeback_dirty_page, struct page *page)
 	return in_scope(bpf_get_current_pid_tgid()) ? dirtied(1) : 0;
 }
 
-/*
- * When a thread began to wait, by the low bits of its id: the time in nanoseconds (51 bits, which may wrap) and the
- * rest of the id. Two threads in one place lose the time of the earlier one.
- */
-enum { WAIT_SLOT_BITS = 9 };
-enum { WAIT_TAG_BITS = 13 };
+static struct timer writeback_waits, throttle_waits;
 
-struct waits {
-	__u64 word[1 << WAIT_SLOT_BITS];
-};
-
-static struct waits writeback_waits, throttle_waits;
-
-static __always_inline __u64 *wait_word(struct waits *w, __u32 tid)
-{
-	return &w->word[tid & ((1 << WAIT_SLOT_BITS) - 1)];
-}
-
-static __always_inline int wait_is_of(__u64 word, __u32 tid)
-{
-	return word && (word & ((1 << WAIT_TAG_BITS) - 1)) == tid >> WAIT_SLOT_BITS;
-}
-
-static __always_inline int wait_begin(struct waits *w)
+static __always_inline int wait_begin(struct timer *t)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	volatile __u64 *slot = wait_word(w, pid_tgid);
-	__u64 word = *slot;
 	struct metrics *m;
 
 	if (!in_scope(pid_tgid))
 		return 0;
 	pin();
 	m = metrics_here();
-	if (m && word && !wait_is_of(word, pid_tgid))
-		m->events_lost_total[LOST_REASON_COLLISION]++;
-	*slot = bpf_ktime_get_ns() << WAIT_TAG_BITS | (__u32)pid_tgid >> WAIT_SLOT_BITS;
+	if (m)
+		timer_start_counted(t, pid_tgid, m->events_lost_total);
 	unpin();
 	return 0;
-}
-
-/* Ends a wait and returns its nanoseconds, or -1 if the thread was in none. */
-static __always_inline __s64 wait_end(struct waits *w, __u32 tid)
-{
-	volatile __u64 *slot = wait_word(w, tid);
-	__u64 word = *slot;
-
-	if (!wait_is_of(word, tid))
-		return -1;
-	*slot = 0;
-	return ((bpf_ktime_get_ns() - (word >> WAIT_TAG_BITS)) << WAIT_TAG_BITS) >> WAIT_TAG_BITS;
 }
 
 static __always_inline int waited(void)
@@ -429,17 +391,13 @@ static __always_inline int wait_returned(void)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct metrics *m;
-	__s64 ns;
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	ns = wait_end(&writeback_waits, pid_tgid);
-	if (ns < 0)
+	if (!in_scope(pid_tgid) || timer_note(&writeback_waits, pid_tgid) < 0)
 		return 0;
 	pin();
 	m = metrics_here();
 	if (m)
-		hist_ns_wide_add(&m->writeback_wait_seconds, ns);
+		timer_stop_wide(&writeback_waits, pid_tgid, &m->writeback_wait_seconds, m->events_lost_total);
 	unpin();
 	return 0;
 }
@@ -508,15 +466,15 @@ static __always_inline int pause_returned(void)
 	struct metrics *m;
 	__s64 ns;
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	ns = wait_end(&throttle_waits, pid_tgid);
-	if (ns < 0)
+	if (!in_scope(pid_tgid) || timer_note(&throttle_waits, pid_tgid) < 0)
 		return 0;
 	pin();
 	m = metrics_here();
-	if (m)
-		m->throttle_seconds_total += ns;
+	if (m) {
+		ns = timer_end(&throttle_waits, pid_tgid, m->events_lost_total);
+		if (ns != TIMER_NONE)
+			m->throttle_seconds_total += ns;
+	}
 	unpin();
 	return 0;
 }

@@ -246,7 +246,9 @@ static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
 			m->operations_total[op][IO_RESULT_ERROR]++;
 			m->errors_total[op][errno_of(ret)]++;
 		}
-		took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
+		/* Where only some are timed, one that has not begun is no loss. */
+		if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0)
+			took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 	}
 	unpin();
 	return 0;
@@ -400,9 +402,10 @@ int syscall__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
 	__u32 op;
 
 	if (!in_scope(pid_tgid))
-		return 0;
+		return PERF_TOO;
 	op = io_op(ctx->id);
-	return enter(pid_tgid, op, arg_of(op, ctx->args[1], ctx->args[3]));
+	enter(pid_tgid, op, arg_of(op, ctx->args[1], ctx->args[3]));
+	return PERF_TOO;
 }
 
 SEC("tracepoint/raw_syscalls/sys_exit")
@@ -411,8 +414,9 @@ int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (!in_scope(pid_tgid))
-		return 0;
-	return leave(pid_tgid, io_op(ctx->id), ctx->ret);
+		return PERF_TOO;
+	leave(pid_tgid, io_op(ctx->id), ctx->ret);
+	return PERF_TOO;
 }
 
 PLAIN_CALLS(CALL_BY_KPROBE, kprobe)

@@ -164,8 +164,9 @@ int futex__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (!in_scope(pid_tgid))
-		return 0;
-	return enter(pid_tgid, ctx->args[1]);
+		return PERF_TOO;
+	enter(pid_tgid, ctx->args[1]);
+	return PERF_TOO;
 }
 
 SEC("tracepoint/syscalls/sys_exit_futex")
@@ -174,8 +175,9 @@ int futex__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (!in_scope(pid_tgid))
-		return 0;
-	return leave(pid_tgid, ctx->ret);
+		return PERF_TOO;
+	leave(pid_tgid, ctx->ret);
+	return PERF_TOO;
 }
 
 TP_BTF(futex__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)

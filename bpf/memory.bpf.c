@@ -175,13 +175,15 @@ TP_BTF(direct__tp_btf__end, mm_vmscan_direct_reclaim_end)
 SEC("tracepoint/vmscan/mm_vmscan_direct_reclaim_begin")
 int direct__tracepoint__begin(void *ctx)
 {
-	return begin(MEMORY_KIND_DIRECT);
+	begin(MEMORY_KIND_DIRECT);
+	return PERF_TOO;
 }
 
 SEC("tracepoint/vmscan/mm_vmscan_direct_reclaim_end")
 int direct__tracepoint__end(void *ctx)
 {
-	return end(MEMORY_KIND_DIRECT);
+	end(MEMORY_KIND_DIRECT);
+	return PERF_TOO;
 }
 
 TP_BTF(memcg__tp_btf__begin, mm_vmscan_memcg_reclaim_begin)
@@ -197,13 +199,15 @@ TP_BTF(memcg__tp_btf__end, mm_vmscan_memcg_reclaim_end)
 SEC("tracepoint/vmscan/mm_vmscan_memcg_reclaim_begin")
 int memcg__tracepoint__begin(void *ctx)
 {
-	return begin(MEMORY_KIND_MEMCG);
+	begin(MEMORY_KIND_MEMCG);
+	return PERF_TOO;
 }
 
 SEC("tracepoint/vmscan/mm_vmscan_memcg_reclaim_end")
 int memcg__tracepoint__end(void *ctx)
 {
-	return end(MEMORY_KIND_MEMCG);
+	end(MEMORY_KIND_MEMCG);
+	return PERF_TOO;
 }
 
 TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
@@ -214,7 +218,8 @@ TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
 SEC("tracepoint/vmscan/mm_vmscan_kswapd_wake")
 int kswapd__tracepoint(struct trace_event_raw_mm_vmscan_kswapd_wake *ctx)
 {
-	return woken(ctx->nid);
+	woken(ctx->nid);
+	return PERF_TOO;
 }
 
 /* The inactive lists are where pages leave memory; each pass over one reports what it saw and freed. */
@@ -226,7 +231,8 @@ TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_sc
 SEC("tracepoint/vmscan/mm_vmscan_lru_shrink_inactive")
 int scan__tracepoint(struct trace_event_raw_mm_vmscan_lru_shrink_inactive *ctx)
 {
-	return scanned(ctx->nid, ctx->nr_scanned, ctx->nr_reclaimed);
+	scanned(ctx->nid, ctx->nr_scanned, ctx->nr_reclaimed);
+	return PERF_TOO;
 }
 
 static __always_inline int compact_begin(void)
@@ -267,13 +273,15 @@ TP_BTF(compaction__tp_btf__end, mm_compaction_end)
 SEC("tracepoint/compaction/mm_compaction_begin")
 int compaction__tracepoint__begin(void *ctx)
 {
-	return compact_begin();
+	compact_begin();
+	return PERF_TOO;
 }
 
 SEC("tracepoint/compaction/mm_compaction_end")
 int compaction__tracepoint__end(void *ctx)
 {
-	return compact_end();
+	compact_end();
+	return PERF_TOO;
 }
 
 /* What the kernel has kept of the process since it began. */
@@ -511,7 +519,8 @@ TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
 SEC("tracepoint/oom/mark_victim")
 int oom__tracepoint(struct trace_event_raw_mark_victim *ctx)
 {
-	return marked_pid(ctx->pid);
+	marked_pid(ctx->pid);
+	return PERF_TOO;
 }
 
 /* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all. */
@@ -545,6 +554,6 @@ int collapse__tracepoint(struct trace_event_raw_mm_collapse_huge_page *ctx)
 {
 	struct mm_struct *mm = ctx->mm;
 
-	return collapsed(
-		HAS_OWNER(mm) ? BPF_CORE_READ(mm, owner, tgid) : bpf_get_current_pid_tgid() >> 32, ctx->status);
+	collapsed(HAS_OWNER(mm) ? BPF_CORE_READ(mm, owner, tgid) : bpf_get_current_pid_tgid() >> 32, ctx->status);
+	return PERF_TOO;
 }

@@ -309,7 +309,7 @@ static __always_inline __u64 timer_tag(__u32 tid)
  * which a random number is not above the threshold. A duration stands for as many as the weight says. All of them are
  * counted. The loader changes it while the programs run; it begins with all.
  */
-volatile struct sampling {
+static volatile struct sampling {
 	__u32 threshold;
 	__u32 weight;
 } sampling SEC(".data.sampling") = {0xffffffff, 1};
@@ -353,18 +353,23 @@ static __always_inline void timer_renote(struct timer *t, __u32 tid, __u32 note)
 /* What timer_end returns for a thread that has begun nothing. */
 enum { TIMER_NONE = -1LL };
 
-/*
- * Ends what the thread has begun and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. Where only
- * some events are timed, one that has not begun is no loss.
- */
+/* The same for ends that may be seen without a beginning, and so cannot tell a loss: the beginning counts what it
+ * displaces. */
+static __always_inline void timer_start_counted(struct timer *t, __u32 tid, counter_t *lost)
+{
+	if (*(volatile __u64 *)timer_word(t, tid) && timer_note(t, tid) < 0)
+		lost[LOST_REASON_COLLISION]++;
+	timer_start(t, tid, 0);
+}
+
+/* Ends what the thread has begun and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. */
 static __always_inline __s64 timer_end(struct timer *t, __u32 tid, counter_t *lost)
 {
 	__u64 *slot = timer_word(t, tid);
 	__u64 word = *(volatile __u64 *)slot;
 
 	if (!word || (word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid)) {
-		if (sampling.weight == 1)
-			lost[word ? LOST_REASON_COLLISION : LOST_REASON_NO_START]++;
+		lost[word ? LOST_REASON_COLLISION : LOST_REASON_NO_START]++;
 		return TIMER_NONE;
 	}
 	*(volatile __u64 *)slot = 0;
@@ -398,5 +403,8 @@ static __always_inline void timer_stop_wide(struct timer *t, __u32 tid, struct h
 /* At the entry of a kernel function, and at its return, where the last argument is the result. */
 #define FENTRY(name, target, args...) SEC("fentry/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
 #define FEXIT(name, target, args...) SEC("fexit/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
+
+/* What a program on a classic tracepoint returns. At zero the kernel hides the event from everybody's perf. */
+enum { PERF_TOO = 1 };
 
 #endif /* PROBE_BPF_H */

@@ -69,13 +69,24 @@ func runOnce(instructions ...asm.Instruction) (uint32, error) {
 	return result, nil
 }
 
-// Probes are the attached programs of a module and their maps. They must be closed.
+// Probes are the programs of a module, attached or detached, and their maps. They must be closed.
 type Probes struct {
 	maps     map[string]*ebpf.Map
 	plan     Plan
-	programs []*ebpf.Program
-	links    []link.Link
+	programs []program
+	timers   []span // in the map .bss
 }
+
+// program is one that the kernel has taken.
+type program struct {
+	prog *ebpf.Program
+	spec *ebpf.ProgramSpec // without its instructions
+	link link.Link         // nil while it is detached
+	hook string
+}
+
+// span is a piece of a map's value.
+type span struct{ offset, size uint32 }
 
 // Load makes a module's maps, and for each of its hooks attaches the first variant that the kernel takes. It returns an
 // error, and leaves nothing behind, if the object is no module (ErrInvalidModule), if the maps cannot be made, or if no
@@ -103,10 +114,11 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
 	}
 	l.maps = p.maps
+	p.timers = timersOf(spec)
 	for _, h := range hooks {
 		p.plan = append(p.plan, p.attachHook(&l, h))
 	}
-	if len(p.links) == 0 {
+	if len(p.programs) == 0 {
 		return nil, errors.Join(&RefusedError{Plan: p.plan, err: diagnose(errors.Join(p.plan.Refusals()...))}, p.Close())
 	}
 	return p, nil
@@ -146,10 +158,10 @@ func (p *Probes) MapMemory() uint64 {
 // makes a system call for each program. Linux before 5.12 does not count them and returns 0.
 func (p *Probes) Missed() (uint64, error) {
 	var sum uint64
-	for _, prog := range p.programs {
-		stats, err := prog.Stats()
+	for _, loaded := range p.programs {
+		stats, err := loaded.prog.Stats()
 		if err != nil {
-			return 0, fmt.Errorf("reading the statistics of %s: %w", prog, err)
+			return 0, fmt.Errorf("reading the statistics of %s: %w", loaded.prog, err)
 		}
 		sum += stats.RecursionMisses
 	}
@@ -175,8 +187,8 @@ func (p *Probes) Sample(n uint32) error {
 // must not overlap.
 func (p *Probes) Iterate() error {
 	var errs []error
-	for _, l := range p.links {
-		if it, ok := l.(*link.Iter); ok {
+	for _, loaded := range p.programs {
+		if it, ok := loaded.link.(*link.Iter); ok {
 			errs = append(errs, iterate(it))
 		}
 	}
@@ -198,18 +210,111 @@ func iterate(it *link.Iter) error {
 // Close detaches the programs, in the reverse order of their attachment, and gives the maps back. Calling it again does
 // nothing.
 func (p *Probes) Close() error {
-	var errs []error
-	for _, l := range slices.Backward(p.links) {
-		errs = append(errs, l.Close())
-	}
-	for _, prog := range p.programs {
-		errs = append(errs, prog.Close())
+	errs := []error{p.Detach()}
+	for _, loaded := range p.programs {
+		errs = append(errs, loaded.prog.Close())
 	}
 	for _, m := range p.maps {
 		errs = append(errs, m.Close())
 	}
-	p.links, p.programs, p.maps = nil, nil, nil
+	p.programs, p.maps = nil, nil
 	return errors.Join(errs...)
+}
+
+// Detach takes the programs of hooks, of all if none is named, off the kernel, in the reverse order of their attachment. They
+// cost nothing then and count nothing. They stay loaded, and their maps keep what was counted, until Attach or Close.
+func (p *Probes) Detach(hooks ...string) error {
+	var errs []error
+	for i := range slices.Backward(p.programs) {
+		loaded := &p.programs[i]
+		if loaded.link == nil || len(hooks) > 0 && !slices.Contains(hooks, loaded.hook) {
+			continue
+		}
+		if err := loaded.link.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("detaching %s: %w", loaded.spec.Name, err))
+		}
+		loaded.link = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Attach puts back what Detach has taken off, the programs of some hooks, or of all if none is named. Counting goes on where it
+// was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others.
+func (p *Probes) Attach(hooks ...string) error {
+	var errs []error
+	detached := make(map[string][]*program)
+	for i := range p.programs {
+		loaded := &p.programs[i]
+		if loaded.link == nil && (len(hooks) == 0 || slices.Contains(hooks, loaded.hook)) {
+			detached[loaded.hook] = append(detached[loaded.hook], loaded)
+		}
+	}
+	if len(detached) == 0 {
+		return nil
+	}
+	// What had begun when the programs were taken off has ended long ago.
+	if err := p.clearTimers(); err != nil {
+		return err
+	}
+	for hook, programs := range detached {
+		for _, loaded := range programs {
+			held, err := attach(loaded.prog, loaded.spec)
+			if err != nil {
+				err = diagnose(fmt.Errorf("attaching %s to %q: %w", loaded.spec.Name, loaded.spec.AttachTo, kernelWords(err)))
+				errs = append(errs, err, p.Detach(hook))
+				break
+			}
+			loaded.link = held
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Attached tells whether a hook's programs are attached just now.
+func (p *Probes) Attached(hook string) bool {
+	return slices.ContainsFunc(p.programs, func(loaded program) bool { return loaded.hook == hook && loaded.link != nil })
+}
+
+// The map of the variables that begin at zero, and the type of those that hold start times.
+const (
+	zeroMap   = ".bss"
+	timerType = "timer"
+)
+
+// timersOf finds the tables of start times among a module's variables.
+func timersOf(spec *ebpf.CollectionSpec) []span {
+	m := spec.Maps[zeroMap]
+	if m == nil {
+		return nil
+	}
+	section, ok := m.Value.(*btf.Datasec)
+	if !ok {
+		return nil
+	}
+	var timers []span
+	for _, v := range section.Vars {
+		if variable, ok := v.Type.(*btf.Var); ok && btf.UnderlyingType(variable.Type).TypeName() == timerType {
+			timers = append(timers, span{v.Offset, v.Size})
+		}
+	}
+	return timers
+}
+
+// clearTimers forgets all that has begun.
+func (p *Probes) clearTimers() error {
+	if len(p.timers) == 0 {
+		return nil
+	}
+	memory, err := p.maps[zeroMap].Memory()
+	if err != nil {
+		return fmt.Errorf("clearing the start times: %w", err)
+	}
+	for _, t := range p.timers {
+		if _, err = memory.WriteAt(make([]byte, t.size), int64(t.offset)); err != nil {
+			return fmt.Errorf("clearing the start times: %w", err)
+		}
+	}
+	return nil
 }
 
 func configure(spec *ebpf.CollectionSpec, opts Options) error {
@@ -268,13 +373,12 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 		}
 	}
 	for _, v := range variants {
-		programs, links, err := l.attach(v)
+		programs, err := l.attach(h.name, v)
 		if err != nil {
 			row.Refused = append(row.Refused, Refusal{Variant: v.name, Attach: v.attach, Err: err})
 			continue
 		}
 		p.programs = append(p.programs, programs...)
-		p.links = append(p.links, links...)
 		row.Variant, row.Attach = v.name, v.attach
 		break
 	}
@@ -282,10 +386,10 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 }
 
 // attach loads and attaches all programs of a variant, or none.
-func (l *loader) attach(v variant) (programs []*ebpf.Program, links []link.Link, err error) {
+func (l *loader) attach(hook string, v variant) ([]program, error) {
 	for _, name := range v.programs {
-		if err = checkPrototype(l.kernel, l.spec.Programs[name]); err != nil {
-			return nil, nil, err
+		if err := checkPrototype(l.kernel, l.spec.Programs[name]); err != nil {
+			return nil, err
 		}
 	}
 	only := l.spec.Copy()
@@ -294,32 +398,30 @@ func (l *loader) attach(v variant) (programs []*ebpf.Program, links []link.Link,
 			delete(only.Programs, name)
 		}
 	}
-	if err = l.opts.step("loading %s", strings.Join(v.programs, ", ")); err != nil {
-		return nil, nil, fmt.Errorf("loading: %w", err)
+	if err := l.opts.step("loading %s", strings.Join(v.programs, ", ")); err != nil {
+		return nil, fmt.Errorf("loading: %w", err)
 	}
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) {
 		return ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: l.maps, Cache: l.opts.Cache})
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("loading: %w", kernelWords(err))
+		return nil, fmt.Errorf("loading: %w", kernelWords(err))
 	}
 	defer coll.Close()
+	variant := Probes{}
 	for _, name := range v.programs {
 		spec := l.spec.Programs[name]
 		held, err := l.attachProgram(coll.Programs[name], spec)
 		if err != nil {
 			err = fmt.Errorf("attaching %s to %q: %w", name, spec.AttachTo, kernelWords(err))
-			for _, held := range slices.Backward(links) {
-				err = errors.Join(err, held.Close())
-			}
-			return nil, nil, err
+			return nil, errors.Join(err, variant.Close())
 		}
-		links = append(links, held)
+		variant.programs = append(variant.programs, program{
+			prog: coll.DetachProgram(name), link: held, hook: hook,
+			spec: &ebpf.ProgramSpec{Name: spec.Name, Type: spec.Type, AttachType: spec.AttachType, AttachTo: spec.AttachTo, SectionName: spec.SectionName},
+		})
 	}
-	for _, name := range v.programs {
-		programs = append(programs, coll.DetachProgram(name))
-	}
-	return programs, links, nil
+	return variant.programs, nil
 }
 
 func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {

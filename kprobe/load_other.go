@@ -62,6 +62,15 @@ func (*Probes) Sample(uint32) error { return nil }
 // Iterate runs each attached iterator once.
 func (*Probes) Iterate() error { return nil }
 
+// Detach takes the programs of hooks off the kernel.
+func (*Probes) Detach(...string) error { return nil }
+
+// Attach puts back what Detach has taken off.
+func (*Probes) Attach(...string) error { return unsupported() }
+
+// Attached tells whether a hook's programs are attached just now.
+func (*Probes) Attached(string) bool { return false }
+
 // Close detaches the programs.
 func (*Probes) Close() error { return nil }
 

@@ -28,8 +28,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// program returns a spec whose BTF function has the tags, as the SDK's macros write them.
-func program(t *testing.T, attachTo string, tags ...string) *ebpf.ProgramSpec {
+// programSpec returns a spec whose BTF function has the tags, as the SDK's macros write them.
+func programSpec(t *testing.T, attachTo string, tags ...string) *ebpf.ProgramSpec {
 	t.Helper()
 	fn := &btf.Func{Name: "hook__tp_btf", Type: &btf.FuncProto{Return: &btf.Void{}}, Tags: tags}
 	ins := asm.Instructions{btf.WithFuncMetadata(asm.Mov.Imm(asm.R0, 0), fn), asm.Return()}
@@ -75,7 +75,7 @@ func TestCheckPrototype(t *testing.T) {
 		{"compilers spell it differently", "unsigned long nr", []btf.Type{unsigned}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := checkPrototype(kernelWith(t, c.kernel...), program(t, "tp", "args:"+c.args))
+			err := checkPrototype(kernelWith(t, c.kernel...), programSpec(t, "tp", "args:"+c.args))
 			if c.ok {
 				require.NoError(t, err)
 				return
@@ -83,7 +83,7 @@ func TestCheckPrototype(t *testing.T) {
 			require.ErrorIs(t, err, ErrNotSupported)
 		})
 	}
-	err := checkPrototype(kernelWith(t, signed), program(t, "gone", "args:int order"))
+	err := checkPrototype(kernelWith(t, signed), programSpec(t, "gone", "args:int order"))
 	require.ErrorIs(t, err, ErrNotSupported)
 	require.ErrorContains(t, err, "no tracepoint gone in this kernel")
 }
