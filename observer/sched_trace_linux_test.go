@@ -230,9 +230,9 @@ func TestSchedTraceOffCPU(t *testing.T) {
 	requireKind(t, truth["ebpf_sched_switches_total{voluntary}"],
 		got[offCPU("count", "uninterruptible")]+got[offCPU("count", "sleep")])
 
-	_, err = fmt.Fprintln(w.orders, useThreads)
-	require.NoError(t, err)
 	got, truth, off := during(func() {
+		_, err := fmt.Fprintln(w.orders, useThreads)
+		require.NoError(t, err)
 		for start := time.Now(); time.Since(start) < spin; {
 			unix.Getppid()
 		}
