@@ -23,7 +23,7 @@ struct metrics {
 		"Calls of futex(2) that asked to wait, or to lock, and returned: woken, or had the lock; timeout; interrupted "
 		"by a signal; again, since the word had changed before; any other error. A thread of Go that has nothing to "
 		"do waits too. Every futex call of the host pays for this, and every system call of the host where the "
-		"kernel has no fentry. Not counted: futex_waitv(2) and futex_wait(2), a wait that restart_syscall(2) goes on "
+		"kernel cannot hook this one alone by fentry. Not counted: futex_waitv(2) and futex_wait(2), a wait that restart_syscall(2) goes on "
 		"with, and one that began before the module was attached.");
 	struct hist_ns_wide futex_wait_seconds HOOKS("futex")
 		HELP("Time from the entry of these calls to their return, whatever the result.");
@@ -116,6 +116,10 @@ static __always_inline int leave(__u64 pid_tgid, long ret)
 	return 0;
 }
 
+/*
+ * Refused where BTF does not tell the layout of these registers, as that of Linux 5.10. The function inside of the call
+ * has more arguments than such kernels can hand over.
+ */
 FENTRY(futex__fentry__enter, SYS_FN(futex), const struct pt_regs *regs)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -126,29 +130,6 @@ FENTRY(futex__fentry__enter, SYS_FN(futex), const struct pt_regs *regs)
 }
 
 FEXIT(futex__fentry__exit, SYS_FN(futex), const struct pt_regs *regs, long ret)
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-
-	if (!in_scope(pid_tgid))
-		return 0;
-	return leave(pid_tgid, ret);
-}
-
-/*
- * The BTF of Linux 6.1 and older does not tell that the argument is registers, and they have to be copied. The function
- * inside of the call has more arguments than these kernels can hand over.
- */
-FENTRY(futex__fentry_copy__enter, SYS_FN(futex))
-{
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	const struct pt_regs *regs = (const void *)ctx[0];
-
-	if (!in_scope(pid_tgid))
-		return 0;
-	return enter(pid_tgid, SYSCALL_ARG2_COPY(regs));
-}
-
-FEXIT(futex__fentry_copy__exit, SYS_FN(futex), const struct pt_regs *regs, long ret)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
