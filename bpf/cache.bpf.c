@@ -11,12 +11,12 @@
 #include "probe.bpf.h"
 
 struct metrics {
-	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") SINCE("6.8") HELP(
+	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") COST("call") SINCE("6.8") HELP(
 		"Times a buffered read looked for pages in the page cache; one lookup serves a run of pages. Not counted: "
 		"page faults on a mapping.");
-	counter_t filled_pages_total HOOKS("fill") VERIFY("filled_pages") HELP(
+	counter_t filled_pages_total HOOKS("fill") VERIFY("filled_pages") COST("page") HELP(
 		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.");
-	counter_t deleted_pages_total HOOKS("delete") VERIFY("deleted_pages") HELP(
+	counter_t deleted_pages_total HOOKS("delete") VERIFY("deleted_pages") COST("page") HELP(
 		"Pages that this process removed from the page cache: by fadvise, truncation, unlink, and reclaim that its "
 		"threads did themselves. Not counted: what kswapd or other processes removed.");
 	/*

@@ -67,7 +67,7 @@ struct metrics {
 	counter_t operations_total[IO_OP__COUNT][IO_RESULT__COUNT] HOOKS("syscall") LABELS("op=io_op,result=io_result")
 		HELP("System calls that returned. Not counted: memory mapped access, and what io_uring does after its call. By "
 		     "fentry on Linux 6.1 and older not counted either: copy_file_range, flock, io_uring_enter, madvise.")
-			VERIFY("result=ok: {op}; result=error: {op}_errors");
+			VERIFY("result=ok: {op}; result=error: {op}_errors") COST("call");
 	counter_t errors_total[IO_OP__COUNT][IO_ERRNO__COUNT] HOOKS("syscall") LABELS("op=io_op,errno=io_errno") HELP(
 		"System calls that failed, by the reason. A call that is restarted after a signal counts as EINTR; "
 		"EAGAIN is what a socket without data says and no fault.")
@@ -94,6 +94,7 @@ struct metrics {
 METRICS;
 
 static struct timer calls;
+SAMPLING;
 
 /* The operation of each system call, plus one. Libraries use the vectored calls with flags for the plain ones too. */
 enum { NR_TRACED = 512 };

@@ -56,13 +56,14 @@ struct metrics {
 		"kind=minor: minor_faults; kind=major: major_faults")
 		HELP("Page faults of this process, of threads that have ended too, as the kernel counts them: major is one "
 		     "that had to wait for a disk. Not counted: faults that failed, and those of child processes.");
-	struct hist_ns_wide page_fault_duration_seconds[FAULT_KIND__COUNT][FAULT_AREA__COUNT] HOOKS("fault") LABELS(
-		"kind=fault_kind,area=fault_area") VERIFY("kind=minor: minor_faults; kind=major: major_faults")
-		HELP("Time from the first try of a page fault of this process to its end. The area is file for a mapping "
-		     "of a file, of which shared anonymous memory is one too, else anon. Not counted: what the processor "
-		     "needs to enter and leave the kernel, and faults that failed. Each page fault of every process of "
-		     "the host pays for being looked at: two short calls by fentry, or, where the kernel has only those, two "
-		     "breakpoints by kprobe, which is several times as much.");
+	struct hist_ns_wide page_fault_duration_seconds[FAULT_KIND__COUNT][FAULT_AREA__COUNT] HOOKS("fault") COST(
+		"fault") LABELS("kind=fault_kind,area=fault_area")
+		VERIFY("kind=minor: minor_faults; kind=major: major_faults") HELP(
+			"Time from the first try of a page fault of this process to its end. The area is file for a mapping "
+			"of a file, of which shared anonymous memory is one too, else anon. Not counted: what the processor "
+			"needs to enter and leave the kernel, and faults that failed. Each page fault of every process of "
+			"the host pays for being looked at: two short calls by fentry, or, where the kernel has only those, two "
+			"breakpoints by kprobe, which is several times as much.");
 	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("resident") LABELS("kind=resident_kind") HELP(
 		"Pages that this process has in memory: of files, anonymous ones, and shared memory. Each CPU may hold back "
 		"some tens of pages before the kernel counts them, before Linux 6.2 each thread. Not counted: huge pages of "

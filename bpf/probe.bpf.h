@@ -61,6 +61,11 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
  * exported as unverified.
  */
 #define VERIFY(text) TAG("verify:" text)
+/*
+ * Each count of the metric costs the process what is measured at start with this operation: a "call" that reads a
+ * cached page, a "page" that comes into the page cache or leaves it, a "fault" on new memory.
+ */
+#define COST(operation) TAG("cost:" operation)
 /* The metric is every module's: it is exported as ebpf_<metric>, with the module as a label. */
 #define COMMON TAG("common")
 
@@ -305,22 +310,26 @@ static __always_inline __u64 timer_tag(__u32 tid)
 }
 
 /*
- * Which events are timed, where they are so many that reading the clock twice for each would cost too much: those for
- * which a random number is not above the threshold. A duration stands for as many as the weight says. All of them are
- * counted. The loader changes it while the programs run; it begins with all.
+ * For a module whose events are so many that reading the clock twice for each may cost too much: `SAMPLING;`, and it
+ * times those for which sampled() is true. A random number is not above the threshold then, and the duration stands for
+ * as many as the weight says. All are counted. It begins with all; the loader changes it while the programs run.
  */
-static volatile struct sampling {
+struct sampling {
 	__u32 threshold;
 	__u32 weight;
-} sampling SEC(".data.sampling") = {0xffffffff, 1};
+};
 
-/* Whether the event that begins is timed. */
-static __always_inline int sampled(void)
-{
-	__u32 threshold = sampling.threshold;
-
-	return threshold == 0xffffffff || bpf_get_prandom_u32() <= threshold;
-}
+#define SAMPLING                                                                          \
+	static volatile struct sampling sampling SEC(".data.sampling") = {0xffffffff, 1}; \
+                                                                                          \
+	/* Whether the event that begins is timed. */                                     \
+	static __always_inline int sampled(void)                                          \
+	{                                                                                 \
+		__u32 threshold = sampling.threshold;                                     \
+                                                                                          \
+		return threshold == 0xffffffff || bpf_get_prandom_u32() <= threshold;     \
+	}                                                                                 \
+	struct sampling
 
 static __always_inline void timer_start(struct timer *t, __u32 tid, __u32 note)
 {

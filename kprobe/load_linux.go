@@ -182,17 +182,20 @@ func (p *Probes) Sample(n uint32) error {
 	return nil
 }
 
-// Iterate runs each attached iterator over all that it iterates over, once. It makes some system calls for each, and none
-// if there is no iterator. What one iterator returns does not keep the others from running: the errors are joined. Calls
-// must not overlap.
-func (p *Probes) Iterate() error {
+// Samples tells whether the module times frequent events, so that Sample has an effect.
+func (p *Probes) Samples() bool { return p.maps[samplingMap] != nil }
+
+// Iterate runs each attached iterator over all that it iterates over, once, and returns how many there were. It makes some
+// system calls for each, and none if there is no iterator. What one iterator returns does not keep the others from
+// running: the errors are joined. Calls must not overlap.
+func (p *Probes) Iterate() (int, error) {
 	var errs []error
 	for _, loaded := range p.programs {
 		if it, ok := loaded.link.(*link.Iter); ok {
 			errs = append(errs, iterate(it))
 		}
 	}
-	return errors.Join(errs...)
+	return len(errs), errors.Join(errs...)
 }
 
 // iterate has the program run by reading what it writes, which is nothing, to its end.

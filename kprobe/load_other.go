@@ -60,7 +60,10 @@ func (*Probes) Missed() (uint64, error) { return 0, nil }
 func (*Probes) Sample(uint32) error { return nil }
 
 // Iterate runs each attached iterator once.
-func (*Probes) Iterate() error { return nil }
+func (*Probes) Iterate() (int, error) { return 0, nil }
+
+// Samples tells whether the module times frequent events.
+func (*Probes) Samples() bool { return false }
 
 // Detach takes the programs of hooks off the kernel.
 func (*Probes) Detach(...string) error { return nil }

@@ -56,9 +56,12 @@ type Bridge struct {
 	probeInfo       meter.Gauge
 	mapMemory       meter.Gauge
 	metricVerified  meter.Gauge
+	shedLevel       meter.Gauge
 	collectDuration meter.Gauge
 	eventsLost      meter.Counter
-	missed          map[string]uint64 // what has been pushed, by module
+	overhead        meter.Counter
+	missed          map[string]uint64        // what has been pushed, by module
+	spent           map[string]time.Duration // the same of the overhead
 	series          []series
 	snapshot        observer.Snapshot
 }
@@ -87,8 +90,11 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 		mapMemory:       factory.NewGauge("ebpf_map_memory_bytes", "module"),
 		metricVerified:  factory.NewGauge("ebpf_metric_verified", "module", "metric"),
 		collectDuration: factory.NewGauge("ebpf_collect_duration_seconds"),
+		shedLevel:       factory.NewGauge("ebpf_shed_level", "module"),
 		eventsLost:      factory.NewCounter(eventsLost, "module", "reason"),
+		overhead:        factory.NewCounter("ebpf_overhead_seconds_total", "module"),
 		missed:          make(map[string]uint64),
+		spent:           make(map[string]time.Duration),
 	}
 	// The modules that lose events of their own accord have this one in their schema.
 	instruments := map[string]series{eventsLost: {push: (*series).pushCounter, value: b.eventsLost}}
@@ -162,13 +168,18 @@ func (b *Bridge) Collect(source Source) error {
 }
 
 // Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, what
-// the kernel has kept from them, and which of their metrics have proved to be right.
+// the kernel has kept from them, which of their metrics have proved to be right, and what they cost.
 func (b *Bridge) Report(health observer.Health) {
 	for _, m := range health.Modules {
 		up := 0.0
 		if m.Up {
 			up = 1
 			b.mapMemory.Set(float64(m.MapMemory), m.Name)
+			b.shedLevel.Set(float64(m.Level), m.Name)
+		}
+		if grown := m.Overhead - b.spent[m.Name]; grown > 0 {
+			b.overhead.Inc(grown.Seconds(), m.Name)
+			b.spent[m.Name] = m.Overhead
 		}
 		if grown := m.Missed - b.missed[m.Name]; grown > 0 {
 			b.eventsLost.Inc(float64(grown), m.Name, reasonMissed)

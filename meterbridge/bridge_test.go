@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -221,10 +222,10 @@ func TestCollectHistogram(t *testing.T) {
 func TestReport(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, nil)
-	b.Report(observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Missed: 1}}})
+	b.Report(observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Missed: 1, Overhead: time.Second}}})
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{
 		{
-			Name: "io", Up: true, MapMemory: 4096, Missed: 3,
+			Name: "io", Up: true, MapMemory: 4096, Missed: 3, Overhead: 1500 * time.Millisecond, Level: observer.LevelSampled,
 			Plan: kprobe.Plan{
 				{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF},
 				{Name: "other"},
@@ -237,6 +238,8 @@ func TestReport(t *testing.T) {
 		"ebpf_module_up{module=io}":                             1,
 		"ebpf_module_up{module=cache}":                          0,
 		"ebpf_map_memory_bytes{module=io}":                      4096,
+		"ebpf_overhead_seconds_total{module=io}":                1.5,
+		"ebpf_shed_level{module=io}":                            1,
 		"ebpf_metric_verified{metric=right,module=io}":          1,
 		"ebpf_metric_verified{metric=unknown,module=io}":        0,
 		"ebpf_metric_verified{metric=wrong,module=io}":          0,
@@ -257,7 +260,7 @@ func TestNames(t *testing.T) {
 	b := meterbridge.New(p, schema)
 	require.NoError(t, b.Collect(w))
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{{
-		Name: "io", Up: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attach: kprobe.TPBTF}},
+		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attach: kprobe.TPBTF}},
 		Metrics: []observer.MetricHealth{{Name: "m", Verified: true}},
 	}}})
 	families, err := registry.Gather()

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
@@ -46,6 +47,11 @@ type ModuleHealth struct {
 	Metrics []MetricHealth
 	// MapMemory is what the kernel holds for the module, in bytes.
 	MapMemory uint64
+	// Overhead is the CPU time that the module has cost the process so far, as Account estimates it. It is 0 where the
+	// cost of its events is not known.
+	Overhead time.Duration
+	// Level is how far the module is shed.
+	Level Level
 	// Missed is how many runs of its programs the kernel has skipped since the module was opened: an upper bound of the
 	// events that its counters lack.
 	Missed uint64

@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -71,14 +72,16 @@ type Options struct {
 
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
-	modules  []*module
-	metrics  []Metric
-	health   Health
-	failures []error // of the modules that are down
-	words    int
-	mu       sync.RWMutex // guards the mapped memory and the probes against Close
-	pass     sync.Mutex   // makes one Refresh wait for another
-	closed   bool
+	modules   []*module
+	metrics   []Metric
+	health    Health
+	failures  []error // of the modules that are down
+	words     int
+	mu        sync.RWMutex // guards the mapped memory and the probes against Close
+	pass      sync.Mutex   // makes one Refresh, Account, Shed or Restore wait for another
+	closed    bool
+	sampling  uint32
+	accounted Snapshot // of Account
 }
 
 // module is one attached module.
@@ -87,6 +90,14 @@ type module struct {
 	counters *counters
 	offset   int // of its first word in a snapshot
 	health   int // the index of its entry in the health
+
+	// Guarded by the observer's pass.
+	costs    costs
+	events   []uint64        // that are accounted for, by metric that tells the cost
+	spent    []time.Duration // on these
+	overhead time.Duration
+	level    Level
+	reduced  string // the hook that LevelReduced has detached
 }
 
 // Modules returns the names of the modules among objects (nil means the built-in ones), sorted.
@@ -131,7 +142,7 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 			return nil, downError(opts.Modules, err)
 		}
 	}
-	o := &Observer{}
+	o := &Observer{sampling: max(1, opts.LatencySampling)}
 	cache := btf.NewCache()
 	var verified *verdicts
 	if opts.Verify {
@@ -199,6 +210,9 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
 	m.offset, m.health = o.words, len(o.health.Modules)
+	if verified != nil {
+		m.costs = verified.costs[name]
+	}
 	o.words += m.counters.words
 	o.modules = append(o.modules, m)
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
@@ -263,7 +277,7 @@ func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric,
 	}
 	// What an iterator finds kept is not this module's: it adds what grows from its first pass on.
 	if err = step("running the iterators"); err == nil {
-		err = probes.Iterate()
+		_, err = probes.Iterate()
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
@@ -314,6 +328,8 @@ func (o *Observer) Schema() []Metric {
 
 // Health tells the state of every module that was asked for. It makes a system call for each program.
 func (o *Observer) Health() Health {
+	o.pass.Lock()
+	defer o.pass.Unlock()
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	health := Health{Modules: slices.Clone(o.health.Modules)}
@@ -322,6 +338,7 @@ func (o *Observer) Health() Health {
 		if missed, err := m.probes.Missed(); err == nil {
 			health.Modules[m.health].Missed = missed
 		}
+		health.Modules[m.health].Overhead, health.Modules[m.health].Level = m.overhead, m.level
 	}
 	return health
 }
@@ -349,17 +366,22 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 // module without an iterator costs nothing. Calls that overlap take turns. A module that fails does not hinder the
 // others: the errors are joined, and its counters stay as they were. Returns ErrClosed after Close.
 func (o *Observer) Refresh() error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	if o.closed {
 		return ErrClosed
 	}
-	o.pass.Lock()
-	defer o.pass.Unlock()
 	var errs []error
 	for _, m := range o.modules {
-		if err := m.probes.Iterate(); err != nil {
+		start := time.Now()
+		ran, err := m.probes.Iterate()
+		if err != nil {
 			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
+		}
+		if ran > 0 {
+			m.overhead += time.Since(start)
 		}
 	}
 	return errors.Join(errs...)
@@ -368,13 +390,19 @@ func (o *Observer) Refresh() error {
 // Sample has one of n frequent events timed from now on, as Options.LatencySampling does from the start. A module that fails
 // does not hinder the others: the errors are joined. Returns ErrClosed after Close.
 func (o *Observer) Sample(n uint32) error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	if o.closed {
 		return ErrClosed
 	}
 	var errs []error
+	o.sampling = max(1, n)
 	for _, m := range o.modules {
+		if m.level >= LevelSampled {
+			continue
+		}
 		if err := m.probes.Sample(n); err != nil {
 			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
 		}

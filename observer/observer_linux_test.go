@@ -140,14 +140,23 @@ func kernelObjects(t *testing.T) map[string]bool {
 	return held
 }
 
+// objectID is the kernel's number of an object.
+func objectID(t *testing.T, object string) uint32 {
+	t.Helper()
+	_, text, _ := strings.Cut(object, " ")
+	id, err := strconv.ParseUint(text, 10, 32)
+	require.NoError(t, err)
+	return uint32(id)
+}
+
 // existing returns which of the objects the kernel still has.
 func existing(t *testing.T, objects map[string]bool) []string {
 	t.Helper()
 	var found []string
 	for object := range objects {
-		kind, text, _ := strings.Cut(object, " ")
-		id, err := strconv.ParseUint(text, 10, 32)
-		require.NoError(t, err)
+		kind, _, _ := strings.Cut(object, " ")
+		id := objectID(t, object)
+		var err error
 		var held interface{ Close() error }
 		switch kind {
 		case "map_id":

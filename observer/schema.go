@@ -86,6 +86,8 @@ type Metric struct {
 	Since string
 	// Verify is what the metric must have grown by after the known work at start. Empty if it cannot be known.
 	Verify []Expectation
+	// Cost is the operation that tells what a count of the metric costs. Empty if another metric's tells that.
+	Cost string
 	// Scale turns a counted value into the metric's unit.
 	Scale float64
 	Kind  Kind
@@ -208,6 +210,8 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 			metric.Since = value
 		case "verify":
 			verify = value
+		case "cost":
+			metric.Cost = value
 		case "common":
 			metric.Name = namespace + "_" + member.Name
 			metric.Labels = []Label{{Name: "module", Values: []string{module}}}

@@ -52,6 +52,7 @@ type phase struct {
 // verdicts are the results of verification by metric, and why there are none.
 type verdicts struct {
 	metrics map[string]MetricHealth
+	costs   map[string]costs // by module
 	err     error
 }
 
@@ -79,13 +80,15 @@ func key(metric *Metric) string { return metric.Module + " " + metric.Name }
 func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) *verdicts {
 	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
-		v := &verdicts{metrics: make(map[string]MetricHealth)}
-		err := onThread(opts.ScratchDir, func(thread uint32, phases []phase) error {
+		v := &verdicts{metrics: make(map[string]MetricHealth), costs: make(map[string]costs)}
+		err := onThread(opts.ScratchDir, func(thread uint32, phases []phase, measure measure) error {
 			scope := opts.Scope
 			scope.TID = thread
 			o := &Observer{}
 			for _, name := range opts.Modules {
-				o.open(objects, name, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
+				v.costs[name] = calibrate(measure, o, name, func() {
+					o.open(objects, name, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
+				})
 			}
 			close(opened)
 			return errors.Join(v.judge(o, phases), o.Close())

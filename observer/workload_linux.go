@@ -56,7 +56,7 @@ type workload struct {
 }
 
 // onThread makes the scratch folder, lets work be done on a thread of its own, and removes the folder.
-func onThread(dir string, work func(thread uint32, phases []phase) error) (err error) {
+func onThread(dir string, work func(thread uint32, phases []phase, measure measure) error) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	thread, err := kprobe.Thread()
@@ -84,7 +84,7 @@ func onThread(dir string, work func(thread uint32, phases []phase) error) (err e
 			phase{name: "cached reads", prepare: w.load, run: w.lookups},
 		)
 	}
-	return work(thread, phases)
+	return work(thread, phases, w.measure)
 }
 
 func (w *workload) open(parent string) error {
@@ -399,30 +399,32 @@ func (w *workload) lookups() (quantities, error) {
 // faults touches new memory, and a file that is not in memory, through a mapping. The kernel's own count of this thread is
 // the truth.
 func (w *workload) faults() (quantities, error) {
-	size := scratchPages * w.page
 	var before, after unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_THREAD, &before); err != nil {
 		return nil, err
 	}
-	for _, fd := range []int{-1, w.fd} {
-		flags := unix.MAP_PRIVATE
-		if fd < 0 {
-			flags |= unix.MAP_ANONYMOUS
-		}
-		mem, err := mmap(size, fd, unix.PROT_READ|unix.PROT_WRITE, flags)
-		if err != nil {
-			return nil, err
-		}
-		bytes := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), mem)), size)
-		for i := 0; i < size; i += w.page {
-			bytes[i]++
-		}
-		if err = call(unix.SYS_MUNMAP, mem, uintptr(size), 0); err != nil {
-			return nil, err
-		}
+	if err := errors.Join(w.touch(-1), w.touch(w.fd)); err != nil {
+		return nil, err
 	}
 	err := unix.Getrusage(unix.RUSAGE_THREAD, &after)
 	return quantities{"minor_faults": uint64(after.Minflt - before.Minflt), "major_faults": uint64(after.Majflt - before.Majflt)}, err
+}
+
+// touch writes to each page of new memory, or of a private mapping of a file.
+func (w *workload) touch(fd int) error {
+	size, flags := scratchPages*w.page, unix.MAP_PRIVATE
+	if fd < 0 {
+		flags |= unix.MAP_ANONYMOUS
+	}
+	mem, err := mmap(size, fd, unix.PROT_READ|unix.PROT_WRITE, flags)
+	if err != nil {
+		return err
+	}
+	bytes := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), mem)), size)
+	for i := 0; i < size; i += w.page {
+		bytes[i]++
+	}
+	return call(unix.SYS_MUNMAP, mem, uintptr(size), 0)
 }
 
 // schedule sleeps, and takes what the kernel says of this thread for the truth.
@@ -488,4 +490,36 @@ func (w *workload) readRaw(name string) (string, error) {
 		return "", errors.Join(fmt.Errorf("reading %s: %w", name, errno), unix.Close(int(fd)))
 	}
 	return string(w.buf[:n]), unix.Close(int(fd))
+}
+
+// measure returns how long one of an operation takes at best: the mean of a batch, of the fastest one.
+func (w *workload) measure(operation string) (time.Duration, error) {
+	const batches, reads = 12, 250
+	batch, size := map[string]func() error{
+		"call": func() error {
+			for range reads {
+				if _, err := unix.Pread(w.fd, w.buf[:100], 0); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"page": func() error {
+			_, err := unix.Pwrite(w.copy, w.buf, 0)
+			return errors.Join(err, unix.Ftruncate(w.copy, 0))
+		},
+		"fault": func() error { return w.touch(-1) },
+	}[operation], map[string]int{"call": reads, "page": 2 * scratchPages, "fault": scratchPages}[operation]
+	if batch == nil {
+		return 0, fmt.Errorf("nothing is known of the cost of a %q", operation)
+	}
+	best := time.Hour
+	for range batches {
+		start := time.Now()
+		if err := batch(); err != nil {
+			return 0, fmt.Errorf("measuring the cost of a %s: %w", operation, err)
+		}
+		best = min(best, time.Since(start))
+	}
+	return best / time.Duration(size), nil
 }

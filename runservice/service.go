@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -68,21 +69,22 @@ type Registry interface {
 
 // Service observes its own process and feeds the registry's instruments. Register it after the metric service.
 type Service struct {
-	registry   Registry
-	log        *logger.Logger
-	observer   *observer.Observer
-	bridge     *meterbridge.Bridge
-	closer     *run.Closer
-	options    observer.Options
-	health     observer.Health
-	modules    moduleList
-	attach     string
-	scratchDir string
-	interval   time.Duration
-	sampling   uint32
-	mu         sync.Mutex // guards health
-	enabled    bool
-	verify     bool
+	registry    Registry
+	log         *logger.Logger
+	observer    *observer.Observer
+	bridge      *meterbridge.Bridge
+	closer      *run.Closer
+	options     observer.Options
+	health      observer.Health
+	modules     moduleList
+	attach      string
+	scratchDir  string
+	interval    time.Duration
+	maxOverhead float64
+	sampling    uint32
+	mu          sync.Mutex // guards health
+	enabled     bool
+	verify      bool
 }
 
 // Units returns what a role of banyand registers: one Service of its own, since each role has its own registry.
@@ -113,6 +115,9 @@ func (s *Service) FlagSet() *run.FlagSet {
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
 		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
+	flags.Float64Var(&s.maxOverhead, "ebpf-max-overhead", 1,
+		"how much of the server's CPU time, in percent, one eBPF module may cost by the estimate of --ebpf-verify, 0 for no limit; "+
+			"a module above it for a minute is shed step by step: times fewer calls, detaches a hook, then all")
 	flags.BoolVar(&s.verify, "ebpf-verify", true,
 		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
 	flags.StringVar(&s.scratchDir, "ebpf-scratch-dir", "",
@@ -134,6 +139,9 @@ func (s *Service) Validate() error {
 	}
 	if s.interval < minInterval || s.interval > maxInterval {
 		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
+	}
+	if s.maxOverhead < 0 || s.maxOverhead > 100 || math.IsNaN(s.maxOverhead) {
+		err = errors.Join(err, fmt.Errorf("--ebpf-max-overhead=%v: allowed is 0 (no limit) to 100", s.maxOverhead))
 	}
 	if s.sampling < 1 || s.sampling > maxSampling {
 		err = errors.Join(err, fmt.Errorf("--ebpf-latency-sampling=%d: allowed is %s", s.sampling, samplings))
@@ -220,18 +228,36 @@ func (s *Service) collect() {
 	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()
 	failed := false
+	limit := newBudget(s.maxOverhead/100, budgetWindow)
 	for {
-		if err := s.bridge.Collect(s.observer); err != nil && !failed {
+		err := errors.Join(s.bridge.Collect(s.observer), s.observer.Account())
+		if err != nil && !failed {
 			s.log.Error().Err(err).Msg("collecting eBPF counters")
 			failed = true
 		}
 		health := s.observer.Health()
+		s.logChanges(limit.check(time.Now(), processCPU(), health, s.observer))
 		s.setHealth(health)
 		s.bridge.Report(health)
 		select {
 		case <-ticker.C:
 		case <-s.closer.CloseNotify():
 			return
+		}
+	}
+}
+
+// logChanges tells when a module begins to be shed, when it is whole again, and what went wrong with either.
+func (s *Service) logChanges(changes []change) {
+	for _, c := range changes {
+		event := s.log.Warn().Err(c.err).Str("module", c.module).Float64("percent", c.share*100).Float64("allowed", s.maxOverhead)
+		switch {
+		case c.err != nil:
+			event.Msg("changing what an eBPF module costs")
+		case c.from == observer.LevelFull:
+			event.Msg("an eBPF module costs more than --ebpf-max-overhead and is shed; ebpf_shed_level tells how far")
+		case c.to == observer.LevelFull:
+			event.Msg("an eBPF module costs little enough again and counts everything")
 		}
 	}
 }

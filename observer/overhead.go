@@ -1,0 +1,224 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Level is how far a module is shed, so that it costs less. Counters never fall, whatever the level.
+type Level int
+
+// The levels, each one less than the one before. A module skips those that would change nothing.
+const (
+	// LevelFull counts and times everything that the options ask for.
+	LevelFull Level = iota
+	// LevelSampled times one of sixteen frequent events; counts stay exact.
+	LevelSampled
+	// LevelReduced has the hook detached that costs most, of several.
+	LevelReduced
+	// LevelOff has all hooks detached.
+	LevelOff
+)
+
+// shedSampling is one of how many events LevelSampled times.
+const shedSampling = 16
+
+// measure returns how long an operation takes, as the modules are open just then.
+type measure func(operation string) (time.Duration, error)
+
+// costs are what an operation costs more with a module than without, by operation.
+type costs map[string]cost
+
+type cost struct{ full, sampled time.Duration }
+
+// calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured is
+// left out: the module is open all the same.
+func calibrate(measure measure, o *Observer, name string, open func()) costs {
+	// Which operations matter is known when it is open, so all are measured before.
+	before := make(map[string]time.Duration)
+	for _, operation := range []string{"call", "page", "fault"} {
+		if took, err := measure(operation); err == nil {
+			before[operation] = took
+		}
+	}
+	opened := len(o.metrics)
+	open()
+	all := make(costs)
+	for _, m := range o.metrics[opened:] {
+		without, ok := before[m.Cost]
+		if _, known := all[m.Cost]; !ok || known {
+			continue
+		}
+		with, err := measure(m.Cost)
+		if err != nil {
+			continue
+		}
+		c := cost{full: max(0, with-without)}
+		c.sampled = c.full
+		probes := o.modules[len(o.modules)-1].probes
+		if probes.Sample(shedSampling) == nil {
+			if with, err = measure(m.Cost); err == nil {
+				c.sampled = min(c.full, max(0, with-without))
+			}
+			// The module is closed soon, and nothing else of it is timed.
+			_ = probes.Sample(1)
+		}
+		all[m.Cost] = c
+	}
+	return all
+}
+
+// costMetrics returns the metrics of a module whose counts tell what it costs.
+func (o *Observer) costMetrics(m *module) []*Metric {
+	var metrics []*Metric
+	for i := range o.metrics {
+		metric := &o.metrics[i]
+		if _, ok := m.costs[metric.Cost]; ok && metric.Module == o.health.Modules[m.health].Name {
+			metrics = append(metrics, metric)
+		}
+	}
+	return metrics
+}
+
+// Account adds to each module's Overhead what its events since the last call have cost, by the cost of an event as it was
+// measured at the opening with Options.Verify, and how long its iterators ran. It needs no statistics of the kernel, makes
+// no system call, and takes its own snapshot. Call it at each collection. Returns ErrClosed after Close.
+func (o *Observer) Account() error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
+	if err := o.Snapshot(&o.accounted); err != nil {
+		return err
+	}
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	for _, m := range o.modules {
+		for i, metric := range o.costMetrics(m) {
+			var events uint64
+			for series := range metric.Series() {
+				n, _ := o.accounted.counted(metric, series)
+				events += n
+			}
+			for len(m.events) <= i {
+				m.events = append(m.events, 0)
+				m.spent = append(m.spent, 0)
+			}
+			c := m.costs[metric.Cost]
+			each := c.full
+			if m.level >= LevelSampled {
+				each = c.sampled
+			}
+			grown := time.Duration(events-m.events[i]) * each
+			m.events[i] = events
+			m.spent[i] += grown
+			m.overhead += grown
+		}
+	}
+	return nil
+}
+
+// Shed has a module cost less by one level and returns the level. At LevelOff it stays there. A module that is down or unknown
+// is ErrUnknownModule.
+func (o *Observer) Shed(name string) (Level, error) { return o.move(name, 1) }
+
+// Restore undoes one Shed and returns the level. If a hook cannot be attached again, the level stays, and the error says why.
+func (o *Observer) Restore(name string) (Level, error) { return o.move(name, -1) }
+
+func (o *Observer) move(name string, by Level) (Level, error) {
+	o.pass.Lock()
+	defer o.pass.Unlock()
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.closed {
+		return 0, ErrClosed
+	}
+	i := slices.IndexFunc(o.modules, func(m *module) bool { return o.health.Modules[m.health].Name == name })
+	if i < 0 {
+		return 0, fmt.Errorf("%w %q, or it is down", ErrUnknownModule, name)
+	}
+	m := o.modules[i]
+	to := m.level + by
+	for to > LevelFull && to < LevelOff && !o.changes(m, to) {
+		to += by
+	}
+	if to < LevelFull || to > LevelOff {
+		return m.level, nil
+	}
+	if err := o.apply(m, to); err != nil {
+		return m.level, fmt.Errorf("module %s: %w", name, err)
+	}
+	m.level = to
+	return to, nil
+}
+
+// changes tells whether a level would be another than the one before for the module.
+func (o *Observer) changes(m *module, level Level) bool {
+	if level == LevelSampled {
+		return m.probes.Samples() && o.sampling < shedSampling
+	}
+	return level == LevelReduced && o.dearest(m) != ""
+}
+
+// dearest returns the hook that has cost the module most, if it has others.
+func (o *Observer) dearest(m *module) string {
+	if len(m.probes.Plan()) < 2 {
+		return ""
+	}
+	hook, most := "", time.Duration(0)
+	for i, metric := range o.costMetrics(m) {
+		if i < len(m.spent) && m.spent[i] > most && len(metric.Hooks) > 0 {
+			hook, most = metric.Hooks[0], m.spent[i]
+		}
+	}
+	return hook
+}
+
+// apply brings a module to a level.
+func (o *Observer) apply(m *module, level Level) error {
+	sampling := o.sampling
+	if level >= LevelSampled {
+		sampling = max(sampling, shedSampling)
+	}
+	err := m.probes.Sample(sampling)
+	switch {
+	case level == LevelOff:
+		return errors.Join(err, m.probes.Detach())
+	case level == LevelReduced:
+		if m.level < LevelReduced {
+			m.reduced = o.dearest(m)
+			return errors.Join(err, m.probes.Detach(m.reduced))
+		}
+		return errors.Join(err, m.probes.Attach(m.hooksBut(m.reduced)...))
+	default:
+		return errors.Join(err, m.probes.Attach())
+	}
+}
+
+// hooksBut returns the hooks of a module's plan without one.
+func (m *module) hooksBut(hook string) []string {
+	var hooks []string
+	for _, h := range m.probes.Plan() {
+		if h.Name != hook {
+			hooks = append(hooks, h.Name)
+		}
+	}
+	return hooks
+}
