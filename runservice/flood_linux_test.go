@@ -18,6 +18,7 @@
 package runservice
 
 import (
+	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -67,7 +68,7 @@ func TestBudgetFlood(t *testing.T) {
 					if m.Kind != observer.Counter {
 						continue
 					}
-					key, value := m.Name+" "+m.LabelValues(i)[0], snapshot.Value(&m, i)
+					key, value := fmt.Sprint(m.Name, m.LabelValues(i)), snapshot.Value(&m, i)
 					require.GreaterOrEqual(t, value, last[key], key)
 					last[key] = value
 				}
