@@ -91,7 +91,7 @@ func run(ctx context.Context) error {
 	}
 	b := &bench{
 		results: &results{}, modules: runservice.DefaultModules(), rounds: 11, serverRounds: 9, quick: *quick,
-		warm: 2 * time.Second, window: 8 * time.Second, short: 2500 * time.Millisecond,
+		warm: 2 * time.Second, window: 8 * time.Second, short: 2 * time.Second,
 	}
 	if *quick {
 		b.rounds, b.serverRounds, b.warm, b.window, b.short = 3, 2, time.Second, 3*time.Second, 1500*time.Millisecond

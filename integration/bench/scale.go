@@ -303,9 +303,13 @@ func (b *bench) instructions(ctx context.Context) error {
 		b.results.skip("instructions", fmt.Errorf("no %s: %w", emulator, err))
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, "go", "run", "./kernels", "-only", emulated, "-icount", "-pkgs", "./kernels/instructions", "-timeout", "10m", "-test.v")
+	runner, err := b.goBuild(ctx, "kernels", "./kernels", "build")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, runner, "-only", emulated, "-icount", "-pkgs", "./kernels/instructions", "-timeout", "10m", "-test.v")
 	cmd.Dir = b.integration
-	// The runner ends its machine only if it is asked to.
+	// The runner cleans up if it is asked to end.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	out, err := cmd.CombinedOutput()
 	counted := parseInstructions(out)
@@ -387,7 +391,7 @@ var callNames = map[int]string{
 	unix.SYS_UNLINKAT: "unlinkat", unix.SYS_RENAMEAT: "renameat", unix.SYS_RENAMEAT2: "renameat2", unix.SYS_MKDIRAT: "mkdirat", unix.SYS_FLOCK: "flock",
 	unix.SYS_GETDENTS64: "getdents64", unix.SYS_MMAP: "mmap", unix.SYS_MUNMAP: "munmap", unix.SYS_MADVISE: "madvise", unix.SYS_BRK: "brk",
 	unix.SYS_NANOSLEEP: "nanosleep", unix.SYS_FUTEX: "futex", unix.SYS_EPOLL_PWAIT: "epoll_pwait", unix.SYS_EPOLL_CTL: "epoll_ctl",
-	unix.SYS_FCNTL: "fcntl", unix.SYS_FSTAT: "fstat", unix.SYS_GETPID: "getpid", unix.SYS_TGKILL: "tgkill", unix.SYS_LSEEK: "lseek",
+	unix.SYS_FCNTL: "fcntl", unix.SYS_FSTAT: "fstat", sysFstatat: "fstatat", unix.SYS_GETPID: "getpid", unix.SYS_TGKILL: "tgkill", unix.SYS_LSEEK: "lseek",
 	unix.SYS_SCHED_YIELD: "sched_yield", unix.SYS_RT_SIGRETURN: "rt_sigreturn", unix.SYS_ACCEPT4: "accept4", unix.SYS_MPROTECT: "mprotect",
 	unix.SYS_SENDTO: "sendto", unix.SYS_RECVFROM: "recvfrom", unix.SYS_GETRUSAGE: "getrusage", unix.SYS_STATFS: "statfs", unix.SYS_TIMERFD_SETTIME: "timerfd_settime",
 }

@@ -204,15 +204,12 @@ func scaleModules(r *results) string {
 		return ""
 	}
 	var b strings.Builder
-	var series, native []float64
 	for _, name := range names {
 		of := func(unit string) float64 { return median(r.of(quantity{name, unit})) }
-		series, native = append(series, of("series")), append(native, of("native-cpu-ns"))
 		fmt.Fprintf(&b, "| %s | %s | %.1f KiB | %s | %.0f | %s (%.0f ns) | %s (%.0f ns) |\n", strings.TrimPrefix(name, modulesName), us(of("start-ns")),
 			of("B/cpu")/1024, us(of("snapshot-ns")), of("series"), us(of("native-cpu-ns")), of("native-cpu-ns")/of("series"),
 			us(of("prometheus-cpu-ns")), of("prometheus-cpu-ns")/of("series"))
 	}
-	_, each := fit(series, native)
 	return fmt.Sprintf(`### With modules and series
 
 The bridge's times are CPU time of one collection in which every series moves; beside them what one series takes. A series that does
@@ -221,9 +218,9 @@ not move costs a comparison, one that never has moved is not even there, so that
 | modules | start | maps, per CPU | snapshot here | series at most | native instruments (each) | Prometheus instruments (each) |
 |---|---|---|---|---|---|---|
 %s
-One more series costs a collection %s by the line through the native figures. A module costs a call only where it has a hook that the
+A module costs a call only where it has a hook that the
 call passes: the rows of the modules alone, above, have the two of the path of a pread.
-`, b.String(), us(each))
+`, b.String())
 }
 
 // ownCost tells what the metric of the observer's own cost is.
