@@ -339,7 +339,11 @@ func parseInstructions(console []byte) []line {
 		if err != nil || tool == "" {
 			continue
 		}
-		lines = append(lines, line{name: instructionsBy(tool, call).name, n: 1, values: []value{{instructionsAdded, is}}})
+		unit := instructionsAdded
+		if tool == "nothing" {
+			unit = "instructions/op" // of the call itself
+		}
+		lines = append(lines, line{name: instructionsBy(tool, call).name, n: 1, values: []value{{unit, is}}})
 	}
 	return lines
 }
