@@ -112,9 +112,9 @@ type bar struct {
 }
 
 const (
-	whyPread = "two readings of the clock are the largest part of what stands above the empty pair, see the row of a pair that does nothing else, and no " +
-		"cheaper clock is allowed in tracing programs; a third program, of the page cache's lookup, is the second, see the row of empty programs on " +
-		"every hook. Latency sampling is there for who cannot afford the first."
+	whyPread = "three things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is " +
+		"allowed in tracing programs; a third program, of the page cache's lookup, see the row of empty programs on every hook; and the counting itself. " +
+		"The first two are a floor for who wants each call timed and each lookup counted. Latency sampling is there for who cannot afford the clock."
 	whyStranger = "the module asks on each call whose it is, which is one helper and one comparison; an empty program asks nothing. Nothing else is done for a stranger."
 	whyFill     = "the module asks whose page it is, finds the counters of this CPU and adds to one, where an empty program does nothing. The pages come from one system " +
 		"call for 32 of them, whose own time varies more than what is measured: see the quartiles."
