@@ -284,7 +284,7 @@ func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric,
 	}
 	var counters *counters
 	if err = step("mapping the counters"); err == nil {
-		counters, err = mapCounters(probes.Map(countersMap), words, cpus)
+		counters, err = mapCounters(probes.Map(countersMap), metrics, words, cpus)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
