@@ -527,10 +527,10 @@ int oom__tracepoint(struct trace_event_raw_mark_victim *ctx)
 /* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all. */
 enum { COLLAPSED = 1 };
 
-/* A kernel without memory cgroups has no use for the owner. */
-#define HAS_OWNER(mm) bpf_core_field_exists((mm)->owner)
-
-/* The thread khugepaged works for all processes: whose memory it is counts, where the kernel keeps that. */
+/*
+ * The thread khugepaged works for all processes: whose memory it is counts. A kernel without memory cgroups does not
+ * keep that.
+ */
 static __always_inline int collapsed(__u32 owner, int status)
 {
 	struct metrics *m;
@@ -547,7 +547,12 @@ static __always_inline int collapsed(__u32 owner, int status)
 
 TP_BTF(collapse__tp_btf, mm_collapse_huge_page, struct mm_struct *mm, int isolated, int status)
 {
-	return collapsed(HAS_OWNER(mm) ? mm->owner->tgid : bpf_get_current_pid_tgid() >> 32, status);
+	struct task_struct *owner;
+
+	if (!bpf_core_field_exists(mm->owner))
+		return collapsed(bpf_get_current_pid_tgid() >> 32, status);
+	owner = mm->owner;
+	return collapsed(owner ? owner->tgid : 0, status);
 }
 
 SEC("tracepoint/huge_memory/mm_collapse_huge_page")
@@ -555,6 +560,9 @@ int collapse__tracepoint(struct trace_event_raw_mm_collapse_huge_page *ctx)
 {
 	struct mm_struct *mm = ctx->mm;
 
-	collapsed(HAS_OWNER(mm) ? BPF_CORE_READ(mm, owner, tgid) : bpf_get_current_pid_tgid() >> 32, ctx->status);
+	if (bpf_core_field_exists(mm->owner))
+		collapsed(BPF_CORE_READ(mm, owner, tgid), ctx->status);
+	else
+		collapsed(bpf_get_current_pid_tgid() >> 32, ctx->status);
 	return PERF_TOO;
 }

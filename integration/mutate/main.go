@@ -104,7 +104,7 @@ var mutations = []mutation{
 	{"forget faults of who has ended", "bpf/memory.bpf.c", "pass.usage.faults[FAULT_KIND_MINOR] = t->signal->min_flt;", "", "./observer", "TestPageFaults"},
 	{"take minor faults for major", "bpf/memory.bpf.c", "+= t->maj_flt;", "+= t->min_flt;", "./observer", "TestPageFaults"},
 	{"count faults of all threads", "bpf/task.h", "return !pass.threads && !scope_tid;", "return !pass.threads;", "./observer", "TestPageFaultsOfThread"},
-	{"take anonymous pages for files", "bpf/memory.bpf.c", "\t\tmm->rss_stat[MM_FILEPAGES].count", "\t\tmm->rss_stat[MM_ANONPAGES].count", "./observer", "TestResidentPages"},
+	{"take anonymous pages for files", "bpf/memory.bpf.c", "mm->rss_stat[MM_FILEPAGES].count", "mm->rss_stat[MM_ANONPAGES].count", "./observer", "TestResidentPages"},
 	{"count compactions twice", "bpf/memory.bpf.c", "m->compactions_total++;", "m->compactions_total += 2;", "./observer", "TestCompactions"},
 	{"time no compaction", "bpf/memory.bpf.c", "timer_start(&compactions, pid_tgid, 0);", ";", "./observer", "TestCompactions"},
 	{"count each thread of a victim", "bpf/memory.bpf.c", "if (victims[i] == victim)", "if (0)", "./observer", "TestOOMKills"},
