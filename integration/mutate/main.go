@@ -80,7 +80,7 @@ var mutations = []mutation{
 	{"count requests twice", "bpf/block.bpf.c", "sync_of(rq->cmd_flags, op)], 1);", "sync_of(rq->cmd_flags, op)], 2);", "./observer", "TestBlockExact"},
 	{"count others' requests", "bpf/block.bpf.c", "m = metrics_in_scope(bpf_get_current_pid_tgid());", "m = metrics_here();", "./observer", "TestBlockOthers"},
 	{"forget who lost the CPU", "bpf/sched_trace.bpf.c", "if (preempt || state_of(t) == STATE_RUNNING) {", "if (0) {", "./observer", "TestSchedTraceExact"},
-	{"take a disk for a sleep", "bpf/sched_trace.bpf.c", "state & STATE_UNINTERRUPTIBLE ?", "0 ?", "./observer", "TestSchedTraceOffCPU"},
+	{"take every wait for a sleep", "bpf/sched_trace.bpf.c", "state & STATE_UNINTERRUPTIBLE ?", "0 ?", "./observer", "TestSchedTraceOffCPU"},
 	{"have new threads been off", "bpf/sched_trace.bpf.c", "timer_start(&off, tid, NEW);", "timer_start(&off, tid, SCHED_TRACE_STATE_SLEEP);", "./observer", "TestSchedTraceExact"},
 	{"trace the switches of others", "bpf/sched_trace.bpf.c", "if (task_in_scope(next))", "if (1)", "./observer", "TestSchedTraceExact"},
 	{"count migrations twice", "bpf/sched_trace.bpf.c", "m->migrations_total++;", "m->migrations_total += 2;", "./observer", "TestSchedTraceMigrations"},
