@@ -120,7 +120,7 @@ var mutations = []mutation{
 	{"time all that are sampled", "bpf/probe.bpf.h", "return threshold == 0xffffffff ||", "return 1 ||", "./observer", "TestIOSampling"},
 	{"believe every metric", "observer/verify.go", "if got != want {", "if false {", "./observer", "TestVerifyBites"},
 	{"believe every time", "observer/verify.go", "|| passed > took)", ")", "./observer", "TestVerifyBites"},
-	{"overlook what nobody did", "observer/verify.go", "!is && n+ns != 0 {", "false && n+ns != 0 {", "./observer", "TestVerifyCompare"},
+	{"overlook what nobody did", "observer/verify.go", "!is && n+ns != 0 {", "!is && n+ns > 1<<62 {", "./observer", "TestVerifyCompare"},
 	{"export what is wrong", "observer/observer.go", "return verdict.LeftOut", "return false", "./observer", "TestVerifyBites"},
 	{"leave the scratch folder", "observer/workload_linux.go", "errs = append(errs, os.RemoveAll(w.dir))", "", "./observer", "TestVerify"},
 	{"verify the page cache in memory", "observer/workload_linux.go", "w.onDisk = err == nil", "w.onDisk = true", "./observer", "TestVerifyInMemory"},
