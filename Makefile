@@ -73,6 +73,7 @@ build: ## Build the library for Linux, macOS and Windows
 
 test: setup build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
 	@$(MAKE) --no-print-directory test-kernels ONLY=5.10,newest,newest-lockdown
+	go test -run xxx -bench . -benchtime=1x ./observer ./meterbridge ./bpf ./kprobe
 	@cd integration && go run ./testrun .. prepare .:../runservice/...,./... -- -race -timeout 20m
 
 # ONLY=5.10,newest chooses kernels.

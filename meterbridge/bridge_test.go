@@ -82,7 +82,7 @@ var errStale = errors.New("stale")
 func (stale) Refresh() error { return errStale }
 
 // defaults is the schema of the default modules with all counters zero.
-func defaults(t *testing.T) ([]observer.Metric, words) {
+func defaults(t testing.TB) ([]observer.Metric, words) {
 	t.Helper()
 	schema, n, err := observer.Describe(nil, "io", "cache", "memory", "sched")
 	require.NoError(t, err)
@@ -311,4 +311,31 @@ func withHistograms(families []*dto.MetricFamily) []*dto.MetricFamily {
 		out = append(out, f)
 	}
 	return out
+}
+
+// moving is a source of which every series grows from one snapshot to the next.
+type moving struct{ words }
+
+func (m moving) Snapshot(s *observer.Snapshot) error {
+	for i := range m.words {
+		m.words[i]++
+	}
+	*s = observer.SnapshotOf(m.words)
+	return nil
+}
+
+func BenchmarkCollect(b *testing.B) {
+	schema, zero := defaults(b)
+	instruments, _ := newProvider()
+	bridge := meterbridge.New(instruments, schema)
+	source := moving{zero}
+	// The first collection makes the series.
+	require.NoError(b, bridge.Collect(source))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := bridge.Collect(source); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(zero)), "words")
 }

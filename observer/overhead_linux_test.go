@@ -93,6 +93,8 @@ func TestOverhead(t *testing.T) {
 		preads(t, fd, reads)
 		estimate, measured := overheadOf(t, o, "io")-before, runTime(t, programs)-ran
 		require.NoError(t, stats.Close())
+		// The programs of this try are not to be among those of the next.
+		require.NoError(t, o.Close())
 		t.Logf("estimated %s, by the kernel's statistics %s", estimate, measured)
 		require.Positive(t, estimate)
 		ratio := float64(estimate) / float64(measured)

@@ -480,8 +480,9 @@ func TestRefreshDuringClose(t *testing.T) {
 	}
 }
 
+// BenchmarkRefresh runs the iterators of the modules that have one.
 func BenchmarkRefresh(b *testing.B) {
-	o := open(b, "sched")
+	o := open(b, "memory", "sched")
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := o.Refresh(); err != nil {

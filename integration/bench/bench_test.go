@@ -21,6 +21,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestSpread(t *testing.T) {
@@ -67,7 +69,14 @@ func sample() *results {
 		r.add("Added/call=stranger-getppid/tool=empty-tracepoint-pread64", 10, value{nsAdded, 50})
 	}
 	r.add(snapshotHere, 9, value{nsPerOp, 1200}, value{"allocs/op", 0})
-	r.add(snapshotName(128), 9, value{nsPerOp, 12_000})
+	r.add(snapshotName(128), 9, value{nsPerOp, 12_000}, value{"words", 300})
+	r.add(instructionsBy("fentry", strangerCall).name, 1, value{instructionsAdded, 0.04})
+	r.add(mixCallName+"pread64", 9, value{"of-own", 0.6}, value{"traced", 1})
+	r.add(mixCallName+"futex", 9, value{"of-own", 0.1}, value{"traced", 0})
+	r.add(refreshName(ownThreads, 100), 5, value{nsPerOp, 50_000}, value{"seen-threads", 100})
+	r.add(refreshName(ownThreads, 1000), 5, value{nsPerOp, 140_000}, value{"seen-threads", 1000}, value{"without-place/op", 3})
+	r.add(modulesName+"io,cache", 1, value{"series", 500}, value{"native-cpu-ns", 100_000})
+	r.add(overheadName, 1, value{"ratio", 1.1}, value{"off", 0.1})
 	r.add(mixName+"full", 9, value{"traced-of-own", 0.6}, value{"traced-of-host", 0.4})
 	r.add(serverName(serverOff), 9, value{"points/s", 1000}, value{"p99-ns", 1e6})
 	r.add(serverName(serverOn), 9, value{"points/s", 980}, value{"p99-ns", 1.02e6})
@@ -108,22 +117,22 @@ func TestTable(t *testing.T) {
 		{"us", "<= 1 us", "1.20 us (1.20 us to 1.20 us, n=1)", notReached},
 		{"us", "-", "1.20 us (1.20 us to 1.20 us, n=1)", noBar},
 		{"allocations", "0", "0 allocations (0 allocations to 0 allocations, n=1)", reached},
-		{"later", "<= 3 x", "not built yet", notMeasured},
+		{"none", "0, within 0.10 instructions", "0.04 instructions (0.04 instructions to 0.04 instructions, n=1)", reached},
 		{"lost", "<= 3 x", "no samples", notMeasured},
 	}, table(sample(), []bar{
 		{what: "a", of: addedBy(defaults, ownPread), per: addedBy(ktm, ownPread), limit: 0.45},
 		{what: "b", of: addedBy(defaults, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 2},
 		onOff, worse, beside,
 		{what: "allocations", of: quantity{snapshotHere, "allocs/op"}, unit: "allocations"},
-		{what: "later", limit: 3, absent: "not built yet"},
+		{what: "none", of: instructionsBy("fentry", strangerCall), unit: "instructions", within: 0.1},
 		{what: "lost", of: quantity{"Lost", nsPerOp}, limit: 3},
 	}))
 }
 
-func TestEveryBarIsMeasuredOrSaysWhy(t *testing.T) {
+func TestEveryBarIsMeasured(t *testing.T) {
 	for _, b := range bars {
 		require.NotEmpty(t, b.what)
-		require.NotEqualf(t, b.absent == "", b.of == quantity{}, "%s: either a quantity or a reason", b.what)
+		require.NotZerof(t, b.of, "%s: no quantity", b.what)
 		require.Falsef(t, b.per != quantity{} && b.unit != "", "%s: a ratio has no unit", b.what)
 	}
 }
@@ -132,7 +141,8 @@ func TestBreakEven(t *testing.T) {
 	part, ok := breakEven(sample())
 	require.True(t, ok)
 	require.InDelta(t, 0.5, part, 1e-9, "100 more on each call, 100 less on each traced one")
-	require.Contains(t, attachChoice(sample()), "here classic tracepoints are\ncheaper")
+	require.Contains(t, attachChoice(sample()), "here classic tracepoints of single system calls are cheaper")
+	require.Contains(t, attachChoice(sample()), "differ by 20 ns for each system call of the host")
 	require.Contains(t, attachChoice(sample()), "nobody traces 2.00 times")
 	_, ok = breakEven(&results{})
 	require.False(t, ok)
@@ -152,6 +162,11 @@ func TestPage(t *testing.T) {
 	require.Contains(t, string(content), "| kernel | 6.1 |")
 	require.Contains(t, string(content), "| <= 0.45 x | 0.50 x (0.47 x to 0.53 x, n=4) | **not reached** |")
 	require.Contains(t, string(content), "Left out: bpftrace, because: no such program")
+	require.Contains(t, string(content), "| pread64 | 60.0% | yes |")
+	require.Contains(t, string(content), "40.0 us and 100 ns for each thread. This machine allows no more threads; by that line a pass over 10000 takes 1.0 ms.")
+	require.Contains(t, string(content), "| io,cache | 0 ns | 0.0 KiB | 0 ns | 500 | 100.0 us (200 ns) |")
+	require.Contains(t, string(content), "it was 1.10 times these")
+	require.Contains(t, string(content), "- **added to the server's own cached 4 KiB pread, default modules, against KTM**: two readings")
 	calls, err := os.ReadFile(filepath.Join(dir, callsChart))
 	require.NoError(t, err)
 	require.Contains(t, string(calls), ">2.00</text>", "the default modules against the empty pair")
@@ -197,4 +212,43 @@ func TestP99(t *testing.T) {
 	}
 	require.InDelta(t, 99, c.p99(), 1e-9)
 	require.Zero(t, c.p99(), "the next window starts anew")
+}
+
+func TestReasons(t *testing.T) {
+	lines := reasons(sample(), []bar{
+		{what: "a", of: addedBy(defaults, ownPread), per: addedBy(ktm, ownPread), limit: 0.45, why: "clocks."},
+		{what: "b", of: addedBy(defaults, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 2, why: "reached, so never told"},
+		{what: "c", of: quantity{snapshotHere, nsPerOp}, limit: 1, unit: "us", scale: 1e-3},
+	})
+	require.Equal(t, []string{"**a**: clocks.", "**c**: what bounds it is not known yet."}, lines)
+}
+
+func TestTracedCalls(t *testing.T) {
+	traced, err := tracedCalls()
+	require.NoError(t, err)
+	for number, want := range map[int]bool{
+		unix.SYS_READ: true, unix.SYS_PREAD64: true, unix.SYS_FADVISE64: true, unix.SYS_MADVISE: true,
+		unix.SYS_GETPPID: false, unix.SYS_FUTEX: false, unix.SYS_EPOLL_PWAIT: false,
+	} {
+		require.Equalf(t, want, traced[number], "%d", number)
+	}
+}
+
+func TestSimulate(t *testing.T) {
+	random := func() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
+	require.Zero(t, simulate(slots, 64, idsInARow, random()), "each has a slot of its own")
+	// Of the others, each begins one call in the time of 10,000/64 of its own; 2.44 of them are at a slot, if evenly.
+	require.InDelta(t, 64.0/slots, simulate(10_000, 64, idsAtWill, random()), 0.1*64/slots)
+	require.InDelta(t, 64.0/slots*(1-slots/10_000.0), simulate(10_000, 64, idsInARow, random()), 0.2*64/slots)
+}
+
+func TestFit(t *testing.T) {
+	start, each := fit([]float64{1, 2, 4}, []float64{12, 14, 18})
+	require.InDelta(t, 10, start, 1e-9)
+	require.InDelta(t, 2, each, 1e-9)
+}
+
+func TestParseInstructions(t *testing.T) {
+	lines := parseInstructions([]byte("6.12| === RUN x\n6.12| MATRIX\tinstructions stranger-getppid fentry\t-0.01\n6.12| MATRIX\tother\t1\n"))
+	require.Equal(t, []line{{name: "Instructions/call=stranger-getppid/tool=fentry", n: 1, values: []value{{instructionsAdded, -0.01}}}}, lines)
 }

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
 // settle is how long the kernel is left alone after programs came or went.
@@ -34,7 +35,7 @@ const settle = 20 * time.Millisecond
 var calls = []string{ownPread, strangerPread, strangerCall, ownFill}
 
 // callCosts measures what each tool adds to each call: tools in random order, each between two measurements with nothing
-// attached.
+// attached, of which the second is the first of the next.
 func (b *bench) callCosts(ctx context.Context) error {
 	own, err := startWorker("banyand", b.dir)
 	if err != nil {
@@ -55,10 +56,11 @@ func (b *bench) callCosts(ctx context.Context) error {
 		empty(emptyHooks, "tp_btf_enter", "tp_btf_exit", "lookup", "fill"),
 		empty(emptyFill, "fill"),
 		empty(clockPair, "clock_enter", "clock_exit"),
-		ours(ioModule, "", "io"),
-		ours(cacheModule, "", "cache"),
-		ours(defaults, "", b.modules...),
-		ours(defaultsClassic, kprobe.Tracepoint, b.modules...),
+		ours(ioModule, observer.Options{Modules: []string{ioModule}}),
+		ours(cacheModule, observer.Options{Modules: []string{cacheModule}}),
+		ours(defaults, observer.Options{Modules: b.modules}),
+		ours(defaultsSampled, observer.Options{Modules: b.modules, LatencySampling: 16}),
+		ours(defaultsClassic, observer.Options{Modules: b.modules, Attach: kprobe.Tracepoint}),
 	}
 	if b.peer != nil {
 		tools = append(tools, ktmTool(b.peer))
@@ -66,8 +68,12 @@ func (b *bench) callCosts(ctx context.Context) error {
 	tools = b.usable(append(tools, bpftraceTool()), own.scope)
 	return b.eachRound(ctx, "call costs", func() error {
 		rand.Shuffle(len(tools), func(i, j int) { tools[i], tools[j] = tools[j], tools[i] })
+		before, err := timeAll(workers)
+		if err != nil {
+			return err
+		}
 		for _, t := range tools {
-			if err := b.costOf(t, workers, own.scope); err != nil {
+			if before, err = b.costOf(t, before, workers, own.scope); err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
 		}
@@ -89,31 +95,28 @@ func (b *bench) usable(tools []tool, scope kprobe.Scope) []tool {
 	})
 }
 
-func (b *bench) costOf(t tool, workers map[string]*worker, scope kprobe.Scope) error {
-	before, err := timeAll(workers)
-	if err != nil {
-		return err
-	}
+// costOf measures one tool. It returns the times without it, after it.
+func (b *bench) costOf(t tool, before map[string]float64, workers map[string]*worker, scope kprobe.Scope) (map[string]float64, error) {
 	a, err := t.attach(scope)
 	if err != nil {
-		return fmt.Errorf("attaching: %w", err)
+		return nil, fmt.Errorf("attaching: %w", err)
 	}
 	time.Sleep(settle)
 	with, err := timeWith(a, workers)
 	if err = errors.Join(err, a.close()); err != nil {
-		return err
+		return nil, err
 	}
 	time.Sleep(settle)
 	after, err := timeAll(workers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, call := range calls {
 		b.results.add("Added/call="+call+"/tool="+t.name, parts*workSizes[call],
 			value{nsAdded, added(before[call], with[call], after[call])},
 			value{nsPerOp, with[call]}, value{"off-ns/op", (before[call] + after[call]) / 2})
 	}
-	return nil
+	return after, nil
 }
 
 // timeWith times all calls while a tool is attached. A tool that does not count them would be measured for nothing.

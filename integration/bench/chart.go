@@ -94,6 +94,7 @@ func drawCalls(w io.Writer, r *results) error {
 		{clockPair, "clock read twice, tp_btf", faint},
 		{ioModule, "module io", accent},
 		{defaults, "default modules", accent},
+		{defaultsSampled, "default, 1 in 16 timed", accent},
 		{defaultsClassic, "default, raw_syscalls", accent},
 		{bpftrace, "bpftrace, pread only", muted},
 		{ktm, "KTM", muted},

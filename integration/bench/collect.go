@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ import (
 
 // collections measures the snapshot of the default modules beside KTM's collection, and the snapshot for more CPUs.
 func (b *bench) collections(ctx context.Context) error {
-	simulated, err := b.buildSnapshots(ctx)
+	simulated, err := b.buildTests(ctx)
 	if err != nil {
 		b.results.skip("snapshot-cpus", err)
 	}
@@ -203,21 +204,12 @@ func systemCalls(f func() error) (uint64, error) {
 	return least, err
 }
 
-// overlay lets the go command see files of this folder as parts of other packages, whose insides they need.
+// overlay lets the go command see a file of this folder as a part of the agent, whose insides it needs.
 func (b *bench) overlay() (string, error) {
-	replace := make(map[string]string)
-	for file, as := range map[string]string{
-		"testdata/ktm/main.go":                    "banyandb/fodc/agent/internal/ktm/peer/main.go",
-		"testdata/observer/snapshot_cpus_test.go": "../observer/snapshot_cpus_test.go",
-	} {
-		replace[filepath.Join(b.integration, as)] = filepath.Join(b.integration, "bench", file)
-	}
-	var list []string
-	for to, from := range replace {
-		list = append(list, strconv.Quote(to)+":"+strconv.Quote(from))
-	}
+	to := filepath.Join(b.integration, "banyandb/fodc/agent/internal/ktm/peer/main.go")
+	from := filepath.Join(b.integration, "bench/testdata/ktm/main.go")
 	path := filepath.Join(b.dir, "overlay.json")
-	return path, os.WriteFile(path, []byte(`{"Replace":{`+strings.Join(list, ",")+`}}`), 0o600)
+	return path, os.WriteFile(path, []byte(`{"Replace":{`+strconv.Quote(to)+":"+strconv.Quote(from)+`}}`), 0o600)
 }
 
 // goBuild runs the go command with the overlay.
@@ -235,13 +227,22 @@ func (b *bench) goBuild(ctx context.Context, out, pkg string, command ...string)
 	return out, nil
 }
 
-func (b *bench) buildSnapshots(ctx context.Context) (string, error) {
-	return b.goBuild(ctx, "snapshot-bench", "../observer", "test", "-c")
+// buildTests builds the observer's own tests and benchmarks.
+func (b *bench) buildTests(ctx context.Context) (string, error) {
+	if b.tests != "" {
+		return b.tests, nil
+	}
+	var err error
+	b.tests, err = b.goBuild(ctx, "observer.test", "../observer", "test", "-c")
+	return b.tests, err
 }
 
 func (b *bench) simulatedSnapshots(ctx context.Context, binary string) error {
+	_, words, err := observer.Describe(nil, b.modules...)
+	if err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=SnapshotCPUs", "-test.benchtime=50ms", "-test.cpu=1")
-	cmd.Env = append(os.Environ(), "MODULES="+strings.Join(b.modules, ","))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("the snapshot for more CPUs: %w: %s", err, out)
@@ -252,17 +253,20 @@ func (b *bench) simulatedSnapshots(ctx context.Context, binary string) error {
 			if err != nil {
 				return err
 			}
+			if !slices.Contains(l.values, value{"words", float64(words)}) {
+				return fmt.Errorf("the snapshot for more CPUs has other modules than %s", strings.Join(b.modules, ","))
+			}
 			b.results.add(l.name, l.n, l.values...)
 		}
 	}
 	return nil
 }
 
-// openOnce is the program's third life: it opens the default modules once, as a server that starts does, and prints how
-// long that took and what their maps hold, in bytes for each CPU.
-func openOnce(modules []string) error {
+// openOnce is the program's third life: it opens modules once, as a server that starts does, and prints how long that took
+// and what their maps hold, in bytes for each CPU. Where there is a scratch folder, they are verified too.
+func openOnce(modules []string, scratch string) error {
 	start := time.Now()
-	o, err := observer.Open(context.Background(), observer.Options{Modules: modules})
+	o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Verify: scratch != "", ScratchDir: scratch})
 	took := time.Since(start)
 	if err != nil {
 		return err
@@ -313,23 +317,41 @@ func memlock(info string) float64 {
 	return 0
 }
 
-// starts measures the start of the default modules, each in a new process, beside KTM's.
-func (b *bench) starts(ctx context.Context) error {
+// opened runs openOnce in a new process and returns what it prints.
+func opened(ctx context.Context, modules []string, scratch string) (ns, memory float64, err error) {
 	self, err := os.Executable()
+	if err != nil {
+		return 0, 0, err
+	}
+	names := strings.Join(modules, ",")
+	out, err := exec.CommandContext(ctx, self, "-open", names, "-scratch", scratch).Output()
+	if err != nil {
+		return 0, 0, fmt.Errorf("opening the modules %s: %w", names, err)
+	}
+	answer, err := numbers(string(out))
+	if err != nil || len(answer) != 2 {
+		return 0, 0, fmt.Errorf("opening the modules %s: %q: %w", names, out, err)
+	}
+	return answer[0], answer[1], nil
+}
+
+// starts measures the start of the default modules, with verification and without, each in a new process, beside KTM's.
+func (b *bench) starts(ctx context.Context) error {
+	_, words, err := observer.Describe(nil, b.modules...)
 	if err != nil {
 		return err
 	}
 	return b.eachRound(ctx, "starts", func() error {
-		out, err := exec.CommandContext(ctx, self, "-open").Output()
+		ns, memory, err := opened(ctx, b.modules, "")
 		if err != nil {
-			return fmt.Errorf("opening the default modules: %w", err)
+			return err
 		}
-		answer, err := numbers(string(out))
-		if err != nil || len(answer) != 2 {
-			return fmt.Errorf("opening the default modules: %q: %w", out, err)
+		b.results.add(startName+defaults, 1, value{nsPerOp, ns})
+		b.results.add(memoryName+defaults, 1, value{"B/cpu", memory}, value{"grows-B/cpu", float64(8 * words)})
+		if ns, _, err = opened(ctx, b.modules, b.dir); err != nil {
+			return err
 		}
-		b.results.add(startName+defaults, 1, value{nsPerOp, answer[0]})
-		b.results.add(memoryName+defaults, 1, value{"B/cpu", answer[1]})
+		b.results.add(startName+defaultsVerified, 1, value{nsPerOp, ns})
 		if b.peer == nil {
 			return nil
 		}
@@ -337,7 +359,7 @@ func (b *bench) starts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		memory, err := mapMemory(b.peer.cmd.Process.Pid)
+		memory, err = mapMemory(b.peer.cmd.Process.Pid)
 		_, stopErr := b.peer.ask("stop")
 		if err = errors.Join(err, stopErr); err != nil {
 			return err
@@ -376,43 +398,59 @@ func (b *bench) bridges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	targets := newTargets(schema, words)
+	return b.eachRound(ctx, "bridge", func() error {
+		for name, t := range targets { // In the random order of a Go map.
+			each, err := t.cost()
+			if err != nil {
+				return err
+			}
+			b.results.add(bridgeName+name, bridgeTimes, value{"cpu-ns/op", each}, value{"words", float64(words)})
+		}
+		return nil
+	})
+}
+
+// bridgeTimes is how many collections are measured at once.
+const bridgeTimes = 50
+
+// target is a provider with all that goes into it.
+type target struct {
+	bridge *meterbridge.Bridge
+	source *moving
+}
+
+// newTargets makes one of each provider that a server can have.
+func newTargets(schema []observer.Metric, words int) map[string]target {
 	node := native.NodeInfo{Type: "standalone", NodeID: "127.0.0.1:17912", GrpcAddress: "127.0.0.1:17912", HTTPAddress: "127.0.0.1:17913"}
 	providers := map[string]meter.Provider{
 		"native":     native.NewProvider(observability.RootScope, nil, node),
 		"prometheus": prom.NewProvider(observability.RootScope, prometheus.NewRegistry()),
 	}
-	type target struct {
-		bridge *meterbridge.Bridge
-		source *moving
-	}
 	targets := make(map[string]target)
 	for name, p := range providers {
 		targets[name] = target{bridge: meterbridge.New(factory{p}, schema), source: &moving{words: make([]uint64, words)}}
 	}
-	const times = 50
-	return b.eachRound(ctx, "bridge", func() error {
-		for name, t := range targets { // In the random order of a Go map.
-			// The first collection makes the series.
-			if err := t.bridge.Collect(t.source); err != nil {
-				return err
-			}
-			before, err := cpuTime()
-			if err != nil {
-				return err
-			}
-			for range times {
-				if err = t.bridge.Collect(t.source); err != nil {
-					return err
-				}
-			}
-			after, err := cpuTime()
-			if err != nil {
-				return err
-			}
-			b.results.add(bridgeName+name, times, value{"cpu-ns/op", float64((after - before).Nanoseconds()) / times}, value{"words", float64(words)})
+	return targets
+}
+
+// cost is the CPU time of one collection, in nanoseconds.
+func (t target) cost() (float64, error) {
+	// The first collection makes the series.
+	if err := t.bridge.Collect(t.source); err != nil {
+		return 0, err
+	}
+	before, err := cpuTime()
+	if err != nil {
+		return 0, err
+	}
+	for range bridgeTimes {
+		if err = t.bridge.Collect(t.source); err != nil {
+			return 0, err
 		}
-		return nil
-	})
+	}
+	after, err := cpuTime()
+	return float64((after - before).Nanoseconds()) / bridgeTimes, err
 }
 
 // cpuTime is what this process has used of the CPUs.

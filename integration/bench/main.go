@@ -46,7 +46,6 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 )
 
@@ -64,7 +63,9 @@ func run(ctx context.Context) error {
 	var (
 		worker      = flag.String("worker", "", "be a worker whose thread has this name; used by the program itself")
 		dir         = flag.String("dir", "", "folder of the files that are read; empty for a temporary one")
-		open        = flag.Bool("open", false, "open the default modules once; used by the program itself")
+		open        = flag.String("open", "", "open these modules once; used by the program itself")
+		scratch     = flag.String("scratch", "", "with -open, verify them in this folder")
+		threads     = flag.Bool("threads", false, "be a process of many threads; used by the program itself")
 		quick       = flag.Bool("quick", false, "few rounds and short loads: to see that it works, not to conclude from")
 		rounds      = flag.Int("rounds", 0, "rounds of each measurement but the servers'; 0 for 11, or 3 with -quick")
 		serverTurns = flag.Int("server-rounds", 0, "rounds of servers under load; 0 for 9, or 2 with -quick")
@@ -74,12 +75,13 @@ func run(ctx context.Context) error {
 		report      = flag.Bool("report", false, "measure nothing: write the page from the results that are kept")
 	)
 	flag.Parse()
-	modules := defaultModules()
 	switch {
 	case *worker != "":
 		return runWorker(*worker, *dir)
-	case *open:
-		return openOnce(modules)
+	case *open != "":
+		return openOnce(strings.Split(*open, ","), *scratch)
+	case *threads:
+		return runThreads()
 	case *report:
 		r, err := readResults(*resultsFile)
 		if err != nil {
@@ -87,9 +89,12 @@ func run(ctx context.Context) error {
 		}
 		return publish(r, *docs)
 	}
-	b := &bench{results: &results{}, modules: modules, rounds: 11, serverRounds: 9, warm: 3 * time.Second, window: 10 * time.Second, short: 3 * time.Second}
+	b := &bench{
+		results: &results{}, modules: runservice.DefaultModules(), rounds: 11, serverRounds: 9, quick: *quick,
+		warm: 2 * time.Second, window: 8 * time.Second, short: 2 * time.Second,
+	}
 	if *quick {
-		b.rounds, b.serverRounds, b.warm, b.window, b.short = 3, 2, time.Second, 4*time.Second, 2*time.Second
+		b.rounds, b.serverRounds, b.warm, b.window, b.short = 3, 2, time.Second, 3*time.Second, 1500*time.Millisecond
 	}
 	if *rounds > 0 {
 		b.rounds = *rounds
@@ -110,11 +115,6 @@ func run(ctx context.Context) error {
 	return errors.Join(measureErr, publish(b.results, *docs))
 }
 
-// defaultModules are those of the server's flag.
-func defaultModules() []string {
-	return strings.Split(runservice.New(nil, observer.Options{}).FlagSet().Lookup("ebpf-modules").DefValue, ",")
-}
-
 // bench is a run on its way.
 type bench struct {
 	results *results
@@ -123,10 +123,12 @@ type bench struct {
 	modules      []string
 	dir          string
 	integration  string
+	tests        string // The observer's tests, once they are built.
 	rounds       int
 	serverRounds int
 	warm, window time.Duration // of a new server's load
 	short        time.Duration // of a window on a server whose load goes on
+	quick        bool
 }
 
 // part is a measurement that can be run alone.
@@ -141,6 +143,10 @@ func allParts() []part {
 		{"collections", (*bench).collections},
 		{"starts", (*bench).starts},
 		{"bridge", (*bench).bridges},
+		{"modules", (*bench).moduleSets},
+		{"threads", (*bench).threads},
+		{"overhead", (*bench).overhead},
+		{"instructions", (*bench).instructions},
 		{"servers", (*bench).servers},
 		{"windows", (*bench).windows},
 		{"mix", (*bench).mix},
@@ -199,8 +205,11 @@ func (b *bench) measure(ctx context.Context, dir, only string) (err error) {
 // eachRound runs a step as often as there are rounds, or until the context ends.
 func (b *bench) eachRound(ctx context.Context, what string, step func() error) error {
 	rounds := b.rounds
-	if what == "servers" {
+	switch what {
+	case "servers":
 		rounds = b.serverRounds
+	case "modules":
+		rounds = min(rounds, 5)
 	}
 	for i := range rounds {
 		if err := ctx.Err(); err != nil {

@@ -18,9 +18,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,9 +59,14 @@ const pageMethod = `## How it is measured
 - **The empty pair** is two programs that return at once, on the entry and the exit of every system call: no tool on these
   hooks can be cheaper.
 - **More CPUs** are simulated: the counters get more entries, which nobody writes meanwhile.
-- **Start and maps.** Each start is that of a new process, with nothing cached. Maps are counted as the kernel accounts them.
-- **The server** is the real one, new for each turn, with three writers and three queriers that never pause on the same machine. Two servers differ
-  by more than what is looked for here, so it is also measured on one server, whose load goes on while the observer, from
+- **Start and maps.** Each start is that of a new process, with nothing cached. Verification has its scratch folder on the disk that
+  holds the system's temporary files. Maps are counted as the kernel accounts them.
+- **Instructions** are those of an emulated CPU of a machine with Linux 6.12, whose clock goes on by one nanosecond for each. The
+  calls are timed by that clock, the least of many parts counts, since an interrupt only adds, and the same measured twice must not
+  differ by more than the tenth of an instruction which the table calls within.
+- **The server** is the real one, new for each turn, with --ebpf-max-overhead=0, since a module that is shed during the measurement
+  would look cheaper than it is, and else as it comes, verification included. It has three writers and three queriers that never pause on the same
+  machine. Two servers differ by more than what is looked for here, so it is also measured on one server, whose load goes on while the observer, from
   outside, attaches to it and detaches: each window between two without. That leaves out the collections, see their row.
 `
 
@@ -95,6 +102,12 @@ func writePage(w io.Writer, r *results) error {
 	for _, row := range table(r, bars) {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.what, row.limit, cell(row.measured), row.verdict)
 	}
+	if lines := reasons(r, bars); len(lines) > 0 {
+		b.WriteString("\nWhat bounds those that are not reached:\n\n")
+		for _, l := range lines {
+			fmt.Fprintf(&b, "- %s\n", l)
+		}
+	}
 	for _, f := range r.facts {
 		if part, ok := strings.CutPrefix(f.key, skipped); ok {
 			fmt.Fprintf(&b, "\nLeft out: %s, because: %s\n", part, f.value)
@@ -102,8 +115,9 @@ func writePage(w io.Writer, r *results) error {
 	}
 	fmt.Fprintf(&b, "\n## Pictures\n\n![What each tool adds to a call](%s)\n\n![The snapshot by number of CPUs](%s)\n\n![The server's throughput, pair by pair](%s)\n\n",
 		callsChart, snapshotChart, serverChart)
-	b.WriteString(attachChoice(r))
-	b.WriteString(pageMethod)
+	for _, section := range []string{attachChoice(r), kept(r), scaling(r), ownCost(r), pageMethod} {
+		b.WriteString(section)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -114,12 +128,17 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 // call of the host more than classic tracepoints of single system calls do, and each traced one less. Not ok if one of the
 // two is never cheaper.
 func breakEven(r *results) (part float64, ok bool) {
-	untraced := median(r.of(addedBy(emptyTPBTF, strangerCall))) - median(r.of(addedBy(emptyPread, strangerCall)))
-	tracedCall := median(r.of(addedBy(emptyPread, ownPread))) - median(r.of(addedBy(emptyTPBTF, ownPread)))
+	untraced, tracedCall := attachDifferences(r)
 	if untraced <= 0 || tracedCall <= 0 {
 		return 0, false
 	}
 	return untraced / (untraced + tracedCall), true
+}
+
+// attachDifferences are what tp_btf costs more on a call that nobody traces, and less on a traced one, in nanoseconds.
+func attachDifferences(r *results) (untraced, traced float64) {
+	return median(r.of(addedBy(emptyTPBTF, strangerCall))) - median(r.of(addedBy(emptyPread, strangerCall))),
+		median(r.of(addedBy(emptyPread, ownPread))) - median(r.of(addedBy(emptyTPBTF, ownPread)))
 }
 
 // attachChoice tells what the measured mix of system calls says about the kind of attachment.
@@ -130,18 +149,52 @@ func attachChoice(r *results) string {
 		return ""
 	}
 	own := median(r.of(quantity{mixName + "full", "traced-of-own"}))
-	cheaper := "classic tracepoints are"
+	cheaper, follows := "classic tracepoints of single system calls are", `The module does not have these all the same: it traces some thirty system calls, of which each would
+need two, and the kernel attaches them only where tracefs is mounted and readable.`
 	if mixed[0] >= part {
-		cheaper = "tp_btf is"
+		cheaper, follows = "tp_btf is", "So the module has no tracepoints of single system calls."
 	}
+	untraced, traced := attachDifferences(r)
 	both := ratios(r.of(addedBy(emptyTracepoint, strangerCall)), r.of(addedBy(emptyTPBTF, strangerCall)))
 	return fmt.Sprintf(`## tp_btf or classic tracepoints
 
 A hook on all system calls costs those that nobody traces too; a classic tracepoint of one system call costs the others
-only the kernel's slower entry. Under the load above the module io traces %.0f%% of the server's own system calls and %.0f%% of
-all on the host. By the empty pairs of this run tp_btf is the cheaper of these two if more than %.0f%% are traced: here %s
-cheaper. The classic tracepoints of all system calls, raw_syscalls, cost one that nobody traces %.2f times what tp_btf does.
-Where the kernel lets programs attach to the entry of a function, fentry is tried first and costs others nothing.
+only the kernel's slower entry. Which is cheaper depends on the mix of calls, so the mix of the real server is measured,
+on a server that nothing else observes:
 
-`, 100*own, 100*mixed[0], 100*part, cheaper, median(both))
+%s
+Under that load the module io traces %.0f%% of the server's own system calls and %.0f%% of all on the host. By the empty
+pairs of this run tp_btf is the cheaper of these two if more than %.0f%% are traced: here %s cheaper.
+With this mix they differ by %.0f ns for each system call of the host. %s
+The classic tracepoints of all system calls, raw_syscalls, cost a call that nobody traces %.2f times what tp_btf does.
+
+Hence the order in which the module tries: fentry on the functions of the traced calls first, which costs others nothing, where
+the kernel lets programs attach there; then tp_btf; raw_syscalls after it, for kernels that refuse the others; a breakpoint
+last. The flag --ebpf-attach leaves the operator the choice.
+
+`, mixTable(r), 100*own, 100*mixed[0], 100*part, cheaper, math.Abs(untraced*(1-mixed[0])-traced*mixed[0]), follows, median(both))
+}
+
+// mixTable lists the calls by their part of all.
+func mixTable(r *results) string {
+	type call struct {
+		name   string
+		part   float64
+		traced bool
+	}
+	var all []call
+	for _, l := range r.lines {
+		if name, ok := strings.CutPrefix(l.name, mixCallName); ok {
+			part, _ := l.value("of-own")
+			is, _ := l.value("traced")
+			all = append(all, call{name, part, is > 0})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b call) int { return cmp.Compare(b.part, a.part) })
+	var b strings.Builder
+	b.WriteString("| system call of the server | part of all of its | traced by io |\n|---|---|---|\n")
+	for _, c := range all {
+		fmt.Fprintf(&b, "| %s | %.1f%% | %s |\n", c.name, 100*c.part, map[bool]string{true: "yes", false: "no"}[c.traced])
+	}
+	return b.String()
 }

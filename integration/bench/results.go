@@ -49,6 +49,15 @@ type value struct {
 	is   float64
 }
 
+// value returns the value of a unit, if the measurement has it.
+func (l line) value(unit string) (float64, bool) {
+	i := slices.IndexFunc(l.values, func(v value) bool { return v.unit == unit })
+	if i < 0 {
+		return 0, false
+	}
+	return l.values[i].is, true
+}
+
 // quantity is what is measured: a name such as Added/call=own-pread/tool=default, and a unit.
 type quantity struct{ name, unit string }
 

@@ -116,9 +116,10 @@ func empty(name string, programs ...string) tool {
 }
 
 // ours attaches modules of the observer.
-func ours(name string, attach kprobe.Attach, modules ...string) tool {
+func ours(name string, opts observer.Options) tool {
 	return tool{name: name, attach: func(scope kprobe.Scope) (*attached, error) {
-		o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Attach: attach, Scope: scope})
+		opts.Scope = scope
+		o, err := observer.Open(context.Background(), opts)
 		if err != nil {
 			return nil, err
 		}

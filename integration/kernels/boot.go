@@ -91,6 +91,8 @@ type suite struct {
 	tests []testBinary
 	// args are given to each test binary.
 	args []string
+	// instructionClock has the guest's clock count instructions.
+	instructionClock bool
 }
 
 // testBinary is a test binary built for a guest, and the folder of its package.
@@ -103,7 +105,7 @@ type testBinary struct {
 func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, dir string, watch io.Writer) (console, exit string, err error) {
 	m := machines[r.arch]
 	initrd, disk, exitFile := filepath.Join(dir, "initrd"), filepath.Join(dir, "disk"), filepath.Join(dir, "exit")
-	if err := packInitrd(initrd, k, s, guest.Job{ExitDevice: m.exitDevice, Budget: budget}); err != nil {
+	if err := packInitrd(initrd, k, s, guest.Job{ExitDevice: m.exitDevice, Budget: budget, InstructionClock: s.instructionClock}); err != nil {
 		return "", "", fmt.Errorf("packing the initramfs of %s: %w", r.name, err)
 	}
 	if err := makeDisk(ctx, disk); err != nil {
@@ -119,6 +121,10 @@ func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, 
 		"-serial", "stdio", "-chardev", "file,id=exit,path="+exitFile, "-device", m.exitSerial+",chardev=exit",
 		"-drive", "file="+disk+",format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
 		"-kernel", k.image, "-initrd", initrd, "-append", cmdline)
+	if s.instructionClock {
+		// One instruction is one nanosecond, and what is idle takes no time.
+		qemu.Args = append(qemu.Args, "-icount", "shift=0,sleep=off")
+	}
 	// A machine must not outlive the runner, however the runner ends. The kernel ties this to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -20,7 +20,7 @@
 // Command kernels boots kernels in virtual machines, runs Go test binaries inside and reports what each kernel made of
 // them. It runs in the folder integration:
 //
-//	go run ./kernels [-only ROW,...] [-run REGEX] [-out FILE]
+//	go run ./kernels [-only ROW,...] [-run REGEX] [-out FILE] [-icount]
 //
 // The kernels are Debian's cloud kernels, the newest of each suite, which it downloads without installing them and keeps
 // in a cache. QEMU emulates the machines; neither KVM nor root is needed. A guest has one CPU, the usual file systems
@@ -55,6 +55,7 @@ type options struct {
 	timeout         time.Duration
 	list, fetch     bool
 	verbose         bool
+	icount          bool
 }
 
 func main() {
@@ -85,6 +86,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
 	flags.IntVar(&o.parallel, "j", 2, "how many virtual machines run at once")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long one row may take")
+	flags.BoolVar(&o.icount, "icount", false, "have the clocks of the machines count instructions, one a nanosecond, and tell the tests so")
 	flags.BoolVar(&o.list, "list", false, "print the rows and exit")
 	flags.BoolVar(&o.fetch, "fetch", false, "fetch the kernels into the cache and exit")
 	flags.BoolVar(&o.verbose, "test.v", false, "show the consoles as they come")
@@ -239,6 +241,7 @@ func buildAll(ctx context.Context, o options, results []result, dir string, say 
 		if o.run != "" {
 			s.args = append(s.args, "-test.run="+o.run)
 		}
+		s.instructionClock = o.icount
 		suites[r.arch] = s
 	}
 	return suites, nil

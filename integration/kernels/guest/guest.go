@@ -45,6 +45,9 @@ const (
 // Exit precedes the exit code on the exit device. It is the last thing that a guest says.
 const Exit = "EXIT="
 
+// InstructionClock is the environment variable that tells a test that the guest's clock counts instructions, one a nanosecond.
+const InstructionClock = "BANYANDB_EBPF_ICOUNT"
+
 // Job is what a guest does.
 type Job struct {
 	// ExitDevice is the serial device that takes the Exit line.
@@ -55,6 +58,8 @@ type Job struct {
 	Tests []Test
 	// Budget is how long all tests together may take.
 	Budget time.Duration
+	// InstructionClock tells that the clock counts instructions.
+	InstructionClock bool
 }
 
 // Test is one test binary. It runs in Dir, where its testdata is.

@@ -206,6 +206,9 @@ func run(job guest.Job) int {
 		cmd := exec.Command(test.Path, append([]string{"-test.timeout=" + left.String()}, test.Args...)...)
 		cmd.Dir = test.Dir
 		cmd.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=" + data, "BANYANDB_EBPF_GUEST=1"}
+		if job.InstructionClock {
+			cmd.Env = append(cmd.Env, guest.InstructionClock+"=1")
+		}
 		// The console itself: no goroutine of init reads along while a test counts.
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 		exit := 0

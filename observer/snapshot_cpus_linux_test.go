@@ -19,28 +19,23 @@ package observer
 
 import (
 	"fmt"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
+// defaultModules are those that the server opens by itself.
+var defaultModules = []string{"io", "cache", "memory", "sched"}
+
 // BenchmarkSnapshotCPUs takes snapshots as on machines of more CPUs: the counters have an entry for each, but no program
-// writes them. The modules are those of the environment variable MODULES.
+// writes them.
 func BenchmarkSnapshotCPUs(b *testing.B) {
 	for _, cpus := range []int{2, 8, 16, 32, 64, 128, 256} {
 		b.Run(fmt.Sprintf("cpus=%d", cpus), func(b *testing.B) {
-			o := &Observer{}
-			for _, name := range strings.Split(os.Getenv("MODULES"), ",") {
-				m, err := unfed(name, cpus)
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer m.close()
-				o.modules = append(o.modules, &module{counters: m, offset: o.words})
-				o.words += m.words
-			}
+			o := unattached(b, cpus)
 			var s Snapshot
 			b.ReportAllocs()
 			for b.Loop() {
@@ -48,8 +43,36 @@ func BenchmarkSnapshotCPUs(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(o.words), "words")
 		})
 	}
+}
+
+// TestSnapshotAllocatesNothing: however many CPUs there are, a snapshot that was used before is enough.
+func TestSnapshotAllocatesNothing(t *testing.T) {
+	for _, cpus := range []int{2, 128} {
+		t.Run(fmt.Sprintf("cpus=%d", cpus), func(t *testing.T) {
+			o := unattached(t, cpus)
+			var s Snapshot
+			require.NoError(t, o.Snapshot(&s))
+			require.Zero(t, testing.AllocsPerRun(100, func() { _ = o.Snapshot(&s) }))
+		})
+	}
+}
+
+// unattached is an observer of the default modules whose counters have so many entries, and whose programs are not loaded.
+func unattached(t testing.TB, cpus int) *Observer {
+	t.Helper()
+	kprobetest.Require(t)
+	o := &Observer{}
+	for _, name := range defaultModules {
+		c, err := unfed(name, cpus)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, c.close()) })
+		o.modules = append(o.modules, &module{counters: c, offset: o.words})
+		o.words += c.words
+	}
+	return o
 }
 
 // unfed maps the counters of a module that is not attached.
