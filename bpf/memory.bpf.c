@@ -11,7 +11,7 @@
  * killed for their memory. Unit: events, nanoseconds, pages. Linux 5.10.
  */
 /* Few threads wait for memory at once. */
-#define TIMER_SLOT_BITS 10
+#define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
 
 enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, MEMORY_KIND__COUNT };
