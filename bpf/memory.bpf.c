@@ -249,7 +249,7 @@ static __always_inline int compact_end(void)
 	return 0;
 }
 
-/* No argument is read: Linux 5.18 changed them. */
+/* No argument is read: they are others in Linux 6.1 than in 5.10. */
 TP_BTF(compaction__tp_btf__begin, mm_compaction_begin)
 {
 	return compact_begin();
@@ -498,7 +498,7 @@ TP_BTF(oom__tp_btf, mark_victim, struct task_struct *task)
 	return marked(task->tgid, task->group_leader->start_time << 22 | task->tgid);
 }
 
-/* Before Linux 6.8, and the stable kernels that took its change. */
+/* Kernels of before 2024, also stable ones: they are told the thread's id alone. */
 TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
 {
 	return marked_pid(pid);

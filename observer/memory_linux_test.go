@@ -248,8 +248,8 @@ func resident(t *testing.T) counts {
 	return c
 }
 
-// TestResidentPages: as /proc has it. Since Linux 6.2 a CPU collects up to a batch before it adds it, and /proc, since
-// 6.16, asks each CPU for it, which an iterator cannot.
+// TestResidentPages: as /proc has it. Since Linux 6.2 a CPU collects up to a batch before it adds it, and /proc, since a fix
+// of 2025, asks each CPU for it, which an iterator cannot.
 func TestResidentPages(t *testing.T) {
 	o := open(t, "memory")
 	kernel, err := btf.LoadKernelSpec()
