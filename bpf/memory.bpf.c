@@ -11,7 +11,7 @@
  * killed for their memory. Unit: events, nanoseconds, pages. Linux 5.10.
  */
 /* Few threads wait for memory at once. */
-#define TIMER_SLOT_BITS 10
+#define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
 
 enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, MEMORY_KIND__COUNT };
@@ -260,7 +260,7 @@ static __always_inline int compact_end(void)
 	return 0;
 }
 
-/* No argument is read: Linux 5.18 changed them. */
+/* No argument is read: they are others in Linux 6.1 than in 5.10. */
 TP_BTF(compaction__tp_btf__begin, mm_compaction_begin)
 {
 	return compact_begin();
@@ -511,7 +511,7 @@ TP_BTF(oom__tp_btf, mark_victim, struct task_struct *task)
 	return marked(task->tgid, task->group_leader->start_time << 22 | task->tgid);
 }
 
-/* Before Linux 6.8, and the stable kernels that took its change. */
+/* Kernels of before 2024, also stable ones: they are told the thread's id alone. */
 TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
 {
 	return marked_pid(pid);

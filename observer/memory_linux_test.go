@@ -154,7 +154,7 @@ func requireFaults(t *testing.T, minor, major int64, do func()) {
 	require.NoError(t, unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil))
 	require.NoError(t, errors.Join(errs[:]...))
 	grown := [2]int64{usage[1].Minflt - usage[0].Minflt, usage[1].Majflt - usage[0].Majflt}
-	require.Equal(t, major, grown[1])
+	require.Equal(t, major, grown[1], "major faults, beside %d minor ones", grown[0])
 	require.GreaterOrEqual(t, grown[0], minor)
 	require.LessOrEqual(t, grown[0], minor+strayFaults)
 }
@@ -248,8 +248,8 @@ func resident(t *testing.T) counts {
 	return c
 }
 
-// TestResidentPages: as /proc has it. Since Linux 6.2 a CPU collects up to a batch before it adds it, and /proc, since
-// 6.16, asks each CPU for it, which an iterator cannot.
+// TestResidentPages: as /proc has it. Since Linux 6.2 a CPU collects up to a batch before it adds it, and /proc, since a fix
+// of 2025, asks each CPU for it, which an iterator cannot.
 func TestResidentPages(t *testing.T) {
 	o := open(t, "memory")
 	kernel, err := btf.LoadKernelSpec()

@@ -98,10 +98,11 @@ func untraced() float64 {
 	return 0.1
 }
 
+// requireTraced allows for one more than the truth: the thread that is stopped last may be on its way when that is read.
 func requireTraced(t *testing.T, want, got uint64) {
 	t.Helper()
-	require.LessOrEqual(t, got, want)
-	require.LessOrEqual(t, float64(want-got), math.Ceil(float64(want)*untraced()))
+	require.LessOrEqual(t, got, want+1)
+	require.LessOrEqual(t, float64(want)-float64(got), math.Ceil(float64(want)*untraced()))
 }
 
 // requireKind compares one kind of switches. Who is kept from sleeping by a signal, as by the one that stops a process or
