@@ -191,11 +191,11 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestOpenCloseLeavesNothing: no descriptor, map, program, link, mapping or goroutine stays after 200 times, or fewer on an
+// TestOpenCloseLeavesNothing: no descriptor, map, program, link, mapping or goroutine stays after 60 times, or fewer on an
 // emulated CPU.
 func TestOpenCloseLeavesNothing(t *testing.T) {
 	kprobetest.Require(t)
-	times := 200
+	times := 60
 	var modules []string
 	if os.Getenv(guest) != "" {
 		// A machine with little memory, and an emulated CPU.
