@@ -11,7 +11,7 @@
  * killed for their memory. Unit: events, nanoseconds, pages. Linux 5.10.
  */
 /* Few threads wait for memory at once. */
-#define TIMER_SLOT_BITS 10
+#define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
 
 enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, MEMORY_KIND__COUNT };
@@ -260,7 +260,7 @@ static __always_inline int compact_end(void)
 	return 0;
 }
 
-/* No argument is read: Linux 5.18 changed them. */
+/* No argument is read: they are others in Linux 6.1 than in 5.10. */
 TP_BTF(compaction__tp_btf__begin, mm_compaction_begin)
 {
 	return compact_begin();
@@ -511,7 +511,7 @@ TP_BTF(oom__tp_btf, mark_victim, struct task_struct *task)
 	return marked(task->tgid, task->group_leader->start_time << 22 | task->tgid);
 }
 
-/* Before Linux 6.8, and the stable kernels that took its change. */
+/* Kernels of before 2024, also stable ones: they are told the thread's id alone. */
 TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
 {
 	return marked_pid(pid);
@@ -527,10 +527,10 @@ int oom__tracepoint(struct trace_event_raw_mark_victim *ctx)
 /* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all. */
 enum { COLLAPSED = 1 };
 
-/* A kernel without memory cgroups has no use for the owner. */
-#define HAS_OWNER(mm) bpf_core_field_exists((mm)->owner)
-
-/* The thread khugepaged works for all processes: whose memory it is counts, where the kernel keeps that. */
+/*
+ * The thread khugepaged works for all processes: whose memory it is counts. A kernel without memory cgroups does not
+ * keep that.
+ */
 static __always_inline int collapsed(__u32 owner, int status)
 {
 	struct metrics *m;
@@ -547,7 +547,12 @@ static __always_inline int collapsed(__u32 owner, int status)
 
 TP_BTF(collapse__tp_btf, mm_collapse_huge_page, struct mm_struct *mm, int isolated, int status)
 {
-	return collapsed(HAS_OWNER(mm) ? mm->owner->tgid : bpf_get_current_pid_tgid() >> 32, status);
+	struct task_struct *owner;
+
+	if (!bpf_core_field_exists(mm->owner))
+		return collapsed(bpf_get_current_pid_tgid() >> 32, status);
+	owner = mm->owner;
+	return collapsed(owner ? owner->tgid : 0, status);
 }
 
 SEC("tracepoint/huge_memory/mm_collapse_huge_page")
@@ -555,6 +560,9 @@ int collapse__tracepoint(struct trace_event_raw_mm_collapse_huge_page *ctx)
 {
 	struct mm_struct *mm = ctx->mm;
 
-	collapsed(HAS_OWNER(mm) ? BPF_CORE_READ(mm, owner, tgid) : bpf_get_current_pid_tgid() >> 32, ctx->status);
+	if (bpf_core_field_exists(mm->owner))
+		collapsed(BPF_CORE_READ(mm, owner, tgid), ctx->status);
+	else
+		collapsed(bpf_get_current_pid_tgid() >> 32, ctx->status);
 	return PERF_TOO;
 }

@@ -31,18 +31,50 @@ import (
 type counters struct {
 	memory  []byte
 	entries [][]uint64
+	parts   []part
 	words   int // of an entry
 }
 
-// mapCounters maps a module's counters. The mapping outlives the map's descriptor and must be closed.
-func mapCounters(m *ebpf.Map, words, cpus int) (*counters, error) {
+// part is a run of words that is read alike.
+type part struct {
+	from, to int
+	// histogram tells that the run is one: slots, and the sum as the last word.
+	histogram bool
+}
+
+// partsOf divides an entry into parts: each series of a histogram is one, and what is between them.
+func partsOf(metrics []Metric, words int) []part {
+	var parts []part
+	next := 0
+	for _, m := range metrics {
+		if m.Kind != Histogram {
+			continue
+		}
+		for i := range m.Series() {
+			from := m.offset + i*m.width
+			if from > next {
+				parts = append(parts, part{from: next, to: from})
+			}
+			next = from + m.width
+			parts = append(parts, part{from: from, to: next, histogram: true})
+		}
+	}
+	if words > next {
+		parts = append(parts, part{from: next, to: words})
+	}
+	return parts
+}
+
+// mapCounters maps a module's counters, of which metrics has those that stand in the order of their offsets. The mapping
+// outlives the map's descriptor and must be closed.
+func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, error) {
 	page := os.Getpagesize()
 	size := (words*wordSize*cpus + page - 1) / page * page
 	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
-	c := &counters{memory: memory, words: words}
+	c := &counters{memory: memory, words: words, parts: partsOf(metrics, words)}
 	all := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words*cpus)
 	for cpu := range cpus {
 		c.entries = append(c.entries, all[cpu*words:(cpu+1)*words:(cpu+1)*words])
@@ -50,16 +82,21 @@ func mapCounters(m *ebpf.Map, words, cpus int) (*counters, error) {
 	return c, nil
 }
 
-// sum adds the CPUs' entries up into dst.
+// sum adds the CPUs' entries up into dst. Most histograms of most CPUs are empty, and are not read: where the sum is 0 no
+// value was above 0, and only the first slot can have counted.
 func (c *counters) sum(dst []uint64) {
 	dst = dst[:c.words]
-	first := c.entries[0]
-	for i := range dst {
-		dst[i] = atomic.LoadUint64(&first[i])
-	}
-	for _, entry := range c.entries[1:] {
-		for i := range dst {
-			dst[i] += atomic.LoadUint64(&entry[i])
+	clear(dst)
+	for _, entry := range c.entries {
+		for _, p := range c.parts {
+			if p.histogram && atomic.LoadUint64(&entry[p.to-1]) == 0 {
+				dst[p.from] += atomic.LoadUint64(&entry[p.from])
+				continue
+			}
+			out, in := dst[p.from:p.to], entry[p.from:p.to]
+			for i := range out {
+				out[i] += atomic.LoadUint64(&in[i])
+			}
 		}
 	}
 }

@@ -25,8 +25,25 @@ import (
 
 // TestCountersSum: all CPUs count, whichever the counting thread was on.
 func TestCountersSum(t *testing.T) {
-	c := counters{words: 3, entries: [][]uint64{{1, 2, 3}, {10, 20, 30}, {100, 200, 300}}}
+	c := counters{words: 3, parts: partsOf(nil, 3), entries: [][]uint64{{1, 2, 3}, {10, 20, 30}, {100, 200, 300}}}
 	dst := []uint64{7, 7, 7, 7}
 	c.sum(dst)
 	require.Equal(t, []uint64{111, 222, 333, 7}, dst)
+}
+
+// TestCountersSumHistograms: an empty histogram is passed over, one that has counted nothing but zeros is not.
+func TestCountersSumHistograms(t *testing.T) {
+	metrics := []Metric{
+		{Kind: Counter, width: 1, offset: 0},
+		{Kind: Histogram, width: 3, offset: 1, Labels: []Label{{Values: []string{"a", "b"}}}},
+		{Kind: Counter, width: 1, offset: 7},
+	}
+	c := counters{words: 9, parts: partsOf(metrics, 9), entries: [][]uint64{
+		{1, 2, 3, 40, 0, 0, 0, 5, 0}, // a has values, b has none
+		{1, 6, 0, 0, 1, 2, 3, 5, 0},  // a has zeros only, b has values
+		{1, 0, 0, 0, 0, 0, 0, 5, 0},
+	}}
+	dst := []uint64{7, 7, 7, 7, 7, 7, 7, 7, 7}
+	c.sum(dst)
+	require.Equal(t, []uint64{3, 8, 3, 40, 1, 2, 3, 15, 0}, dst)
 }

@@ -66,7 +66,7 @@ type Options struct {
 	LatencySampling uint32
 	// Verify has each metric prove itself before it is counted: the modules are opened for one thread alone, which does
 	// known work, and a metric that has not counted just that is left out; Health tells why. It takes about a tenth of a
-	// second; work that is not done after five seconds is given up.
+	// second; work that is not done after ten seconds is given up.
 	Verify bool
 }
 
@@ -284,7 +284,7 @@ func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric,
 	}
 	var counters *counters
 	if err = step("mapping the counters"); err == nil {
-		counters, err = mapCounters(probes.Map(countersMap), words, cpus)
+		counters, err = mapCounters(probes.Map(countersMap), metrics, words, cpus)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())

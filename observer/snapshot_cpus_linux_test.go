@@ -81,7 +81,7 @@ func unfed(name string, cpus int) (*counters, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, words, err := describe(name, spec)
+	metrics, words, err := describe(name, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -92,5 +92,5 @@ func unfed(name string, cpus int) (*counters, error) {
 		return nil, err
 	}
 	defer m.Close()
-	return mapCounters(m, words, cpus)
+	return mapCounters(m, metrics, words, cpus)
 }

@@ -32,7 +32,7 @@ import (
 )
 
 // verifyLimit is how long Open waits for the known work. A disk that takes longer does not keep a server from starting.
-const verifyLimit = 5 * time.Second
+const verifyLimit = 10 * time.Second
 
 // verifyTries is how often a part of the known work is done before a metric that was not exact is given up: the kernel
 // does work of its own in our thread's name, such as reading a block of the file system's, but not every time.

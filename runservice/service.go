@@ -295,6 +295,9 @@ func (s *Service) logHealth(err error) {
 	}
 	for _, m := range health.Modules {
 		event = event.Str(m.Name, m.Summary())
+		if m.Remedy != "" {
+			event = event.Str(m.Name+" remedy", m.Remedy)
+		}
 	}
 	event.Msg(message)
 }

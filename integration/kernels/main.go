@@ -85,7 +85,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.out, "out", "", "Markdown `file` to write the matrix to")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
 	flags.IntVar(&o.parallel, "j", 2, "how many virtual machines run at once")
-	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long one row may take")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long one row may take")
 	flags.BoolVar(&o.icount, "icount", false, "have the clocks of the machines count instructions, one a nanosecond, and tell the tests so")
 	flags.BoolVar(&o.list, "list", false, "print the rows and exit")
 	flags.BoolVar(&o.fetch, "fetch", false, "fetch the kernels into the cache and exit")

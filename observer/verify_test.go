@@ -1,0 +1,69 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestVerifyCompare: what is known against what was counted, part by part.
+func TestVerifyCompare(t *testing.T) {
+	counter := Metric{
+		Kind: Counter, Scale: 1, width: 1, Labels: []Label{{"op", []string{"read", "write"}}, {"result", []string{"ok", "error"}}},
+	}
+	seconds := Metric{Kind: Counter, Scale: nanosecond, width: 1}
+	for _, c := range []struct {
+		name, verify string
+		metric       Metric
+		known        quantities
+		counted      []uint64
+		difference   string
+	}{
+		{"each series", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3, "read_errors": 1}, []uint64{3, 1, 0, 0}, ""},
+		{"one too many", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3}, []uint64{4, 0, 0, 0}, "read: counted 4, 3 were done"},
+		{"a series that nobody names", "op=read: read", counter, quantities{"read": 3}, []uint64{2, 1, 0, 5}, "write, error: counted, and nothing was done"},
+		{"a sum of series", "op=read: read + other", counter, quantities{"read": 2, "other": 1}, []uint64{2, 1, 0, 0}, ""},
+		{"all series", "all", counter, quantities{"all": 10}, []uint64{1, 2, 3, 4}, ""},
+		{"some time", "calls", seconds, quantities{"calls": 3}, []uint64{500}, ""},
+		{"no time for something", "calls", seconds, quantities{"calls": 3}, []uint64{0}, "calls: 3 done in 1µs, of which 0s were counted"},
+		{"time for nothing", "calls", seconds, quantities{"calls": 0}, []uint64{5}, "calls: 0 done in 1µs, of which 5ns were counted"},
+		{"more time than there was", "calls", seconds, quantities{"calls": 3}, []uint64{1001}, "calls: 3 done in 1µs, of which 1.001µs were counted"},
+		{"the kernel's own time", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{77}, ""},
+		{"another time than the kernel's", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{78}, "wait_ns: counted 78ns, not 77ns"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var err error
+			c.metric.Verify, err = expectations(c.verify, c.metric.Labels)
+			require.NoError(t, err)
+			require.True(t, c.metric.names(c.known))
+			err = compare(&c.metric, c.known, &Snapshot{words: c.counted}, time.Microsecond)
+			if c.difference == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.EqualError(t, err, c.difference)
+		})
+	}
+	for _, wrong := range []string{"op=none: read", "kind=ok: read", "op=read: Read", "op=read:", "{op} {result}"} {
+		_, err := expectations(wrong, counter.Labels)
+		require.Error(t, err, wrong)
+	}
+}
