@@ -142,7 +142,7 @@ func drawSnapshots(w io.Writer, r *results) error {
 			points = append(points, point{float64(cpus), s.Median / 1000})
 		}
 	}
-	p := newPicture("A snapshot of the default modules", "microseconds by number of CPUs, medians; both axes logarithmic", chartTop+plotHeight+40)
+	p := newPicture("A snapshot of the default modules", "microseconds by number of CPUs, medians, if every counter of every CPU has counted; both axes logarithmic", chartTop+plotHeight+40)
 	least, most := 0.1, 1000.0
 	x := func(cpus float64) float64 {
 		return chartLeft + (chartWidth-chartLeft-chartRight)*math.Log2(max(cpus, 1))/8

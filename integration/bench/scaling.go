@@ -88,8 +88,8 @@ func scaleCPUs(r *results) string {
 		if s.N == 0 || words == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "| %d | %s (%s to %s) | %.2f ns | %.0f |\n", cpus, us(s.Median), us(s.P25), us(s.P75), s.Median/float64(cpus)/words,
-			median(r.of(quantity{snapshotName(cpus), "allocs/op"})))
+		fmt.Fprintf(&b, "| %d | %s (%s to %s) | %.2f ns | %s | %.0f |\n", cpus, us(s.Median), us(s.P25), us(s.P75), s.Median/float64(cpus)/words,
+			us(median(r.of(quantity{idleSnapshotName(cpus), nsPerOp}))), median(r.of(quantity{snapshotName(cpus), "allocs/op"})))
 	}
 	if b.Len() == 0 {
 		return ""
@@ -97,10 +97,11 @@ func scaleCPUs(r *results) string {
 	return `### With CPUs
 
 The programs count on the CPU that they run on and share nothing, so that a call costs the same on any number of CPUs. The
-maps grow by the same for each CPU; the table of bars has it. Only the snapshot has more to read:
+maps grow by the same for each CPU; the table of bars has it. Only the snapshot has more to read. It passes over histograms
+that have counted nothing on a CPU, so both ends are measured:
 
-| CPUs | snapshot of the default modules (quartiles) | for each counter and CPU | allocations |
-|---|---|---|---|
+| CPUs | snapshot, if everything has counted everywhere (quartiles) | for each counter and CPU | if nothing has | allocations |
+|---|---|---|---|---|
 ` + b.String() + "\nEntries of CPUs that are not there are simulated; nobody writes them meanwhile.\n"
 }
 
