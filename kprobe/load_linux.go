@@ -243,6 +243,7 @@ func (p *Probes) Detach(hooks ...string) error {
 
 // Attach puts back what Detach has taken off, the programs of some hooks, or of all if none is named. Counting goes on where it
 // was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others.
+// Linux before 5.13 does not attach a program of fentry twice.
 func (p *Probes) Attach(hooks ...string) error {
 	var errs []error
 	detached := make(map[string][]*program)
