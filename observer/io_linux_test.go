@@ -582,7 +582,7 @@ func TestIOErrors(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
 		time.Sleep(50 * time.Millisecond)
-		_, writeErr := unix.Write(pair[1], buf)
+		_, writeErr := unix.Write(pair[1], []byte("x"))
 		done <- errors.Join(err, writeErr)
 	}()
 	_, err := unix.Read(pair[0], buf)

@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
@@ -218,7 +219,10 @@ func TestShedForgetsTheBegun(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, <-read)
 	got := count(t, o).since(before)
-	require.EqualValues(t, 1, got["ebpf_events_lost_total{io,no_start}"])
+	// By fentry nobody sees the return of what was called before.
+	if o.Health().Modules[0].Plan[0].Attach != kprobe.Fentry {
+		require.EqualValues(t, 1, got["ebpf_events_lost_total{io,no_start}"])
+	}
 	require.Less(t, time.Duration(got["ebpf_io_duration_seconds_sum{read}"]), 20*time.Millisecond)
 	require.NoError(t, unix.Close(pipe[0]))
 	require.NoError(t, unix.Close(pipe[1]))

@@ -24,6 +24,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
@@ -68,6 +69,8 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 func unattached(t testing.TB, cpus int, counted bool) *Observer {
 	t.Helper()
 	kprobetest.Require(t)
+	// Before Linux 5.11 the maps are locked memory.
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	o := &Observer{}
 	for _, name := range defaultModules {
 		c, err := unfed(name, cpus, counted)
