@@ -274,11 +274,6 @@ func (p *Probes) Attach(hooks ...string) error {
 	return errors.Join(errs...)
 }
 
-// Attached tells whether a hook's programs are attached just now.
-func (p *Probes) Attached(hook string) bool {
-	return slices.ContainsFunc(p.programs, func(loaded program) bool { return loaded.hook == hook && loaded.link != nil })
-}
-
 // The map of the variables that begin at zero, and the type of those that hold start times.
 const (
 	zeroMap   = ".bss"

@@ -71,9 +71,6 @@ func (*Probes) Detach(...string) error { return nil }
 // Attach puts back what Detach has taken off.
 func (*Probes) Attach(...string) error { return unsupported() }
 
-// Attached tells whether a hook's programs are attached just now.
-func (*Probes) Attached(string) bool { return false }
-
 // Close detaches the programs.
 func (*Probes) Close() error { return nil }
 

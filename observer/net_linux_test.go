@@ -79,6 +79,19 @@ func listen(t *testing.T, family, backlog int) (int, unix.Sockaddr) {
 	return fd, addr
 }
 
+// useAndReset makes a connection whose other end has received something, and closes it without lingering, which resets it.
+func useAndReset(t *testing.T, listener int, addr unix.Sockaddr) {
+	t.Helper()
+	client, server := connected(t, listener, addr)
+	_, err := unix.Write(client, []byte("x"))
+	require.NoError(t, err)
+	_, err = unix.Read(server, make([]byte, 1))
+	require.NoError(t, err)
+	require.NoError(t, unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+	require.NoError(t, unix.Close(client))
+	require.NoError(t, unix.Close(server))
+}
+
 // connected returns both ends of a connection.
 func connected(t *testing.T, listener int, addr unix.Sockaddr) (client, server int) {
 	t.Helper()
@@ -217,14 +230,7 @@ func testNetConnections(t *testing.T, o *observer.Observer) {
 	// Who closes without lingering resets. The other end is known once it has received something.
 	got, truth = during(func() {
 		for range resets {
-			client, server := connected(t, listener, addr)
-			_, err := unix.Write(client, []byte("x"))
-			require.NoError(t, err)
-			_, err = unix.Read(server, make([]byte, 1))
-			require.NoError(t, err)
-			require.NoError(t, unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
-			require.NoError(t, unix.Close(client))
-			require.NoError(t, unix.Close(server))
+			useAndReset(t, listener, addr)
 		}
 	})
 	require.Equal(t, uint64(resets), truth["OutRsts"])
@@ -275,13 +281,6 @@ func TestNetOthers(t *testing.T) {
 	}
 	o := openOn(t, "net", newWorker(t))
 	listener, addr := listen(t, unix.AF_INET, 8)
-	client, server := connected(t, listener, addr)
-	_, err := unix.Write(client, []byte("x"))
-	require.NoError(t, err)
-	_, err = unix.Read(server, make([]byte, 1))
-	require.NoError(t, err)
-	require.NoError(t, unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
-	require.NoError(t, unix.Close(client))
-	require.NoError(t, unix.Close(server))
+	useAndReset(t, listener, addr)
 	require.Empty(t, count(t, o))
 }

@@ -92,9 +92,7 @@ type module struct {
 	health   int // the index of its entry in the health
 
 	// Guarded by the observer's pass.
-	costs    costs
-	events   []uint64        // that are accounted for, by metric that tells the cost
-	spent    []time.Duration // on these
+	accounts []account
 	overhead time.Duration
 	level    Level
 	reduced  string // the hook that LevelReduced has detached
@@ -210,9 +208,6 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
 	m.offset, m.health = o.words, len(o.health.Modules)
-	if verified != nil {
-		m.costs = verified.costs[name]
-	}
 	o.words += m.counters.words
 	o.modules = append(o.modules, m)
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
@@ -230,8 +225,26 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	for i := range metrics {
 		metrics[i].iterated = iterated(metrics[i], health.Plan)
 	}
+	opened := len(o.metrics)
 	o.metrics = appendMetrics(o.metrics, metrics, m.offset)
+	if verified != nil {
+		m.accounts = accountsOf(o.metrics[opened:], verified.costs[name])
+	}
 	o.health.Modules = append(o.health.Modules, health)
+}
+
+// name returns a module's name.
+func (o *Observer) name(m *module) string { return o.health.Modules[m.health].Name }
+
+// each does something with every module. One that fails does not hinder the others: the errors are joined.
+func (o *Observer) each(do func(m *module) error) error {
+	var errs []error
+	for _, m := range o.modules {
+		if err := do(m); err != nil {
+			errs = append(errs, fmt.Errorf("module %s: %w", o.name(m), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // fed tells whether a hook that feeds the metric is attached. A metric that names no hook belongs to the module.
@@ -373,18 +386,14 @@ func (o *Observer) Refresh() error {
 	if o.closed {
 		return ErrClosed
 	}
-	var errs []error
-	for _, m := range o.modules {
+	return o.each(func(m *module) error {
 		start := time.Now()
 		ran, err := m.probes.Iterate()
-		if err != nil {
-			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
-		}
 		if ran > 0 {
 			m.overhead += time.Since(start)
 		}
-	}
-	return errors.Join(errs...)
+		return err
+	})
 }
 
 // Sample has one of n frequent events timed from now on, as Options.LatencySampling does from the start. A module that fails
@@ -397,17 +406,13 @@ func (o *Observer) Sample(n uint32) error {
 	if o.closed {
 		return ErrClosed
 	}
-	var errs []error
 	o.sampling = max(1, n)
-	for _, m := range o.modules {
+	return o.each(func(m *module) error {
 		if m.level >= LevelSampled {
-			continue
+			return nil
 		}
-		if err := m.probes.Sample(n); err != nil {
-			errs = append(errs, fmt.Errorf("module %s: %w", o.health.Modules[m.health].Name, err))
-		}
-	}
-	return errors.Join(errs...)
+		return m.probes.Sample(n)
+	})
 }
 
 // Close detaches all modules. Calling it again does nothing.

@@ -75,7 +75,7 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 		c := cost{full: max(0, with-without)}
 		c.sampled = c.full
 		probes := o.modules[len(o.modules)-1].probes
-		if probes.Sample(shedSampling) == nil {
+		if probes.Samples() && probes.Sample(shedSampling) == nil {
 			if with, err = measure(m.Cost); err == nil {
 				c.sampled = min(c.full, max(0, with-without))
 			}
@@ -87,16 +87,23 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 	return all
 }
 
-// costMetrics returns the metrics of a module whose counts tell what it costs.
-func (o *Observer) costMetrics(m *module) []*Metric {
-	var metrics []*Metric
-	for i := range o.metrics {
-		metric := &o.metrics[i]
-		if _, ok := m.costs[metric.Cost]; ok && metric.Module == o.health.Modules[m.health].Name {
-			metrics = append(metrics, metric)
+// account is a metric whose counts tell what its module costs.
+type account struct {
+	metric Metric
+	each   cost
+	events uint64 // that are accounted for
+	spent  time.Duration
+}
+
+// accountsOf opens an account for each metric of a module whose cost is known.
+func accountsOf(metrics []Metric, known costs) []account {
+	var accounts []account
+	for _, m := range metrics {
+		if each, ok := known[m.Cost]; ok {
+			accounts = append(accounts, account{metric: m, each: each})
 		}
 	}
-	return metrics
+	return accounts
 }
 
 // Account adds to each module's Overhead what its events since the last call have cost, by the cost of an event as it was
@@ -111,24 +118,20 @@ func (o *Observer) Account() error {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	for _, m := range o.modules {
-		for i, metric := range o.costMetrics(m) {
+		for i := range m.accounts {
+			a := &m.accounts[i]
 			var events uint64
-			for series := range metric.Series() {
-				n, _ := o.accounted.counted(metric, series)
+			for series := range a.metric.Series() {
+				n, _ := o.accounted.counted(&a.metric, series)
 				events += n
 			}
-			for len(m.events) <= i {
-				m.events = append(m.events, 0)
-				m.spent = append(m.spent, 0)
-			}
-			c := m.costs[metric.Cost]
-			each := c.full
+			each := a.each.full
 			if m.level >= LevelSampled {
-				each = c.sampled
+				each = a.each.sampled
 			}
-			grown := time.Duration(events-m.events[i]) * each
-			m.events[i] = events
-			m.spent[i] += grown
+			grown := time.Duration(events-a.events) * each
+			a.events = events
+			a.spent += grown
 			m.overhead += grown
 		}
 	}
@@ -150,7 +153,7 @@ func (o *Observer) move(name string, by Level) (Level, error) {
 	if o.closed {
 		return 0, ErrClosed
 	}
-	i := slices.IndexFunc(o.modules, func(m *module) bool { return o.health.Modules[m.health].Name == name })
+	i := slices.IndexFunc(o.modules, func(m *module) bool { return o.name(m) == name })
 	if i < 0 {
 		return 0, fmt.Errorf("%w %q, or it is down", ErrUnknownModule, name)
 	}
@@ -174,18 +177,18 @@ func (o *Observer) changes(m *module, level Level) bool {
 	if level == LevelSampled {
 		return m.probes.Samples() && o.sampling < shedSampling
 	}
-	return level == LevelReduced && o.dearest(m) != ""
+	return level == LevelReduced && m.dearest() != ""
 }
 
 // dearest returns the hook that has cost the module most, if it has others.
-func (o *Observer) dearest(m *module) string {
+func (m *module) dearest() string {
 	if len(m.probes.Plan()) < 2 {
 		return ""
 	}
 	hook, most := "", time.Duration(0)
-	for i, metric := range o.costMetrics(m) {
-		if i < len(m.spent) && m.spent[i] > most && len(metric.Hooks) > 0 {
-			hook, most = metric.Hooks[0], m.spent[i]
+	for _, a := range m.accounts {
+		if a.spent > most && len(a.metric.Hooks) > 0 {
+			hook, most = a.metric.Hooks[0], a.spent
 		}
 	}
 	return hook
@@ -203,7 +206,7 @@ func (o *Observer) apply(m *module, level Level) error {
 		return errors.Join(err, m.probes.Detach())
 	case level == LevelReduced:
 		if m.level < LevelReduced {
-			m.reduced = o.dearest(m)
+			m.reduced = m.dearest()
 			return errors.Join(err, m.probes.Detach(m.reduced))
 		}
 		return errors.Join(err, m.probes.Attach(m.hooksBut(m.reduced)...))

@@ -45,9 +45,8 @@ const scratchPages = 64
 // workload does known work in a scratch folder. All of it is done by one thread, by raw system calls, so that what the
 // kernel sees is what is written here.
 type workload struct {
-	buf  []byte
-	dir  string
-	path string
+	buf []byte
+	dir string
 	// fd is a file of scratchPages pages, folder its folder, copy a file to write to, closed one that nobody writes to.
 	fd, folder, copy, closed int
 	page                     int
@@ -96,7 +95,7 @@ func (w *workload) open(parent string) error {
 	if err != nil {
 		return fmt.Errorf("making a scratch folder: %w", err)
 	}
-	w.dir, w.path = dir, filepath.Join(dir, "file")
+	w.dir = dir
 	w.buf = make([]byte, scratchPages*w.page)
 	if w.folder, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("opening the scratch folder: %w", err)
@@ -495,22 +494,27 @@ func (w *workload) readRaw(name string) (string, error) {
 // measure returns how long one of an operation takes at best: the mean of a batch, of the fastest one.
 func (w *workload) measure(operation string) (time.Duration, error) {
 	const batches, reads = 12, 250
-	batch, size := map[string]func() error{
-		"call": func() error {
+	var batch func() error
+	var size int
+	switch operation {
+	case "call":
+		size, batch = reads, func() error {
 			for range reads {
 				if _, err := unix.Pread(w.fd, w.buf[:100], 0); err != nil {
 					return err
 				}
 			}
 			return nil
-		},
-		"page": func() error {
+		}
+	case "page":
+		// Each comes in and goes.
+		size, batch = 2*scratchPages, func() error {
 			_, err := unix.Pwrite(w.copy, w.buf, 0)
 			return errors.Join(err, unix.Ftruncate(w.copy, 0))
-		},
-		"fault": func() error { return w.touch(-1) },
-	}[operation], map[string]int{"call": reads, "page": 2 * scratchPages, "fault": scratchPages}[operation]
-	if batch == nil {
+		}
+	case "fault":
+		size, batch = scratchPages, func() error { return w.touch(-1) }
+	default:
 		return 0, fmt.Errorf("nothing is known of the cost of a %q", operation)
 	}
 	best := time.Hour
