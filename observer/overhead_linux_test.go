@@ -135,6 +135,19 @@ func restore(t *testing.T, o *observer.Observer, module string) observer.Level {
 	return level
 }
 
+// TestRefreshCosts: what an iterator takes is part of its module's overhead, and no more than all of it.
+func TestRefreshCosts(t *testing.T) {
+	o := open(t, "io", "sched")
+	before := o.Health().Modules
+	start := time.Now()
+	require.NoError(t, o.Refresh())
+	took := time.Since(start)
+	after := o.Health().Modules
+	require.Equal(t, before[0].Overhead, after[0].Overhead)
+	require.Positive(t, after[1].Overhead-before[1].Overhead)
+	require.LessOrEqual(t, after[1].Overhead-before[1].Overhead, took)
+}
+
 // TestShed: level by level a module costs less, down to nothing, and back; no count falls, and what is counted at a level is
 // exact.
 func TestShed(t *testing.T) {
@@ -165,6 +178,11 @@ func TestShed(t *testing.T) {
 	got = done()
 	require.EqualValues(t, reads, got[pread])
 	require.NotEqual(t, uint64(reads), got[timed])
+	require.Zero(t, got[timed]%16)
+
+	// Who asks for more gets it when the module is whole again.
+	require.NoError(t, o.Sample(1))
+	require.NotEqual(t, uint64(reads), done()[timed])
 
 	// It has one hook alone, of which none can be spared.
 	level, err = o.Shed("io")

@@ -127,6 +127,8 @@ var mutations = []mutation{
 	{"keep what has begun", "kprobe/load_linux.go", "if err := p.clearTimers(); err != nil {", "if err := error(nil); err != nil {", "./observer", "TestShedForgetsTheBegun"},
 	{"take one event for two", "observer/overhead.go", "grown := time.Duration(events-a.events) * each", "grown := 2 * time.Duration(events-a.events) * each", "./observer", "TestOverhead"},
 	{"shed the wrong module", "observer/overhead.go", "o.name(m) == name })", "true })", "./observer", "TestShed"},
+	{"forget the time of iterators", "observer/observer.go", "m.overhead += time.Since(start)", "_ = start", "./observer", "TestRefreshCosts"},
+	{"sample a shed module less", "observer/observer.go", "if m.level >= LevelSampled {", "if false {", "./observer", "TestShed"},
 	{"pass over zeros", "observer/counters_linux.go", "dst[p.from] += atomic.LoadUint64(&entry[p.from])\n", "", "./observer", "TestCountersSumHistograms"},
 	{"push nanoseconds for seconds", "meterbridge/bridge.go", "s.delta(0, value)*s.metric.Scale", "s.delta(0, value)", "./meterbridge", "TestCollectNanoseconds"},
 	{"trust no prototype", "kprobe/prototype.go", "if have[i] != w {", "if false {", "./kprobe", "TestCheckPrototype"},
