@@ -25,6 +25,8 @@ package meterbridge
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -50,8 +52,13 @@ type Source interface {
 	Snapshot(s *observer.Snapshot) error
 }
 
-// Bridge owns the instruments of one schema. It must be used by one goroutine at a time.
+// Bridge owns the instruments of one observer. It must be used by one goroutine at a time.
 type Bridge struct {
+	factory         Factory
+	instruments     map[string]series     // by the name that they share
+	made            map[metricID][]series // of all metrics that there have ever been
+	schema          []observer.Metric     // that series are of
+	series          [][]series
 	moduleUp        meter.Gauge
 	probeInfo       meter.Gauge
 	mapMemory       meter.Gauge
@@ -62,9 +69,11 @@ type Bridge struct {
 	overhead        meter.Counter
 	missed          map[string]uint64        // what has been pushed, by module
 	spent           map[string]time.Duration // the same of the overhead
-	series          []series
 	snapshot        observer.Snapshot
 }
+
+// metricID tells metrics apart, of which modules may share a name.
+type metricID struct{ module, name string }
 
 // series is one series of the schema with its instruments.
 type series struct {
@@ -81,10 +90,12 @@ type series struct {
 	live   bool // something has been pushed
 }
 
-// New makes the instruments for a schema and for the observer's own state. Making one twice panics in a Prometheus
-// provider, so there is one Bridge for a provider. BanyanDB wants it made in PreRun, after its metric service's own.
+// New makes the instruments for a schema and for the observer's own state; those of metrics that come later are made when a
+// snapshot first has them. Making one twice panics in a Prometheus provider, so there is one Bridge for a provider. BanyanDB
+// wants it made in PreRun, after its metric service's own.
 func New(factory Factory, schema []observer.Metric) *Bridge {
 	b := &Bridge{
+		factory:         factory,
 		moduleUp:        factory.NewGauge("ebpf_module_up", "module"),
 		probeInfo:       factory.NewGauge("ebpf_probe_info", "module", "hook", "attach"),
 		mapMemory:       factory.NewGauge("ebpf_map_memory_bytes", "module"),
@@ -93,23 +104,47 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 		shedLevel:       factory.NewGauge("ebpf_shed_level", "module"),
 		eventsLost:      factory.NewCounter(eventsLost, "module", "reason"),
 		overhead:        factory.NewCounter("ebpf_overhead_seconds_total", "module"),
+		made:            make(map[metricID][]series),
 		missed:          make(map[string]uint64),
 		spent:           make(map[string]time.Duration),
 	}
 	// The modules that lose events of their own accord have this one in their schema.
-	instruments := map[string]series{eventsLost: {push: (*series).pushCounter, value: b.eventsLost}}
+	b.instruments = map[string]series{eventsLost: {push: (*series).pushCounter, value: b.eventsLost}}
+	b.follow(schema)
+	return b
+}
+
+// follow makes the instruments of a schema that there are none of yet, and takes back the series of what is not part of it any
+// more. These begin with all that was counted, should they come again.
+func (b *Bridge) follow(schema []observer.Metric) {
+	if len(schema) == len(b.schema) && (len(schema) == 0 || &schema[0] == &b.schema[0]) {
+		return
+	}
+	b.schema, b.series = schema, nil
+	gone := maps.Clone(b.made)
 	for i := range schema {
 		m := &schema[i]
-		template, ok := instruments[m.Name]
+		id := metricID{m.Module, m.Name}
+		all, ok := b.made[id]
 		if !ok {
-			template = instrumentsOf(factory, m)
-			instruments[m.Name] = template
+			template, known := b.instruments[m.Name]
+			if !known {
+				template = instrumentsOf(b.factory, m)
+				b.instruments[m.Name] = template
+			}
+			for j := range m.Series() {
+				all = append(all, newSeries(template, m, j))
+			}
+			b.made[id] = all
 		}
-		for j := range m.Series() {
-			b.series = append(b.series, newSeries(template, m, j))
+		delete(gone, id)
+		b.series = append(b.series, all)
+	}
+	for _, all := range gone {
+		for i := range all {
+			all[i].takeBack()
 		}
 	}
-	return b
 }
 
 // instrumentsOf makes the instruments that all series of one name share.
@@ -159,9 +194,11 @@ func (b *Bridge) Collect(source Source) error {
 	if err := source.Snapshot(&b.snapshot); err != nil {
 		return errors.Join(refreshErr, fmt.Errorf("taking a snapshot: %w", err))
 	}
-	for i := range b.series {
-		s := &b.series[i]
-		s.push(s, &b.snapshot)
+	b.follow(b.snapshot.Schema())
+	for _, all := range b.series {
+		for i := range all {
+			all[i].push(&all[i], &b.snapshot)
+		}
 	}
 	b.collectDuration.Set(time.Since(start).Seconds())
 	return refreshErr
@@ -174,6 +211,8 @@ func (b *Bridge) Report(health observer.Health) {
 		up := 0.0
 		if m.Up {
 			up = 1
+		}
+		if m.Up || m.Disabled {
 			b.mapMemory.Set(float64(m.MapMemory), m.Name)
 			b.shedLevel.Set(float64(m.Level), m.Name)
 		}
@@ -194,7 +233,11 @@ func (b *Bridge) Report(health observer.Health) {
 			b.metricVerified.Set(verified, m.Name, metric.Name)
 		}
 		for _, h := range m.Plan {
-			if h.Attach != "" {
+			switch {
+			case h.Attach == "":
+			case m.Disabled || slices.Contains(m.DisabledHooks, h.Name):
+				b.probeInfo.Delete(m.Name, h.Name, string(h.Attach))
+			default:
 				b.probeInfo.Set(1, m.Name, h.Name, string(h.Attach))
 			}
 		}
@@ -241,6 +284,23 @@ func (s *series) pushHistogram(snapshot *observer.Snapshot) {
 	s.live = true
 	s.count.Inc(float64(count-before), s.values...)
 	s.sum.Inc(s.delta(inf+1, snapshot.Sum(s.metric, s.index))*s.metric.Scale, s.values...)
+}
+
+// takeBack has the series be no more, as if it had never been pushed.
+func (s *series) takeBack() {
+	for _, counter := range []meter.Counter{s.value, s.sum, s.count} {
+		if counter != nil {
+			counter.Delete(s.values...)
+		}
+	}
+	if s.gauge != nil {
+		s.gauge.Delete(s.values...)
+	}
+	for _, values := range s.les {
+		s.bucket.Delete(values...)
+	}
+	clear(s.last)
+	s.live = false
 }
 
 // delta returns how much a value has grown since it was pushed, and notes it as pushed.

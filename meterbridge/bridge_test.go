@@ -58,12 +58,15 @@ func newProvider() (provider, *prometheus.Registry) {
 }
 
 // words is a source of given counters.
-type words []uint64
+type words struct {
+	schema []observer.Metric
+	all    []uint64
+}
 
-func (w words) Refresh() error { return nil }
+func (words) Refresh() error { return nil }
 
 func (w words) Snapshot(s *observer.Snapshot) error {
-	*s = observer.SnapshotOf(slices.Clone(w))
+	*s = observer.SnapshotOf(w.schema, slices.Clone(w.all))
 	return nil
 }
 
@@ -86,7 +89,7 @@ func defaults(t testing.TB) ([]observer.Metric, words) {
 	t.Helper()
 	schema, n, err := observer.Describe(nil, "io", "cache", "memory", "sched")
 	require.NoError(t, err)
-	return schema, make(words, n)
+	return schema, words{schema, make([]uint64, n)}
 }
 
 func find(t *testing.T, schema []observer.Metric, name string) *observer.Metric {
@@ -94,6 +97,11 @@ func find(t *testing.T, schema []observer.Metric, name string) *observer.Metric 
 	i := slices.IndexFunc(schema, func(m observer.Metric) bool { return m.Name == name })
 	require.GreaterOrEqual(t, i, 0, name)
 	return &schema[i]
+}
+
+// of returns the metrics of one module.
+func of(schema []observer.Metric, module string) []observer.Metric {
+	return slices.DeleteFunc(slices.Clone(schema), func(m observer.Metric) bool { return m.Module != module })
 }
 
 // gather returns all series as "name{label="value"} value".
@@ -121,20 +129,20 @@ func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 
 // set gives the first word of a series a value. A slice of the snapshot's words is theirs, so writing it is enough.
 func set(w words, m *observer.Metric, series int, slot int, value uint64) {
-	s := observer.SnapshotOf(w)
+	s := observer.SnapshotOf(w.schema, w.all)
 	if m.Kind == observer.Histogram {
 		s.Slots(m, series)[slot] = value
 		return
 	}
 	// The layout is the schema's secret: find the word by trying.
-	for i := range w {
-		old := w[i]
-		w[i] = ^uint64(0)
+	for i := range w.all {
+		old := w.all[i]
+		w.all[i] = ^uint64(0)
 		if s.Value(m, series) == ^uint64(0) {
-			w[i] = value
+			w.all[i] = value
 			return
 		}
-		w[i] = old
+		w.all[i] = old
 	}
 }
 
@@ -192,7 +200,7 @@ func TestCollectHistogram(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
 	h := find(t, schema, "ebpf_io_duration_seconds")
-	s := observer.SnapshotOf(w)
+	s := observer.SnapshotOf(w.schema, w.all)
 	fsync := slices.Index(h.Labels[0].Values, "fsync")
 	slots := s.Slots(h, fsync)
 	sum := &slots[:len(slots)+1][len(slots)]
@@ -219,10 +227,49 @@ func TestCollectHistogram(t *testing.T) {
 	}
 }
 
+// TestCollectChange: what is disabled is gone, what comes back goes on from where it was, and what is new is made then.
+func TestCollectChange(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	w.schema = of(schema, "cache")
+	b := meterbridge.New(p, w.schema)
+	ops, deleted := find(t, schema, "ebpf_io_operations_total"), find(t, schema, "ebpf_cache_deleted_pages_total")
+	set(w, ops, 2, 0, 5)
+	set(w, deleted, 0, 0, 7)
+	histogram := find(t, schema, "ebpf_io_duration_seconds")
+	set(w, histogram, 0, 3, 2)
+	cached := map[string]float64{"ebpf_cache_deleted_pages_total{}": 7}
+	require.NoError(t, b.Collect(w))
+	require.Equal(t, cached, gather(t, registry))
+
+	w.schema = schema
+	require.NoError(t, b.Collect(w))
+	all := gather(t, registry)
+	require.Len(t, all, 2+len(histogram.Bounds)+1+2)
+	require.InDelta(t, 5, all["ebpf_io_operations_total{op=pread,result=ok}"], 0)
+
+	w.schema = of(schema, "cache")
+	require.NoError(t, b.Collect(w))
+	require.Equal(t, cached, gather(t, registry), "a disabled module's series stop")
+
+	w.schema = slices.Clone(schema)
+	set(w, ops, 2, 0, 6)
+	require.NoError(t, b.Collect(w))
+	all["ebpf_io_operations_total{op=pread,result=ok}"] = 6
+	require.Equal(t, all, gather(t, registry), "an enabled one's go on from where they were")
+
+	w.schema = nil
+	require.NoError(t, b.Collect(w))
+	require.Empty(t, gather(t, registry))
+}
+
 func TestReport(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, nil)
-	b.Report(observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Missed: 1, Overhead: time.Second}}})
+	b.Report(observer.Health{Modules: []observer.ModuleHealth{
+		{Name: "io", Up: true, Missed: 1, Overhead: time.Second},
+		{Name: "net", Up: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "tcp", Variant: "v", Attach: kprobe.TPBTF}}},
+	}})
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{
 		{
 			Name: "io", Up: true, MapMemory: 4096, Missed: 3, Overhead: 1500 * time.Millisecond, Level: observer.LevelSampled,
@@ -233,10 +280,14 @@ func TestReport(t *testing.T) {
 			Metrics: []observer.MetricHealth{{Name: "right", Verified: true}, {Name: "unknown"}, {Name: "wrong", LeftOut: true}},
 		},
 		{Name: "cache", Cause: "not permitted"},
+		{Name: "net", Disabled: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "tcp", Variant: "v", Attach: kprobe.TPBTF}}},
 	}})
 	require.Equal(t, map[string]float64{
 		"ebpf_module_up{module=io}":                             1,
 		"ebpf_module_up{module=cache}":                          0,
+		"ebpf_module_up{module=net}":                            0,
+		"ebpf_map_memory_bytes{module=net}":                     1,
+		"ebpf_shed_level{module=net}":                           0,
 		"ebpf_map_memory_bytes{module=io}":                      4096,
 		"ebpf_overhead_seconds_total{module=io}":                1.5,
 		"ebpf_shed_level{module=io}":                            1,
@@ -253,8 +304,8 @@ func TestReport(t *testing.T) {
 // together again, as the histogram that every reader takes it for.
 func TestNames(t *testing.T) {
 	schema, w := defaults(t)
-	for i := range w {
-		w[i] = 1
+	for i := range w.all {
+		w.all[i] = 1
 	}
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
@@ -317,10 +368,10 @@ func withHistograms(families []*dto.MetricFamily) []*dto.MetricFamily {
 type moving struct{ words }
 
 func (m moving) Snapshot(s *observer.Snapshot) error {
-	for i := range m.words {
-		m.words[i]++
+	for i := range m.all {
+		m.all[i]++
 	}
-	*s = observer.SnapshotOf(m.words)
+	*s = observer.SnapshotOf(m.schema, m.all)
 	return nil
 }
 
@@ -337,5 +388,5 @@ func BenchmarkCollect(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(len(zero)), "words")
+	b.ReportMetric(float64(len(zero.all)), "words")
 }

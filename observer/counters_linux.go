@@ -32,7 +32,8 @@ type counters struct {
 	memory  []byte
 	entries [][]uint64
 	parts   []part
-	words   int // of an entry
+	without []uint64 // what is counted and not told, by word; nil for nothing
+	words   int      // of an entry
 }
 
 // part is a run of words that is read alike.
@@ -99,6 +100,17 @@ func (c *counters) sum(dst []uint64) {
 			}
 		}
 	}
+	for i, n := range c.without {
+		dst[i] -= n
+	}
+}
+
+// leaveOut has a word tell n less than is counted.
+func (c *counters) leaveOut(word int, n uint64) {
+	if c.without == nil {
+		c.without = make([]uint64, c.words)
+	}
+	c.without[word] += n
 }
 
 func (c *counters) close() error {

@@ -55,8 +55,25 @@ type ModuleHealth struct {
 	// Missed is how many runs of its programs the kernel has skipped since the module was opened: an upper bound of the
 	// events that its counters lack.
 	Missed uint64
+	// DisabledHooks are those that Configure or Disable has detached.
+	DisabledHooks []string
 	// Up tells whether the module counts.
 	Up bool
+	// Disabled means that it does not because Configure or Disable says so.
+	Disabled bool
+}
+
+func (h Health) clone() Health { return Health{Modules: slices.Clone(h.Modules)} }
+
+// enter puts a module's state in place of the one that it had, or at the end, and returns where.
+func (h *Health) enter(m ModuleHealth) int {
+	i := slices.IndexFunc(h.Modules, func(other ModuleHealth) bool { return other.Name == m.Name })
+	if i < 0 {
+		h.Modules = append(h.Modules, m)
+		return len(h.Modules) - 1
+	}
+	h.Modules[i] = m
+	return i
 }
 
 // MetricHealth is what verification found out about a metric.
@@ -99,6 +116,10 @@ func (m *ModuleHealth) fail(err error) {
 func (h Health) String() string {
 	var b strings.Builder
 	for _, m := range h.Modules {
+		if m.Disabled {
+			fmt.Fprintf(&b, "%s: disabled\n", m.Name)
+			continue
+		}
 		if !m.Up {
 			fmt.Fprintf(&b, "%s: down: %s\n", m.Name, m.Cause)
 			if m.Remedy != "" {
@@ -156,13 +177,20 @@ func (e *DownError) Remedy() string {
 // Summary tells the module's state in one line: how each hook is attached and which metrics are left out as wrong, or why
 // the module is down.
 func (m *ModuleHealth) Summary() string {
-	if !m.Up {
+	switch {
+	case m.Disabled:
+		return "disabled"
+	case !m.Up:
 		return "down: " + m.Cause
 	}
 	var hooks []string
 	for _, h := range m.Plan {
 		if h.Attach == "" {
 			hooks = append(hooks, h.Name+" absent")
+			continue
+		}
+		if slices.Contains(m.DisabledHooks, h.Name) {
+			hooks = append(hooks, h.Name+" disabled")
 			continue
 		}
 		hooks = append(hooks, h.Name+" by "+string(h.Attach))

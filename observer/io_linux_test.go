@@ -137,12 +137,12 @@ func count(t testing.TB, o *observer.Observer) counts {
 	t.Helper()
 	var s observer.Snapshot
 	require.NoError(t, o.Snapshot(&s))
-	return countsOf(o, &s)
+	return countsOf(&s)
 }
 
-func countsOf(o *observer.Observer, s *observer.Snapshot) counts {
+func countsOf(s *observer.Snapshot) counts {
 	c := counts{}
-	for _, m := range o.Schema() {
+	for _, m := range s.Schema() {
 		for i := range m.Series() {
 			labels := "{" + strings.Join(m.LabelValues(i), ",") + "}"
 			if m.Kind != observer.Histogram {

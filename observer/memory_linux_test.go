@@ -339,7 +339,7 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		do()
 		took := time.Since(start)
 		require.NoError(t, o.Snapshot(&after))
-		return countsOf(o, &after).since(countsOf(o, &before)), took
+		return countsOf(&after).since(countsOf(&before)), took
 	}
 	for _, c := range []struct {
 		labels       string

@@ -72,15 +72,17 @@ type Options struct {
 
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
-	modules   []*module
-	metrics   []Metric
+	objects   fs.FS
+	opts      Options
+	modules   []*module // that are open, enabled or not
+	schema    []Metric  // of those that count; another slice after each change
 	health    Health
 	failures  []error // of the modules that are down
+	config    Config  // in force
 	words     int
-	mu        sync.RWMutex // guards the mapped memory and the probes against Close
-	pass      sync.Mutex   // makes one Refresh, Account, Shed or Restore wait for another
+	mu        sync.RWMutex // guards what Snapshot reads: the mapped memory, modules, schema, words and closed
+	pass      sync.Mutex   // makes one Refresh, Account, Close or change wait for another; it is taken before mu
 	closed    bool
-	sampling  uint32
 	accounted Snapshot // of Account
 }
 
@@ -88,14 +90,14 @@ type Observer struct {
 type module struct {
 	probes   *kprobe.Probes
 	counters *counters
-	offset   int // of its first word in a snapshot
-	health   int // the index of its entry in the health
+	metrics  []Metric // that have proved to be right, whether or not they are fed at the moment
+	offset   int      // of its first word in a snapshot
+	health   int      // the index of its entry in the health
+	state    state
 
 	// Guarded by the observer's pass.
 	accounts []account
 	overhead time.Duration
-	level    Level
-	reduced  string // the hook that LevelReduced has detached
 }
 
 // Modules returns the names of the modules among objects (nil means the built-in ones), sorted.
@@ -140,23 +142,12 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 			return nil, downError(opts.Modules, err)
 		}
 	}
-	o := &Observer{sampling: max(1, opts.LatencySampling)}
-	cache := btf.NewCache()
-	var verified *verdicts
-	if opts.Verify {
-		verified = verify(ctx, objects, opts, cache)
+	o := &Observer{objects: objects, opts: opts}
+	if err = o.openAll(ctx, opts.Modules); err == nil {
+		err = o.settle(Config{Modules: opts.Modules, LatencySampling: opts.LatencySampling})
 	}
-	for _, name := range opts.Modules {
-		if err = ctx.Err(); err == nil {
-			o.open(objects, name, kprobe.Options{Scope: opts.Scope, Cache: cache, Attach: opts.Attach, Step: opts.Step}, verified)
-			continue
-		}
-		return nil, errors.Join(fmt.Errorf("opening module %s: %w", name, err), o.Close())
-	}
-	if opts.LatencySampling > 1 {
-		if err = o.Sample(opts.LatencySampling); err != nil {
-			return nil, errors.Join(err, o.Close())
-		}
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
 	}
 	if len(o.modules) == 0 {
 		return nil, &DownError{Health: o.health, err: errors.Join(o.failures...)}
@@ -194,22 +185,38 @@ func appendMetrics(schema, metrics []Metric, offset int) []Metric {
 	return schema
 }
 
-// open attaches one module and enters it in the schema and the health. verified is nil where nothing is to be verified.
+// openAll opens modules, verified if that is wanted. What goes wrong with a module is in the health; the error is that of
+// ctx.
+func (o *Observer) openAll(ctx context.Context, names []string) error {
+	cache := btf.NewCache()
+	var verified *verdicts
+	if o.opts.Verify {
+		opts := o.opts
+		opts.Modules = names
+		verified = verify(ctx, o.objects, opts, cache)
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("opening module %s: %w", name, err)
+		}
+		o.open(o.objects, name, kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attach: o.opts.Attach, Step: o.opts.Step}, verified)
+	}
+	return nil
+}
+
+// open attaches one module and enters it in the health. verified is nil where nothing is to be verified.
 func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verified *verdicts) {
 	health := ModuleHealth{Name: name}
-	m, metrics, err := attach(objects, name, opts)
+	m, metrics, err := load(objects, name, opts)
 	if err != nil {
 		health.fail(err)
-		o.health.Modules = append(o.health.Modules, health)
+		o.health.enter(health)
 		o.failures = append(o.failures, fmt.Errorf("%s: %w", name, err))
 		return
 	}
 	health.Up = true
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
-	m.offset, m.health = o.words, len(o.health.Modules)
-	o.words += m.counters.words
-	o.modules = append(o.modules, m)
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
 		if !fed(metric, health.Plan) {
 			health.Absent = append(health.Absent, metric.Name)
@@ -225,12 +232,16 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	for i := range metrics {
 		metrics[i].iterated = iterated(metrics[i], health.Plan)
 	}
-	opened := len(o.metrics)
-	o.metrics = appendMetrics(o.metrics, metrics, m.offset)
+	m.offset = o.words
+	m.metrics = appendMetrics(nil, metrics, m.offset)
 	if verified != nil {
-		m.accounts = accountsOf(o.metrics[opened:], verified.costs[name])
+		m.accounts = accountsOf(m.metrics, verified.costs[name])
 	}
-	o.health.Modules = append(o.health.Modules, health)
+	m.health = o.health.enter(health)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.words += m.counters.words
+	o.modules = append(o.modules, m)
 }
 
 // name returns a module's name.
@@ -259,8 +270,8 @@ func iterated(m Metric, plan kprobe.Plan) bool {
 	})
 }
 
-// attach reads, checks and attaches one module.
-func attach(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric, error) {
+// load reads, checks and attaches one module.
+func load(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric, error) {
 	step := opts.Step
 	if step == nil {
 		step = func(string) error { return nil }
@@ -334,24 +345,31 @@ func readSpec(objects fs.FS, name string) (*ebpf.CollectionSpec, error) {
 	return spec, nil
 }
 
-// Schema returns the metrics that are fed. They stay the Observer's own and do not change while it is open.
+// Schema returns the metrics that are fed. The slice stays the Observer's own and does not change; after a change of what is
+// enabled there is another one. Metrics of either serve for every snapshot that is taken after they were there.
 func (o *Observer) Schema() []Metric {
-	return o.metrics
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.schema
 }
 
 // Health tells the state of every module that was asked for. It makes a system call for each program.
 func (o *Observer) Health() Health {
 	o.pass.Lock()
 	defer o.pass.Unlock()
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	health := Health{Modules: slices.Clone(o.health.Modules)}
+	health := o.health.clone()
 	for _, m := range o.modules {
+		h := &health.Modules[m.health]
 		// What cannot be read stays as it was; that it cannot be read is no news of the module's.
 		if missed, err := m.probes.Missed(); err == nil {
-			health.Modules[m.health].Missed = missed
+			h.Missed = missed
 		}
-		health.Modules[m.health].Overhead, health.Modules[m.health].Level = m.overhead, m.level
+		h.Overhead, h.Level, h.DisabledHooks = m.overhead, m.state.level, slices.Clone(m.state.disabledHooks)
+	}
+	for i := range health.Modules {
+		if h := &health.Modules[i]; !slices.Contains(o.config.Modules, h.Name) {
+			h.Disabled, h.Up, h.Cause, h.Remedy = true, false, "", ""
+		}
 	}
 	return health
 }
@@ -371,6 +389,7 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 	for _, m := range o.modules {
 		m.counters.sum(s.words[m.offset:])
 	}
+	s.schema = o.schema
 	return nil
 }
 
@@ -381,19 +400,20 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 func (o *Observer) Refresh() error {
 	o.pass.Lock()
 	defer o.pass.Unlock()
-	o.mu.RLock()
-	defer o.mu.RUnlock()
 	if o.closed {
 		return ErrClosed
 	}
-	return o.each(func(m *module) error {
-		start := time.Now()
-		ran, err := m.probes.Iterate()
-		if ran > 0 {
-			m.overhead += time.Since(start)
-		}
-		return err
-	})
+	return o.each((*module).refresh)
+}
+
+// refresh runs a module's iterators.
+func (m *module) refresh() error {
+	start := time.Now()
+	ran, err := m.probes.Iterate()
+	if ran > 0 {
+		m.overhead += time.Since(start)
+	}
+	return err
 }
 
 // Sample has one of n frequent events timed from now on, as Options.LatencySampling does from the start. A module that fails
@@ -401,32 +421,29 @@ func (o *Observer) Refresh() error {
 func (o *Observer) Sample(n uint32) error {
 	o.pass.Lock()
 	defer o.pass.Unlock()
-	o.mu.RLock()
-	defer o.mu.RUnlock()
 	if o.closed {
 		return ErrClosed
 	}
-	o.sampling = max(1, n)
-	return o.each(func(m *module) error {
-		if m.level >= LevelSampled {
-			return nil
-		}
-		return m.probes.Sample(n)
-	})
+	o.config.LatencySampling = max(1, n)
+	return o.each(func(m *module) error { return m.probes.Sample(m.state.sampling(o.config.LatencySampling)) })
 }
 
 // Close detaches all modules. Calling it again does nothing.
 func (o *Observer) Close() error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
 	var errs []error
 	for _, m := range slices.Backward(o.modules) {
-		errs = append(errs, m.probes.Close(), m.counters.close())
+		errs = append(errs, m.close())
 	}
 	o.modules = nil
 	return errors.Join(errs...)
 }
+
+func (m *module) close() error { return errors.Join(m.probes.Close(), m.counters.close()) }
 
 // readerAt gives random access to an object; a file of an fs.FS need not have it.
 func readerAt(f fs.File) (io.ReaderAt, error) {

@@ -18,9 +18,7 @@
 package observer
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -39,6 +37,9 @@ const (
 	LevelOff
 )
 
+// String returns the level's name.
+func (l Level) String() string { return [...]string{"full", "sampled", "reduced", "off"}[l] }
+
 // shedSampling is one of how many events LevelSampled times.
 const shedSampling = 16
 
@@ -50,6 +51,12 @@ type costs map[string]cost
 
 type cost struct{ full, sampled time.Duration }
 
+// at returns the cost of an event where one of n is timed: what does not depend on that, and a part of the rest.
+func (c cost) at(n uint32) time.Duration {
+	timing := (c.full - c.sampled) * shedSampling / (shedSampling - 1)
+	return c.full - timing + timing/time.Duration(n)
+}
+
 // calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured is
 // left out: the module is open all the same.
 func calibrate(measure measure, o *Observer, name string, open func()) costs {
@@ -60,10 +67,14 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 			before[operation] = took
 		}
 	}
-	opened := len(o.metrics)
+	opened := len(o.modules)
 	open()
 	all := make(costs)
-	for _, m := range o.metrics[opened:] {
+	if len(o.modules) == opened {
+		return all
+	}
+	module := o.modules[opened]
+	for _, m := range module.metrics {
 		without, ok := before[m.Cost]
 		if _, known := all[m.Cost]; !ok || known {
 			continue
@@ -74,8 +85,7 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 		}
 		c := cost{full: max(0, with-without)}
 		c.sampled = c.full
-		probes := o.modules[len(o.modules)-1].probes
-		if probes.Samples() && probes.Sample(shedSampling) == nil {
+		if probes := module.probes; probes.Samples() && probes.Sample(shedSampling) == nil {
 			if with, err = measure(m.Cost); err == nil {
 				c.sampled = min(c.full, max(0, with-without))
 			}
@@ -115,8 +125,6 @@ func (o *Observer) Account() error {
 	if err := o.Snapshot(&o.accounted); err != nil {
 		return err
 	}
-	o.mu.RLock()
-	defer o.mu.RUnlock()
 	for _, m := range o.modules {
 		for i := range m.accounts {
 			a := &m.accounts[i]
@@ -125,11 +133,7 @@ func (o *Observer) Account() error {
 				n, _ := o.accounted.counted(&a.metric, series)
 				events += n
 			}
-			each := a.each.full
-			if m.level >= LevelSampled {
-				each = a.each.sampled
-			}
-			grown := time.Duration(events-a.events) * each
+			grown := time.Duration(events-a.events) * a.each.at(m.state.sampling(o.config.LatencySampling))
 			a.events = events
 			a.spent += grown
 			m.overhead += grown
@@ -148,80 +152,48 @@ func (o *Observer) Restore(name string) (Level, error) { return o.move(name, -1)
 func (o *Observer) move(name string, by Level) (Level, error) {
 	o.pass.Lock()
 	defer o.pass.Unlock()
-	o.mu.RLock()
-	defer o.mu.RUnlock()
 	if o.closed {
 		return 0, ErrClosed
 	}
-	i := slices.IndexFunc(o.modules, func(m *module) bool { return o.name(m) == name })
-	if i < 0 {
+	m := o.module(name)
+	if m == nil {
 		return 0, fmt.Errorf("%w %q, or it is down", ErrUnknownModule, name)
 	}
-	m := o.modules[i]
-	to := m.level + by
-	for to > LevelFull && to < LevelOff && !o.changes(m, to) {
-		to += by
+	next := m.state
+	next.level += by
+	for next.level > LevelFull && next.level < LevelOff && !o.changes(m, next.level) {
+		next.level += by
 	}
-	if to < LevelFull || to > LevelOff {
-		return m.level, nil
+	if next.level < LevelFull || next.level > LevelOff {
+		return m.state.level, nil
 	}
-	if err := o.apply(m, to); err != nil {
-		return m.level, fmt.Errorf("module %s: %w", name, err)
+	if next.level == LevelReduced && by > 0 {
+		next.reduced = m.dearest()
 	}
-	m.level = to
-	return to, nil
+	if err := o.settleModule(m, next, o.config.LatencySampling); err != nil {
+		return m.state.level, fmt.Errorf("module %s: %w", name, err)
+	}
+	return next.level, nil
 }
 
 // changes tells whether a level would be another than the one before for the module.
 func (o *Observer) changes(m *module, level Level) bool {
 	if level == LevelSampled {
-		return m.probes.Samples() && o.sampling < shedSampling
+		return m.probes.Samples() && o.config.LatencySampling < shedSampling
 	}
 	return level == LevelReduced && m.dearest() != ""
 }
 
 // dearest returns the hook that has cost the module most, if it has others.
 func (m *module) dearest() string {
-	if len(m.probes.Plan()) < 2 {
+	if len(m.hooks()) < 2 {
 		return ""
 	}
 	hook, most := "", time.Duration(0)
 	for _, a := range m.accounts {
-		if a.spent > most && len(a.metric.Hooks) > 0 {
+		if a.spent > most && len(a.metric.Hooks) > 0 && m.state.attached(a.metric.Hooks[0]) {
 			hook, most = a.metric.Hooks[0], a.spent
 		}
 	}
 	return hook
-}
-
-// apply brings a module to a level.
-func (o *Observer) apply(m *module, level Level) error {
-	sampling := o.sampling
-	if level >= LevelSampled {
-		sampling = max(sampling, shedSampling)
-	}
-	err := m.probes.Sample(sampling)
-	switch {
-	case level == LevelOff:
-		return errors.Join(err, m.probes.Detach())
-	case level == LevelReduced:
-		if m.level < LevelReduced {
-			m.reduced = m.dearest()
-			return errors.Join(err, m.probes.Detach(m.reduced))
-		}
-		return errors.Join(err, m.probes.Attach(m.hooksBut(m.reduced)...))
-	default:
-		return errors.Join(err, m.probes.Attach())
-	}
-}
-
-// hooksBut returns the hooks of a module's plan without one.
-func (m *module) hooksBut(hook string) []string {
-	var hooks []string
-	for _, h := range m.probes.Plan() {
-		if h.Name != hook {
-			hooks = append(hooks, h.Name)
-		}
-	}
-	return hooks
 }

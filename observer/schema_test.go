@@ -87,7 +87,7 @@ func TestSnapshotLayout(t *testing.T) {
 	for i := range words {
 		words[i] = uint64(i)
 	}
-	s := observer.SnapshotOf(words)
+	s := observer.SnapshotOf(schema, words)
 	seen := map[uint64]string{}
 	claim := func(word uint64, name string) {
 		require.Emptyf(t, seen[word], "%s has the word of another", name)

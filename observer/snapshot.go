@@ -20,8 +20,13 @@ package observer
 // Snapshot holds the counters of one moment. It may be used again for the next one, and then costs no allocation. A
 // zero Snapshot is ready for use. Its methods take metrics of the schema that the snapshot was made with.
 type Snapshot struct {
-	words []uint64
+	words  []uint64
+	schema []Metric
 }
+
+// Schema returns the metrics that counted when the snapshot was taken. The slice stays the Observer's own; it is another one
+// after each change of what is enabled.
+func (s *Snapshot) Schema() []Metric { return s.schema }
 
 // Value returns series i of a counter or gauge, as it was counted: multiply with the metric's Scale.
 func (s *Snapshot) Value(m *Metric, i int) uint64 {
@@ -40,7 +45,8 @@ func (s *Snapshot) Sum(m *Metric, i int) uint64 {
 	return s.words[m.offset+i*m.width+m.width-1]
 }
 
-// SnapshotOf returns a snapshot of given words, laid out as Describe says. It serves tests of what reads snapshots.
-func SnapshotOf(words []uint64) Snapshot {
-	return Snapshot{words: words}
+// SnapshotOf returns a snapshot of metrics with given words, laid out as Describe says. It serves tests of what reads
+// snapshots.
+func SnapshotOf(schema []Metric, words []uint64) Snapshot {
+	return Snapshot{words: words, schema: schema}
 }

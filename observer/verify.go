@@ -91,7 +91,7 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 				})
 			}
 			close(opened)
-			return errors.Join(v.judge(o, phases), o.Close())
+			return errors.Join(o.settle(Config{Modules: opts.Modules}), v.judge(o, phases), o.Close())
 		})
 		if err != nil {
 			v.err = fmt.Errorf("verification: %w", err)
@@ -117,7 +117,7 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 func (v *verdicts) judge(o *Observer, phases []phase) error {
 	var errs []error
 	for _, p := range phases {
-		open, differences := slices.Clone(o.metrics), make(map[string]error)
+		open, differences := slices.Clone(o.schema), make(map[string]error)
 		for try := 0; try < verifyTries && len(open) > 0; try++ {
 			known, grown, err := o.observe(p)
 			if err != nil {

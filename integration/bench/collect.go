@@ -371,7 +371,10 @@ func (b *bench) starts(ctx context.Context) error {
 }
 
 // moving is a source in which every series of the default modules grows from one snapshot to the next.
-type moving struct{ words []uint64 }
+type moving struct {
+	schema []observer.Metric
+	words  []uint64
+}
 
 func (*moving) Refresh() error { return nil }
 
@@ -379,7 +382,7 @@ func (m *moving) Snapshot(s *observer.Snapshot) error {
 	for i := range m.words {
 		m.words[i]++
 	}
-	*s = observer.SnapshotOf(m.words)
+	*s = observer.SnapshotOf(m.schema, m.words)
 	return nil
 }
 
@@ -429,7 +432,7 @@ func newTargets(schema []observer.Metric, words int) map[string]target {
 	}
 	targets := make(map[string]target)
 	for name, p := range providers {
-		targets[name] = target{bridge: meterbridge.New(factory{p}, schema), source: &moving{words: make([]uint64, words)}}
+		targets[name] = target{bridge: meterbridge.New(factory{p}, schema), source: &moving{schema: schema, words: make([]uint64, words)}}
 	}
 	return targets
 }

@@ -76,7 +76,7 @@ func kernelCounters(t *testing.T, pid int, module string) counters {
 			sum[i] += binary.NativeEndian.Uint64(entry[i*8:])
 		}
 	}
-	s := observer.SnapshotOf(sum)
+	s := observer.SnapshotOf(schema, sum)
 	c := counters{}
 	for _, metric := range schema {
 		for i := range metric.Series() {

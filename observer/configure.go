@@ -1,0 +1,316 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ErrUnknownHook is returned for the name of a hook that a module does not have, or that this kernel refused.
+var ErrUnknownHook = errors.New("unknown hook")
+
+// Config is what may be changed while an Observer is open.
+type Config struct {
+	// DisabledHooks names hooks that are detached, by module.
+	DisabledHooks map[string][]string
+	// Modules that count.
+	Modules []string
+	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. 1 times all.
+	LatencySampling uint32
+}
+
+// state is how much of a module is attached: what the operator wants, and how far it is shed.
+type state struct {
+	disabledHooks []string
+	reduced       string // the hook that LevelReduced has detached
+	level         Level
+	disabled      bool
+}
+
+// attached tells whether a hook is.
+func (s *state) attached(hook string) bool {
+	switch {
+	case s.disabled, s.level >= LevelOff, slices.Contains(s.disabledHooks, hook):
+		return false
+	default:
+		return s.level < LevelReduced || hook != s.reduced
+	}
+}
+
+// sampling returns how many events one timed event stands for, where the observer's is n.
+func (s *state) sampling(n uint32) uint32 {
+	if s.level >= LevelSampled {
+		return max(n, shedSampling)
+	}
+	return n
+}
+
+// Available returns the names of all modules that there are objects of, sorted, whether or not they count.
+func (o *Observer) Available() ([]string, error) { return Modules(o.objects) }
+
+// Config returns the configuration in force. A module that is wanted and down is part of it.
+func (o *Observer) Config() Config {
+	o.pass.Lock()
+	defer o.pass.Unlock()
+	return o.config.clone()
+}
+
+func (c Config) clone() Config {
+	hooks := make(map[string][]string)
+	for module, names := range c.DisabledHooks {
+		hooks[module] = slices.Clone(names)
+	}
+	return Config{Modules: slices.Clone(c.Modules), DisabledHooks: hooks, LatencySampling: c.LatencySampling}
+}
+
+// normal returns the configuration in the form in which it is told.
+func (c Config) normal() Config {
+	c = c.clone()
+	for module, hooks := range c.DisabledHooks {
+		if c.DisabledHooks[module] = slices.Compact(slices.Sorted(slices.Values(hooks))); len(hooks) == 0 {
+			delete(c.DisabledHooks, module)
+		}
+	}
+	c.LatencySampling = max(1, c.LatencySampling)
+	return c
+}
+
+// Enable has a module count, or some hooks of it. Its counters go on from where they were; what happened meanwhile is not
+// counted. A module that has not been open before, or was down, is opened and verified as Open does. If that fails, all stays
+// as it was, and the error says why. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
+func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) error {
+	return o.edit(ctx, module, func(c *Config) {
+		if len(hooks) == 0 {
+			c.Modules = append(slices.DeleteFunc(c.Modules, func(m string) bool { return m == module }), module)
+		}
+		c.DisabledHooks[module] = slices.DeleteFunc(c.DisabledHooks[module], func(h string) bool { return slices.Contains(hooks, h) })
+	})
+}
+
+// Disable has a module count no more, or some hooks of it: it leaves the schema and costs nothing. Its counters keep what
+// they have. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
+func (o *Observer) Disable(module string, hooks ...string) error {
+	return o.edit(context.Background(), module, func(c *Config) {
+		if len(hooks) == 0 {
+			c.Modules = slices.DeleteFunc(c.Modules, func(m string) bool { return m == module })
+		}
+		c.DisabledHooks[module] = append(c.DisabledHooks[module], hooks...)
+	})
+}
+
+// edit applies a change to the configuration in force. Of the module that it is about, being down is no state to stay in.
+func (o *Observer) edit(ctx context.Context, module string, change func(c *Config)) error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
+	c := o.config.clone()
+	change(&c)
+	return o.configure(ctx, c, module)
+}
+
+// Configure brings the Observer to a configuration, whole or not at all: the error says why, and all is as it was. Modules that
+// it names and that do not count are enabled, those that it does not name disabled, as Enable and Disable do. A module that was
+// wanted before and is down is not tried again. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
+func (o *Observer) Configure(ctx context.Context, c Config) error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
+	return o.configure(ctx, c, "")
+}
+
+func (o *Observer) configure(ctx context.Context, c Config, retry string) error {
+	if o.closed {
+		return ErrClosed
+	}
+	if err := o.known(append(slices.Collect(maps.Keys(c.DisabledHooks)), append(c.Modules, retry)...)); err != nil {
+		return err
+	}
+	old, health, failures, opened := o.config, o.health.clone(), o.failures, len(o.modules)
+	var missing []string
+	for _, name := range c.Modules {
+		if o.module(name) == nil && (name == retry || !slices.Contains(old.Modules, name)) {
+			missing = append(missing, name)
+		}
+	}
+	o.failures = nil
+	err := o.openAll(ctx, missing)
+	err = errors.Join(append([]error{err}, o.failures...)...)
+	o.failures = failures
+	if err == nil {
+		err = o.settle(c)
+	}
+	if err != nil {
+		err = errors.Join(err, o.settle(old), o.forget(opened))
+		o.health = health
+	}
+	return err
+}
+
+// known tells whether there are modules of all names.
+func (o *Observer) known(names []string) error {
+	available, err := o.Available()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name != "" && !slices.Contains(available, name) {
+			return fmt.Errorf("%w: %q is none of %s", ErrUnknownModule, name, strings.Join(available, ", "))
+		}
+	}
+	return nil
+}
+
+// module returns an open module by its name, or nil.
+func (o *Observer) module(name string) *module {
+	i := slices.IndexFunc(o.modules, func(m *module) bool { return o.name(m) == name })
+	if i < 0 {
+		return nil
+	}
+	return o.modules[i]
+}
+
+// settle attaches and detaches what a configuration wants of the open modules, and makes it the one in force. If that fails,
+// some modules are changed, and the old one is still in force.
+func (o *Observer) settle(c Config) error {
+	c = c.normal()
+	err := o.each(func(m *module) error {
+		for _, hook := range c.DisabledHooks[o.name(m)] {
+			if !m.probes.Plan().Attached(hook) {
+				return fmt.Errorf("%w %q: it is none of those that this kernel took: %s", ErrUnknownHook, hook, strings.Join(m.hooks(), ", "))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = o.each(func(m *module) error {
+		next := m.state
+		next.disabled = !slices.Contains(c.Modules, o.name(m))
+		next.disabledHooks = c.DisabledHooks[o.name(m)]
+		return o.settleModule(m, next, c.LatencySampling)
+	})
+	if err != nil {
+		return err
+	}
+	var schema []Metric
+	for _, m := range o.modules {
+		for _, metric := range m.metrics {
+			// A hook that is shed leaves its metrics be, since they will go on by themselves.
+			if !m.state.disabled && (len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.fed)) {
+				schema = append(schema, metric)
+			}
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.config, o.schema = c, schema
+	return nil
+}
+
+// fed tells whether a hook feeds metrics, for all that the operator says.
+func (m *module) fed(hook string) bool {
+	return m.probes.Plan().Attached(hook) && !slices.Contains(m.state.disabledHooks, hook)
+}
+
+// hooks returns the hooks of the module that the kernel took.
+func (m *module) hooks() []string {
+	var hooks []string
+	for _, h := range m.probes.Plan() {
+		if h.Variant != "" {
+			hooks = append(hooks, h.Name)
+		}
+	}
+	return hooks
+}
+
+// settleModule brings a module to a state. If it fails, the module has the state that it had, but for a hook that the kernel
+// does not take back, which the error tells.
+func (o *Observer) settleModule(m *module, next state, sampling uint32) error {
+	old := m.state
+	if err := o.attach(m, next, sampling); err != nil {
+		return errors.Join(err, o.attach(m, old, o.config.LatencySampling))
+	}
+	return nil
+}
+
+// attach attaches the hooks that a state has attached, and detaches the others.
+func (o *Observer) attach(m *module, next state, sampling uint32) error {
+	var on, off []string
+	for _, hook := range m.hooks() {
+		if next.attached(hook) {
+			on = append(on, hook)
+		} else {
+			off = append(off, hook)
+		}
+	}
+	var errs []error
+	if !m.state.disabled && next.disabled {
+		// What its iterators have not seen yet still belongs to it.
+		errs = append(errs, m.refresh())
+	}
+	errs = append(errs, m.probes.Sample(next.sampling(sampling)))
+	if len(off) > 0 {
+		errs = append(errs, m.probes.Detach(off...))
+	}
+	if len(on) > 0 {
+		errs = append(errs, m.probes.Attach(on...))
+	}
+	if m.state.disabled && !next.disabled {
+		errs = append(errs, o.leaveOut(m))
+	}
+	m.state = next
+	return errors.Join(errs...)
+}
+
+// leaveOut has the counters that iterators feed go on from where they were: what the kernel has added up while the module was
+// disabled is not counted. No snapshot may see them in between.
+func (o *Observer) leaveOut(m *module) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before, after := make([]uint64, m.counters.words), make([]uint64, m.counters.words)
+	m.counters.sum(before)
+	err := m.refresh()
+	m.counters.sum(after)
+	for _, metric := range m.metrics {
+		if !metric.iterated || metric.Kind == Gauge {
+			continue
+		}
+		first := metric.offset - m.offset
+		for i := first; i < first+metric.Series()*metric.width; i++ {
+			m.counters.leaveOut(i, after[i]-before[i])
+		}
+	}
+	return err
+}
+
+// forget closes the modules that were opened last, but for the first n.
+func (o *Observer) forget(n int) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var errs []error
+	for _, m := range o.modules[n:] {
+		o.words -= m.counters.words
+		errs = append(errs, m.close())
+	}
+	o.modules = o.modules[:n]
+	return errors.Join(errs...)
+}
