@@ -214,11 +214,11 @@ static __always_inline int looked_up(void)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->lookups_total++;
-	unpin();
+	unpin_tracepoint();
 	return 0;
 }
 
@@ -227,7 +227,7 @@ static __always_inline void filled(struct inode *inode, unsigned long index, __u
 	struct metrics *m;
 	__u64 file;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_here();
 	if (m) {
 		m->filled_pages_total += pages;
@@ -238,7 +238,7 @@ static __always_inline void filled(struct inode *inode, unsigned long index, __u
 				note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
 		}
 	}
-	unpin();
+	unpin_tracepoint();
 }
 
 /* Reclaim has taken a page from its list before it deletes it; all others leave it there. */
@@ -253,7 +253,7 @@ static __always_inline void deleted(unsigned long flags, struct inode *inode, un
 	struct metrics *m;
 	__u64 file;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_here();
 	if (m) {
 		m->deleted_pages_total += pages;
@@ -266,18 +266,18 @@ static __always_inline void deleted(unsigned long flags, struct inode *inode, un
 				note_dropped(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
 		}
 	}
-	unpin();
+	unpin_tracepoint();
 }
 
 static __always_inline int dirtied(__u32 pages)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_here();
 	if (m)
 		m->dirtied_pages_total += pages;
-	unpin();
+	unpin_tracepoint();
 	return 0;
 }
 
@@ -313,11 +313,11 @@ int fill__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->filled_pages_total += event_pages(ctx);
-	unpin();
+	unpin_tracepoint();
 	return PERF_TOO;
 }
 
@@ -340,11 +340,11 @@ int delete__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->deleted_pages_total += event_pages(ctx);
-	unpin();
+	unpin_tracepoint();
 	return PERF_TOO;
 }
 
@@ -358,7 +358,8 @@ TP_BTF(dirty__tp_btf_page, writeback_dirty_page, struct page *page)
 	return in_scope(bpf_get_current_pid_tgid()) ? dirtied(1) : 0;
 }
 
-static struct timer writeback_waits, throttle_waits;
+TIMER(writeback_waits);
+TIMER(throttle_waits);
 
 static __always_inline int wait_begin(struct timer *t)
 {
@@ -379,11 +380,11 @@ static __always_inline int waited(void)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m)
 		m->writeback_waits_total++;
-	unpin();
+	unpin_tracepoint();
 	return 0;
 }
 
@@ -452,11 +453,11 @@ static __always_inline int paused(long pause)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m && pause > 0)
 		m->throttle_pauses_total++;
-	unpin();
+	unpin_tracepoint();
 	return 0;
 }
 

@@ -7,6 +7,8 @@
  * Unit: calls, bytes, nanoseconds. Counted at the return of the call; sockets, pipes and eventfds are files too. A call
  * that a signal interrupts and the kernel restarts counts as often as it was entered. Linux 5.10.
  */
+/* Of the threads that are in a call at the same time. */
+#define TIMER_SLOT_BITS 11
 #include "probe.bpf.h"
 
 /* Calls that return how many bytes they moved. */
@@ -93,7 +95,7 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-static struct timer calls;
+TIMER(calls);
 SAMPLING;
 
 /* The operation of each system call, plus one. Libraries use the vectored calls with flags for the plain ones too. */
@@ -150,14 +152,11 @@ static __u64 heap_end;
 /* Both run in the context of the caller, pinned, so nothing else adds to the entry meanwhile. */
 
 /* arg is the fourth argument of fadvise, the second one of others. */
-static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long arg)
+static __always_inline void enter(__u64 pid_tgid, __u32 op, unsigned long arg)
 {
 	__u32 mapping = op - IO_OP_FIRST_MAPPING;
 	struct metrics *m;
 
-	if (op >= IO_OP__COUNT)
-		return 0;
-	pin();
 	if (op == IO_OP_FADVISE && arg < IO_ADVICE__COUNT) {
 		m = metrics_here();
 		if (m)
@@ -171,8 +170,6 @@ static __always_inline int enter(__u64 pid_tgid, __u32 op, unsigned long arg)
 	}
 	if (sampled())
 		timer_start(&calls, pid_tgid, 0);
-	unpin();
-	return 0;
 }
 
 static __always_inline __u32 errno_of(long ret)
@@ -232,38 +229,42 @@ static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
 		m->untimed_seconds_total[untimed] += ns * weight;
 }
 
-static __always_inline int leave(__u64 pid_tgid, __u32 op, long ret)
+static __always_inline void leave(__u64 pid_tgid, __u32 op, long ret)
 {
-	struct metrics *m;
+	struct metrics *m = metrics_here();
 
-	if (op >= IO_OP__COUNT)
-		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
-		if (ret >= 0) {
-			returned(m, op, ret);
-		} else {
-			m->operations_total[op][IO_RESULT_ERROR]++;
-			m->errors_total[op][errno_of(ret)]++;
-		}
-		/* Where only some are timed, one that has not begun is no loss. */
-		if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0)
-			took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
+	if (!m)
+		return;
+	if (ret >= 0) {
+		returned(m, op, ret);
+	} else {
+		m->operations_total[op][IO_RESULT_ERROR]++;
+		m->errors_total[op][errno_of(ret)]++;
 	}
-	unpin();
-	return 0;
+	/* Where only some are timed, one that has not begun is no loss. */
+	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0)
+		took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 }
 
 /* For the programs that are there once for each call: one copy of the code serves them all. */
 static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long arg)
 {
-	return enter(pid_tgid, op, arg);
+	if (op < IO_OP__COUNT) {
+		pin();
+		enter(pid_tgid, op, arg);
+		unpin();
+	}
+	return 0;
 }
 
 static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 {
-	return leave(pid_tgid, op, ret);
+	if (op < IO_OP__COUNT) {
+		pin();
+		leave(pid_tgid, op, ret);
+		unpin();
+	}
+	return 0;
 }
 
 /*
@@ -376,36 +377,54 @@ static __always_inline unsigned long arg_of(__u32 op, unsigned long arg2, unsign
 	return op == IO_OP_FADVISE ? arg4 : arg2;
 }
 
+/* For the programs of the tracepoints, which every call of the process passes. */
+static __always_inline void enter_any(__u64 pid_tgid, long nr, unsigned long arg2, unsigned long arg4)
+{
+	__u32 op = io_op(nr);
+
+	if (op < IO_OP__COUNT) {
+		pin_tracepoint();
+		enter(pid_tgid, op, arg_of(op, arg2, arg4));
+		unpin_tracepoint();
+	}
+}
+
+static __always_inline void leave_any(__u64 pid_tgid, long nr, long ret)
+{
+	__u32 op = io_op(nr);
+
+	if (op < IO_OP__COUNT) {
+		pin_tracepoint();
+		leave(pid_tgid, op, ret);
+		unpin_tracepoint();
+	}
+}
+
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u32 op;
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	op = io_op(nr);
-	return enter(pid_tgid, op, arg_of(op, SYSCALL_ARG2(regs), SYSCALL_ARG4(regs)));
+	if (in_scope(pid_tgid))
+		enter_any(pid_tgid, nr, SYSCALL_ARG2(regs), SYSCALL_ARG4(regs));
+	return 0;
 }
 
 TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	return leave(pid_tgid, io_op(SYSCALL_NR(regs)), ret);
+	if (in_scope(pid_tgid))
+		leave_any(pid_tgid, SYSCALL_NR(regs), ret);
+	return 0;
 }
 
 SEC("tracepoint/raw_syscalls/sys_enter")
 int syscall__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u32 op;
 
-	if (!in_scope(pid_tgid))
-		return PERF_TOO;
-	op = io_op(ctx->id);
-	enter(pid_tgid, op, arg_of(op, ctx->args[1], ctx->args[3]));
+	if (in_scope(pid_tgid))
+		enter_any(pid_tgid, ctx->id, ctx->args[1], ctx->args[3]);
 	return PERF_TOO;
 }
 
@@ -414,9 +433,8 @@ int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (!in_scope(pid_tgid))
-		return PERF_TOO;
-	leave(pid_tgid, io_op(ctx->id), ctx->ret);
+	if (in_scope(pid_tgid))
+		leave_any(pid_tgid, ctx->id, ctx->ret);
 	return PERF_TOO;
 }
 

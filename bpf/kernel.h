@@ -136,6 +136,11 @@ struct bpf_ringbuf {
 	unsigned long producer_pos;
 };
 
+/* Only whether it is there matters. */
+struct srcu_struct {
+	__u8 srcu_reader_flavor;
+};
+
 struct bdi_writeback;
 struct dirty_throttle_control;
 

@@ -51,7 +51,7 @@ enum {
 	ERESTART_RESTARTBLOCK = 516,
 };
 
-static struct timer waits;
+TIMER(waits);
 
 static __always_inline int asks_to_wait(int op)
 {

@@ -81,13 +81,13 @@ struct metrics {
 METRICS;
 
 /* Direct and memcg reclaim do not nest, as a thread that reclaims takes from the reserves. One timer serves both. */
-static struct timer runs;
+TIMER(runs);
 
 /* Compaction does not end before what it may have to reclaim. */
-static struct timer compactions;
+TIMER(compactions);
 
 /* Reclaim and compaction are parts of a page fault. */
-static struct timer faults;
+TIMER(faults);
 
 /* The kswapd of each memory node, learned when it wakes. A node beyond the table shares a place. */
 enum { NODES = 64 };

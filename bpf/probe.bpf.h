@@ -23,11 +23,11 @@
  *	{
  *		struct metrics *m;
  *
- *		pin();
+ *		pin_tracepoint();
  *		m = metrics_in_scope(bpf_get_current_pid_tgid());
  *		if (m)
  *			m->eaten_total[FRUIT_APPLE]++;
- *		unpin();
+ *		unpin_tracepoint();
  *		return 0;
  *	}
  */
@@ -88,25 +88,30 @@ typedef __u64 gauge_t;
  * is stored: a distribution with wide steps costs half.
  */
 
+/*
+ * The sum stands before the slots: a reader of a histogram that has counted nothing finds that out on one line of the
+ * cache.
+ */
+
 /* Nanoseconds, exported in seconds: 256 ns to 1.07 s by powers of two. */
 enum { HIST_NS_SLOTS = 24, HIST_NS_LE = 8 };
 struct hist_ns {
-	__u64 slot[HIST_NS_SLOTS] TAG("le:8");
 	__u64 sum;
+	__u64 slot[HIST_NS_SLOTS] TAG("le:8");
 };
 
 /* The same with fewer slots: 1.02 us to 1.07 s by powers of four. */
 enum { HIST_NS_WIDE_SLOTS = 12, HIST_NS_WIDE_LE = 10 };
 struct hist_ns_wide {
-	__u64 slot[HIST_NS_WIDE_SLOTS] TAG("le:10,step:2");
 	__u64 sum;
+	__u64 slot[HIST_NS_WIDE_SLOTS] TAG("le:10,step:2");
 };
 
 /* Bytes: 64 B to 64 MiB by powers of four. */
 enum { HIST_BYTES_SLOTS = 12, HIST_BYTES_LE = 6 };
 struct hist_bytes {
-	__u64 slot[HIST_BYTES_SLOTS] TAG("le:6,step:2");
 	__u64 sum;
+	__u64 slot[HIST_BYTES_SLOTS] TAG("le:6,step:2");
 };
 
 /*
@@ -156,6 +161,23 @@ static __always_inline void unpin(void)
 {
 	if (bpf_preempt_enable)
 		bpf_preempt_enable();
+}
+
+/*
+ * The same for a program that only a tracepoint runs. Until tracepoints were given a sleepable guard (Linux 7.0, commit
+ * a46023d5616e), which takes a read-side counter of the kind that this field tells, they kept preemption off by
+ * themselves, and pinning again would cost as much as counting.
+ */
+static __always_inline void pin_tracepoint(void)
+{
+	if (bpf_core_field_exists(struct srcu_struct, srcu_reader_flavor))
+		pin();
+}
+
+static __always_inline void unpin_tracepoint(void)
+{
+	if (bpf_core_field_exists(struct srcu_struct, srcu_reader_flavor))
+		unpin();
 }
 
 /*
@@ -274,7 +296,8 @@ static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
  * A table of single words, indexed by the low bits of the thread id. A word is the start in nanoseconds (50 bits: 13
  * days, and differences wrap rightly), a note of 4 bits, and the rest of the thread id (10 bits, since ids end at
  * 2^22). One store begins, one load and one store end, and as a word cannot tear, a time is never taken from another
- * thread's start. What two threads in one slot lose is counted.
+ * thread's start. What two threads in one slot lose is counted. TIMER(name) makes a table, which the loader clears
+ * before it attaches programs again.
  *
  * A module may define TIMER_SLOT_BITS, before it includes this, to have smaller tables: each bit less is half the
  * memory, and a bit less of time.
@@ -289,6 +312,8 @@ enum { TIMER_TIME_SHIFT = TIMER_TAG_BITS + TIMER_NOTE_BITS };
 struct timer {
 	__u64 word[1 << TIMER_SLOT_BITS];
 };
+
+#define TIMER(name) static struct timer name SEC(".data.timers")
 
 enum lost_reason { LOST_REASON_NO_START, LOST_REASON_COLLISION, LOST_REASON__COUNT };
 LABEL_VALUES(lost_reason);

@@ -36,7 +36,8 @@ METRICS;
 enum { STATE_RUNNING = 0, STATE_UNINTERRUPTIBLE = 0x2, STATE_DEAD = 0x80 };
 
 /* Who is ready to run and does not, and who is off the CPU, which is noted with a sched_trace_state or NEW. */
-static struct timer ready, off;
+TIMER(ready);
+TIMER(off);
 
 /* A thread that has never run. */
 enum { NEW = SCHED_TRACE_STATE__COUNT };

@@ -31,11 +31,13 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// The constants of the SDK's header that Load sets, and the map of what may be changed later.
+// The constants of the SDK's header that Load sets, the map of what may be changed later, and that of start times.
 const (
 	scopeTGID   = "scope_tgid"
 	scopeTID    = "scope_tid"
 	samplingMap = ".data.sampling"
+	timersMap   = ".data.timers"
+	constants   = ".rodata"
 )
 
 // Self returns the scope of the calling process. A program run in the caller's own context learns its id, since only
@@ -74,7 +76,6 @@ type Probes struct {
 	maps     map[string]*ebpf.Map
 	plan     Plan
 	programs []program
-	timers   []span // in the map .bss
 }
 
 // program is one that the kernel has taken.
@@ -84,9 +85,6 @@ type program struct {
 	link link.Link         // nil while it is detached
 	hook string
 }
-
-// span is a piece of a map's value.
-type span struct{ offset, size uint32 }
 
 // Load makes a module's maps, and for each of its hooks attaches the first variant that the kernel takes. It returns an
 // error, and leaves nothing behind, if the object is no module (ErrInvalidModule), if the maps cannot be made, or if no
@@ -114,7 +112,6 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
 	}
 	l.maps = p.maps
-	p.timers = timersOf(spec)
 	for _, h := range hooks {
 		p.plan = append(p.plan, p.attachHook(&l, h))
 	}
@@ -217,10 +214,16 @@ func (p *Probes) Close() error {
 	for _, loaded := range p.programs {
 		errs = append(errs, loaded.prog.Close())
 	}
-	for _, m := range p.maps {
+	errs = append(errs, closeAll(p.maps))
+	p.programs, p.maps = nil, nil
+	return errors.Join(errs...)
+}
+
+func closeAll(maps map[string]*ebpf.Map) error {
+	var errs []error
+	for _, m := range maps {
 		errs = append(errs, m.Close())
 	}
-	p.programs, p.maps = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -274,44 +277,14 @@ func (p *Probes) Attach(hooks ...string) error {
 	return errors.Join(errs...)
 }
 
-// The map of the variables that begin at zero, and the type of those that hold start times.
-const (
-	zeroMap   = ".bss"
-	timerType = "timer"
-)
-
-// timersOf finds the tables of start times among a module's variables.
-func timersOf(spec *ebpf.CollectionSpec) []span {
-	m := spec.Maps[zeroMap]
+// clearTimers forgets all that has begun.
+func (p *Probes) clearTimers() error {
+	m := p.maps[timersMap]
 	if m == nil {
 		return nil
 	}
-	section, ok := m.Value.(*btf.Datasec)
-	if !ok {
-		return nil
-	}
-	var timers []span
-	for _, v := range section.Vars {
-		if variable, ok := v.Type.(*btf.Var); ok && btf.UnderlyingType(variable.Type).TypeName() == timerType {
-			timers = append(timers, span{v.Offset, v.Size})
-		}
-	}
-	return timers
-}
-
-// clearTimers forgets all that has begun.
-func (p *Probes) clearTimers() error {
-	if len(p.timers) == 0 {
-		return nil
-	}
-	memory, err := p.maps[zeroMap].Memory()
-	if err != nil {
+	if err := m.Put(uint32(0), make([]byte, m.ValueSize())); err != nil {
 		return fmt.Errorf("clearing the start times: %w", err)
-	}
-	for _, t := range p.timers {
-		if _, err = memory.WriteAt(make([]byte, t.size), int64(t.offset)); err != nil {
-			return fmt.Errorf("clearing the start times: %w", err)
-		}
 	}
 	return nil
 }
@@ -329,6 +302,10 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 		if err := v.Set(value); err != nil {
 			return fmt.Errorf("%w: setting %s: %w", ErrInvalidModule, name, err)
 		}
+	}
+	for name, m := range spec.Maps {
+		// By such a name the library would have variables mapped, which takes them two pages more of memory each.
+		m.Name = strings.TrimPrefix(name, ".")
 	}
 	for name, n := range opts.Entries {
 		m := spec.Maps[name]
@@ -357,6 +334,14 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 	maps := coll.Maps
 	coll.Maps = nil
 	coll.Close()
+	for name, m := range maps {
+		// The verifier takes for constant what cannot change any more.
+		if strings.HasPrefix(name, constants) {
+			if err = m.Freeze(); err != nil {
+				return nil, fmt.Errorf("freezing %s: %w", name, errors.Join(err, closeAll(maps)))
+			}
+		}
+	}
 	return maps, nil
 }
 

@@ -67,6 +67,15 @@ func (p Plan) Attached(hook string) bool {
 	return slices.ContainsFunc(p, func(h Hook) bool { return h.Name == hook && h.Variant != "" })
 }
 
+// Names returns the names of the hooks.
+func (p Plan) Names() []string {
+	names := make([]string, len(p))
+	for i, h := range p {
+		names[i] = h.Name
+	}
+	return names
+}
+
 // Refusals returns the reasons of the hooks that are not attached, one a line.
 func (p Plan) Refusals() []error {
 	var errs []error
@@ -108,6 +117,16 @@ type variant struct {
 	name     string
 	attach   Attach
 	programs []string
+}
+
+// Hooks returns the names of a module's hooks, in the order of its source. Returns ErrInvalidModule for what is no module.
+func Hooks(spec *ebpf.CollectionSpec) ([]string, error) {
+	hooks, err := hooksOf(spec)
+	names := make([]string, len(hooks))
+	for i, h := range hooks {
+		names[i] = h.name
+	}
+	return names, err
 }
 
 // hooksOf groups a module's programs by the hook and variant that their names tell: <hook>__<variant>[__<part>]. All of

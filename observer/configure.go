@@ -26,7 +26,7 @@ import (
 	"strings"
 )
 
-// ErrUnknownHook is returned for the name of a hook that a module does not have, or that this kernel refused.
+// ErrUnknownHook is returned for the name of a hook that a module does not have.
 var ErrUnknownHook = errors.New("unknown hook")
 
 // Config is what may be changed while an Observer is open.
@@ -193,8 +193,8 @@ func (o *Observer) settle(c Config) error {
 	c = c.normal()
 	err := o.each(func(m *module) error {
 		for _, hook := range c.DisabledHooks[o.name(m)] {
-			if !m.probes.Plan().Attached(hook) {
-				return fmt.Errorf("%w %q: it is none of those that this kernel took: %s", ErrUnknownHook, hook, strings.Join(m.hooks(), ", "))
+			if names := m.probes.Plan().Names(); !slices.Contains(names, hook) {
+				return fmt.Errorf("%w %q: it is none of %s", ErrUnknownHook, hook, strings.Join(names, ", "))
 			}
 		}
 		return nil

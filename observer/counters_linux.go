@@ -39,7 +39,7 @@ type counters struct {
 // part is a run of words that is read alike.
 type part struct {
 	from, to int
-	// histogram tells that the run is one: slots, and the sum as the last word.
+	// histogram tells that the run is one: the sum, and the slots.
 	histogram bool
 }
 
@@ -90,8 +90,8 @@ func (c *counters) sum(dst []uint64) {
 	clear(dst)
 	for _, entry := range c.entries {
 		for _, p := range c.parts {
-			if p.histogram && atomic.LoadUint64(&entry[p.to-1]) == 0 {
-				dst[p.from] += atomic.LoadUint64(&entry[p.from])
+			if p.histogram && atomic.LoadUint64(&entry[p.from]) == 0 {
+				dst[p.from+1] += atomic.LoadUint64(&entry[p.from+1])
 				continue
 			}
 			out, in := dst[p.from:p.to], entry[p.from:p.to]

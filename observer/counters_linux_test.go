@@ -39,11 +39,11 @@ func TestCountersSumHistograms(t *testing.T) {
 		{Kind: Counter, width: 1, offset: 7},
 	}
 	c := counters{words: 9, parts: partsOf(metrics, 9), entries: [][]uint64{
-		{1, 2, 3, 40, 0, 0, 0, 5, 0}, // a has values, b has none
-		{1, 6, 0, 0, 1, 2, 3, 5, 0},  // a has zeros only, b has values
+		{1, 40, 2, 3, 0, 0, 0, 5, 0}, // a has values, b has none
+		{1, 0, 6, 0, 3, 1, 2, 5, 0},  // a has zeros only, b has values
 		{1, 0, 0, 0, 0, 0, 0, 5, 0},
 	}}
 	dst := []uint64{7, 7, 7, 7, 7, 7, 7, 7, 7}
 	c.sum(dst)
-	require.Equal(t, []uint64{3, 8, 3, 40, 1, 2, 3, 15, 0}, dst)
+	require.Equal(t, []uint64{3, 40, 8, 3, 3, 1, 2, 15, 0}, dst)
 }

@@ -59,6 +59,8 @@ type Options struct {
 	// ScratchDir is where verification makes a folder of its own for known work, and removes it. Empty means the
 	// system's folder for temporary files. On a disk the page cache can be verified too.
 	ScratchDir string
+	// DisabledHooks names hooks that are not to be attached, by module. Enable and Configure attach them later.
+	DisabledHooks map[string][]string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
 	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. Counts and bytes
@@ -121,7 +123,7 @@ func orBuiltIn(objects fs.FS) fs.FS {
 }
 
 // Open attaches modules. One that fails does not hinder the others: Health tells its cause. An error is returned if the
-// options are wrong (ErrUnknownModule), if ctx ends, or if no module could be attached; the last one is a *DownError,
+// options are wrong (ErrUnknownModule, ErrUnknownHook), if ctx ends, or if no module could be attached; the last one is a *DownError,
 // which has the health too. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
 	objects := orBuiltIn(opts.Objects)
@@ -144,7 +146,7 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	}
 	o := &Observer{objects: objects, opts: opts}
 	if err = o.openAll(ctx, opts.Modules); err == nil {
-		err = o.settle(Config{Modules: opts.Modules, LatencySampling: opts.LatencySampling})
+		err = o.settle(Config{Modules: opts.Modules, DisabledHooks: opts.DisabledHooks, LatencySampling: opts.LatencySampling})
 	}
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -174,6 +176,15 @@ func Describe(objects fs.FS, modules ...string) ([]Metric, int, error) {
 		total += words
 	}
 	return schema, total, nil
+}
+
+// Hooks returns the names of a module's hooks, whether or not this kernel takes them. It needs no eBPF and works everywhere.
+func Hooks(objects fs.FS, module string) ([]string, error) {
+	spec, err := readSpec(orBuiltIn(objects), module)
+	if err != nil {
+		return nil, fmt.Errorf("module %s: %w", module, err)
+	}
+	return kprobe.Hooks(spec)
 }
 
 // appendMetrics appends a module's metrics to a schema, of which the module's words begin at offset.

@@ -336,18 +336,18 @@ func describeElement(metric *Metric, element btf.Type) error {
 	return fmt.Errorf("type %q is none of counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_ns_wide, struct hist_bytes", element.TypeName())
 }
 
-// describeHistogram reads the bounds from the layout of a histogram: slots, of which the first one's tag tells the bound
-// and the step to the next one as powers of two, and then the sum.
+// describeHistogram reads the bounds from the layout of a histogram: the sum, and then slots, of which the tag tells the first
+// bound and the step to the next one as powers of two.
 func describeHistogram(metric *Metric, layout *btf.Struct) error {
-	errLayout := fmt.Errorf("struct %s is not slot[n] with a tag le, then sum", layout.Name)
-	if len(layout.Members) != 2 || layout.Members[0].Name != "slot" || layout.Members[1].Name != "sum" {
+	errLayout := fmt.Errorf("struct %s is not sum, then slot[n] with a tag le", layout.Name)
+	if len(layout.Members) != 2 || layout.Members[0].Name != "sum" || layout.Members[1].Name != "slot" {
 		return errLayout
 	}
-	slots, ok := layout.Members[0].Type.(*btf.Array)
-	if !ok || slots.Nelems < 2 || layout.Size != (slots.Nelems+1)*wordSize || len(layout.Members[0].Tags) != 1 {
+	slots, ok := layout.Members[1].Type.(*btf.Array)
+	if !ok || slots.Nelems < 2 || layout.Size != (slots.Nelems+1)*wordSize || len(layout.Members[1].Tags) != 1 {
 		return errLayout
 	}
-	first, step, err := parseSlots(layout.Members[0].Tags[0])
+	first, step, err := parseSlots(layout.Members[1].Tags[0])
 	if err != nil || first+step*int(slots.Nelems) > 64 {
 		return errors.Join(errLayout, err)
 	}

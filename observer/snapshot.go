@@ -37,12 +37,12 @@ func (s *Snapshot) Value(m *Metric, i int) uint64 {
 // last slot is without bound. Their sum is the count. The slice stays the snapshot's own.
 func (s *Snapshot) Slots(m *Metric, i int) []uint64 {
 	first := m.offset + i*m.width
-	return s.words[first : first+m.width-1]
+	return s.words[first+1 : first+m.width]
 }
 
 // Sum returns the sum of all values of series i of a histogram, as it was counted: multiply with the metric's Scale.
 func (s *Snapshot) Sum(m *Metric, i int) uint64 {
-	return s.words[m.offset+i*m.width+m.width-1]
+	return s.words[m.offset+i*m.width]
 }
 
 // SnapshotOf returns a snapshot of metrics with given words, laid out as Describe says. It serves tests of what reads

@@ -45,13 +45,16 @@ import (
 const (
 	name = "ebpf"
 
-	defaultModules  = "io,cache,memory,sched"
-	defaultInterval = 5 * time.Second
-	minInterval     = 100 * time.Millisecond
-	maxInterval     = time.Hour
-	intervals       = "100ms to 1h"
-	maxSampling     = 1024
-	samplings       = "1 (all) to 1024"
+	defaultModules = "io,cache,memory,sched"
+	// Each read of a file passes this hook, on the whole host, to tell what the pages that are filled and the bytes that are
+	// read tell nearly as well.
+	defaultDisabledHooks = "cache.lookup"
+	defaultInterval      = 5 * time.Second
+	minInterval          = 100 * time.Millisecond
+	maxInterval          = time.Hour
+	intervals            = "100ms to 1h"
+	maxSampling          = 1024
+	samplings            = "1 (all) to 1024"
 
 	messageOff = "eBPF observation is off; the server runs without it"
 )
@@ -77,6 +80,7 @@ type Service struct {
 	options     observer.Options
 	health      observer.Health
 	modules     moduleList
+	disabled    hookMap
 	attach      string
 	scratchDir  string
 	interval    time.Duration
@@ -95,6 +99,14 @@ func Units(_ string, registry observability.MetricsRegistry) []run.Unit {
 // DefaultModules are those that --ebpf-modules names by itself. The others cost more, or cost other processes something.
 func DefaultModules() []string { return strings.Split(defaultModules, ",") }
 
+// DefaultDisabledHooks returns the hooks that are not attached if nothing is said.
+func DefaultDisabledHooks() map[string][]string {
+	var hooks hookMap
+	// The text is ours.
+	_ = hooks.Set(defaultDisabledHooks)
+	return hooks
+}
+
 // New returns a Service over the modules of options.Objects (nil means the built-in ones). options.Modules is what the
 // flag --ebpf-modules says.
 func New(registry Registry, options observer.Options) *Service {
@@ -111,6 +123,9 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.BoolVar(&s.enabled, "ebpf-enabled", false,
 		"observe this process with eBPF: its system calls, page cache, memory reclaim and CPU use become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
 	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
+	s.disabled = DefaultDisabledHooks()
+	flags.Var(&s.disabled, "ebpf-disabled-hooks",
+		"hooks of eBPF modules that are not attached, as module.hook, separated by commas; empty attaches all; \"banyand ebpf plan\" lists them")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
@@ -133,7 +148,7 @@ func (s *Service) Validate() error {
 	if err != nil {
 		return err
 	}
-	err = s.modules.validate(known)
+	err = errors.Join(s.modules.validate(known), s.disabled.validate(s.options.Objects, known))
 	if !slices.Contains(attaches(), s.attach) {
 		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
 	}
@@ -179,7 +194,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 // openOptions are the options that the flags say.
 func (s *Service) openOptions() observer.Options {
 	options := s.options
-	options.Modules = s.modules
+	options.Modules, options.DisabledHooks = s.modules, s.disabled
 	options.Verify, options.ScratchDir, options.LatencySampling = s.verify, s.scratchDir, s.sampling
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)

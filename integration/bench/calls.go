@@ -49,6 +49,8 @@ func (b *bench) callCosts(ctx context.Context) error {
 	defer stranger.close()
 	b.results.fact("workers", fmt.Sprintf("pinned to CPU %d, SCHED_FIFO %t", workCPU, own.fifo))
 	workers := map[string]*worker{ownPread: own, strangerPread: stranger, strangerCall: stranger, ownFill: own}
+	sampled, classic, complete := b.options(), b.options(), b.options()
+	sampled.LatencySampling, classic.Attach, complete.DisabledHooks = 16, kprobe.Tracepoint, nil
 	tools := []tool{
 		empty(emptyTPBTF, "tp_btf_enter", "tp_btf_exit"),
 		empty(emptyTracepoint, "tracepoint_enter", "tracepoint_exit"),
@@ -58,9 +60,10 @@ func (b *bench) callCosts(ctx context.Context) error {
 		empty(clockPair, "clock_enter", "clock_exit"),
 		ours(ioModule, observer.Options{Modules: []string{ioModule}}),
 		ours(cacheModule, observer.Options{Modules: []string{cacheModule}}),
-		ours(defaults, observer.Options{Modules: b.modules}),
-		ours(defaultsSampled, observer.Options{Modules: b.modules, LatencySampling: 16}),
-		ours(defaultsClassic, observer.Options{Modules: b.modules, Attach: kprobe.Tracepoint}),
+		ours(defaults, b.options()),
+		ours(defaultsComplete, complete),
+		ours(defaultsSampled, sampled),
+		ours(defaultsClassic, classic),
 	}
 	if b.peer != nil {
 		tools = append(tools, ktmTool(b.peer))

@@ -60,7 +60,7 @@ func (b *bench) collections(ctx context.Context) error {
 		return err
 	}
 	defer own.close()
-	o, err := observer.Open(ctx, observer.Options{Modules: b.modules, Scope: own.scope})
+	o, err := observer.Open(ctx, b.scoped(own.scope))
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 )
 
@@ -129,6 +131,18 @@ type bench struct {
 	warm, window time.Duration // of a new server's load
 	short        time.Duration // of a window on a server whose load goes on
 	quick        bool
+}
+
+// options open what the server opens by default.
+func (b *bench) options() observer.Options {
+	return observer.Options{Modules: b.modules, DisabledHooks: runservice.DefaultDisabledHooks()}
+}
+
+// scoped are the same for another process.
+func (b *bench) scoped(scope kprobe.Scope) observer.Options {
+	options := b.options()
+	options.Scope = scope
+	return options
 }
 
 // part is a measurement that can be run alone.

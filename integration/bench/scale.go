@@ -125,7 +125,7 @@ func (b *bench) threads(ctx context.Context) error {
 
 // passes measures the iterators of the default modules.
 func (b *bench) passes(ctx context.Context, name string, scope kprobe.Scope) error {
-	o, err := observer.Open(ctx, observer.Options{Modules: b.modules, Scope: scope})
+	o, err := observer.Open(ctx, b.scoped(scope))
 	if err != nil {
 		return err
 	}

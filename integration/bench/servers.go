@@ -34,7 +34,6 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
-	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
 // idle is how long a server is left alone before its memory is read.
@@ -170,7 +169,7 @@ func (b *bench) windows(ctx context.Context) (err error) {
 	if _, err = load.Run(ctx, conn, load.Options{Duration: b.warm, Pause: -1}); err != nil {
 		return err
 	}
-	tools := []tool{ours(defaults, observer.Options{Modules: b.modules})}
+	tools := []tool{ours(defaults, b.options())}
 	if b.peer != nil {
 		tools = append(tools, ktmTool(b.peer))
 	}
