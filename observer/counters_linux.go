@@ -29,23 +29,19 @@ import (
 
 // counters is a module's counters, one entry for each possible CPU, in memory that the kernel writes and we read.
 type counters struct {
-	memory  []byte
-	entries [][]uint64
-	parts   []part
-	without []uint64 // what is counted and not told, by word; nil for nothing
-	words   int      // of an entry
+	memory     []byte
+	entries    [][]uint64
+	histograms []span   // each a sum, and the slots
+	rest       []span   // what is between them
+	without    []uint64 // what is counted and not told, by word; nil for nothing
+	words      int      // of an entry
 }
 
-// part is a run of words that is read alike.
-type part struct {
-	from, to int
-	// histogram tells that the run is one: the sum, and the slots.
-	histogram bool
-}
+// span is a run of words.
+type span struct{ from, to int }
 
-// partsOf divides an entry into parts: each series of a histogram is one, and what is between them.
-func partsOf(metrics []Metric, words int) []part {
-	var parts []part
+// spansOf divides an entry: each series of a histogram is a span, and what is between them.
+func spansOf(metrics []Metric, words int) (histograms, rest []span) {
 	next := 0
 	for _, m := range metrics {
 		if m.Kind != Histogram {
@@ -54,16 +50,16 @@ func partsOf(metrics []Metric, words int) []part {
 		for i := range m.Series() {
 			from := m.offset + i*m.width
 			if from > next {
-				parts = append(parts, part{from: next, to: from})
+				rest = append(rest, span{next, from})
 			}
 			next = from + m.width
-			parts = append(parts, part{from: from, to: next, histogram: true})
+			histograms = append(histograms, span{from, next})
 		}
 	}
 	if words > next {
-		parts = append(parts, part{from: next, to: words})
+		rest = append(rest, span{next, words})
 	}
-	return parts
+	return histograms, rest
 }
 
 // mapCounters maps a module's counters, of which metrics has those that stand in the order of their offsets. The mapping
@@ -75,7 +71,8 @@ func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, err
 	if err != nil {
 		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
-	c := &counters{memory: memory, words: words, parts: partsOf(metrics, words)}
+	c := &counters{memory: memory, words: words}
+	c.histograms, c.rest = spansOf(metrics, words)
 	all := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words*cpus)
 	for cpu := range cpus {
 		c.entries = append(c.entries, all[cpu*words:(cpu+1)*words:(cpu+1)*words])
@@ -83,25 +80,44 @@ func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, err
 	return c, nil
 }
 
-// sum adds the CPUs' entries up into dst. Most histograms of most CPUs are empty, and are not read: where the sum is 0 no
-// value was above 0, and only the first slot can have counted.
+// sum adds the CPUs' entries up into dst. Most words of most CPUs are 0, and so are read and not added. Most histograms are
+// empty, and are not read: where the sum is 0 no value was above 0, and only the first slot can have counted.
 func (c *counters) sum(dst []uint64) {
 	dst = dst[:c.words]
 	clear(dst)
 	for _, entry := range c.entries {
-		for _, p := range c.parts {
-			if p.histogram && atomic.LoadUint64(&entry[p.from]) == 0 {
-				dst[p.from+1] += atomic.LoadUint64(&entry[p.from+1])
-				continue
-			}
-			out, in := dst[p.from:p.to], entry[p.from:p.to]
-			for i := range out {
-				out[i] += atomic.LoadUint64(&in[i])
+		for _, r := range c.rest {
+			add(dst[r.from:r.to], entry[r.from:r.to])
+		}
+		for _, h := range c.histograms {
+			sum, first := &entry[h.from], &entry[h.from+1]
+			switch {
+			case atomic.LoadUint64(sum) != 0:
+				add(dst[h.from:h.to], entry[h.from:h.to])
+			case atomic.LoadUint64(first) != 0:
+				dst[h.from+1] += atomic.LoadUint64(first)
 			}
 		}
 	}
 	for i, n := range c.without {
 		dst[i] -= n
+	}
+}
+
+// add adds words that the kernel goes on counting in, four at a time.
+func add(dst, src []uint64) {
+	for len(src) >= 4 && len(dst) >= 4 {
+		a, b, c, d := atomic.LoadUint64(&src[0]), atomic.LoadUint64(&src[1]), atomic.LoadUint64(&src[2]), atomic.LoadUint64(&src[3])
+		if a|b|c|d != 0 {
+			dst[0] += a
+			dst[1] += b
+			dst[2] += c
+			dst[3] += d
+		}
+		src, dst = src[4:], dst[4:]
+	}
+	for i := range src {
+		dst[i] += atomic.LoadUint64(&src[i])
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 
 // TestCountersSum: all CPUs count, whichever the counting thread was on.
 func TestCountersSum(t *testing.T) {
-	c := counters{words: 3, parts: partsOf(nil, 3), entries: [][]uint64{{1, 2, 3}, {10, 20, 30}, {100, 200, 300}}}
+	c := counters{words: 3, rest: []span{{0, 3}}, entries: [][]uint64{{1, 2, 3}, {10, 20, 30}, {100, 200, 300}}}
 	dst := []uint64{7, 7, 7, 7}
 	c.sum(dst)
 	require.Equal(t, []uint64{111, 222, 333, 7}, dst)
@@ -38,11 +38,13 @@ func TestCountersSumHistograms(t *testing.T) {
 		{Kind: Histogram, width: 3, offset: 1, Labels: []Label{{Values: []string{"a", "b"}}}},
 		{Kind: Counter, width: 1, offset: 7},
 	}
-	c := counters{words: 9, parts: partsOf(metrics, 9), entries: [][]uint64{
+	c := counters{words: 9, entries: [][]uint64{
 		{1, 40, 2, 3, 0, 0, 0, 5, 0}, // a has values, b has none
 		{1, 0, 6, 0, 3, 1, 2, 5, 0},  // a has zeros only, b has values
 		{1, 0, 0, 0, 0, 0, 0, 5, 0},
 	}}
+	c.histograms, c.rest = spansOf(metrics, 9)
+	c.histograms, c.rest = spansOf(metrics, 9)
 	dst := []uint64{7, 7, 7, 7, 7, 7, 7, 7, 7}
 	c.sum(dst)
 	require.Equal(t, []uint64{3, 40, 8, 3, 3, 1, 2, 15, 0}, dst)
