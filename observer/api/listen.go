@@ -1,0 +1,376 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+)
+
+// What bounds a client.
+const (
+	maxConnections = 256 // of each listener
+	maxHeader      = 16 << 10
+	maxStreams     = 64 // of each connection
+	headerTimeout  = 5 * time.Second
+	// ioTimeout is for a whole request and its answer. Modules that are enabled verify themselves meanwhile.
+	ioTimeout   = 30 * time.Second
+	idleTimeout = time.Minute
+	// stopTimeout is how long Close lets calls finish that are under way.
+	stopTimeout = 2 * time.Second
+)
+
+// ListenOptions say where and how an API listens. The zero value listens nowhere.
+type ListenOptions struct {
+	// Report is told what goes wrong while the API is served, such as a certificate that cannot be read again. It may be called
+	// from any goroutine. Nil means that nobody is.
+	Report func(error)
+	// HTTPAddr and GRPCAddr are host:port. A port alone is one of 127.0.0.1. Empty means off. An address that other machines
+	// reach needs a token.
+	HTTPAddr, GRPCAddr string
+	// TLSCert and TLSKey are PEM files, both or none. They are read again when they change; a pair that cannot be used leaves
+	// the old one in use.
+	TLSCert, TLSKey string
+	// TokenFile holds the bearer token that clients must have. It is read again when it changes, and must not be readable by
+	// everybody.
+	TokenFile string
+}
+
+// Validate tells what is wrong, and reads the files for that. Files matter only if an address is set.
+func (o ListenOptions) Validate() error {
+	_, err := o.prepare()
+	return err
+}
+
+// prepared is what valid options come to.
+type prepared struct {
+	token      *watched[token]
+	tls        *tls.Config
+	http, grpc string
+}
+
+func (o ListenOptions) prepare() (*prepared, error) {
+	p := &prepared{}
+	var err error
+	if p.http, err = o.address(o.HTTPAddr); err != nil {
+		return nil, fmt.Errorf("HTTP address %q: %w", o.HTTPAddr, err)
+	}
+	if p.grpc, err = o.address(o.GRPCAddr); err != nil {
+		return nil, fmt.Errorf("gRPC address %q: %w", o.GRPCAddr, err)
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return nil, errors.New("a TLS certificate and its key are needed both or not at all")
+	}
+	if p.http == "" && p.grpc == "" {
+		return p, nil
+	}
+	if o.TLSCert != "" {
+		certificate, certErr := watchCertificate(o.TLSCert, o.TLSKey, o.report)
+		if certErr != nil {
+			return nil, certErr
+		}
+		p.tls = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate.get(), nil },
+		}
+	}
+	if o.TokenFile != "" {
+		p.token, err = watchToken(o.TokenFile, o.report)
+	}
+	return p, err
+}
+
+func (o ListenOptions) report(err error) {
+	if o.Report != nil {
+		o.Report(err)
+	}
+}
+
+// address completes an address, and refuses one that others reach if there is no token.
+func (o ListenOptions) address(given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	if !strings.Contains(given, ":") {
+		given = ":" + given
+	}
+	host, port, err := net.SplitHostPort(given)
+	if err != nil {
+		return "", err
+	}
+	if _, err = strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("port %q: allowed is 0 to 65535", port)
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	if !loopback(host) && o.TokenFile == "" {
+		return "", errors.New("other machines reach it, and there is no token file: name one, or listen on 127.0.0.1")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func loopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// Server is an API that listens. It must be closed.
+type Server struct {
+	http         *http.Server
+	grpc         *grpc.Server
+	endRequests  context.CancelFunc // of HTTP
+	endStreams   context.CancelFunc // of gRPC
+	httpListener net.Listener
+	grpcListener net.Listener
+	running      sync.WaitGroup // what accepts, and requests that are being answered
+}
+
+// Listen serves an API where the options say. With no address it does nothing, and there is no goroutine.
+func (a *API) Listen(o ListenOptions) (*Server, error) {
+	p, err := o.prepare()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{}
+	var requests, streams context.Context
+	requests, s.endRequests = context.WithCancel(context.Background())
+	streams, s.endStreams = context.WithCancel(context.Background())
+	if s.httpListener, err = listen(p.http); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.grpcListener, err = listen(p.grpc); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.httpListener != nil {
+		s.serveHTTP(requests, a, p, o.report)
+	}
+	if s.grpcListener != nil {
+		s.serveGRPC(streams, a, p, o.report)
+	}
+	return s, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return netutil.LimitListener(listener, maxConnections), nil
+}
+
+// HTTPAddr returns where HTTP is served, nil if it is not.
+func (s *Server) HTTPAddr() net.Addr { return addr(s.httpListener) }
+
+// GRPCAddr returns where gRPC is served, nil if it is not.
+func (s *Server) GRPCAddr() net.Addr { return addr(s.grpcListener) }
+
+func addr(listener net.Listener) net.Addr {
+	if listener == nil {
+		return nil
+	}
+	return listener.Addr()
+}
+
+func (s *Server) serveHTTP(ctx context.Context, a *API, p *prepared, report func(error)) {
+	handler := a.handler(p.guard)
+	s.http = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.running.Add(1)
+			defer s.running.Done()
+			handler.ServeHTTP(w, r)
+		}),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		TLSConfig:         p.tls.Clone(), // The server writes into it.
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       ioTimeout,
+		WriteTimeout:      ioTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(reporter(report), "", 0),
+	}
+	s.running.Go(func() {
+		serve := s.http.Serve
+		if p.tls != nil {
+			serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+		}
+		if err := serve(s.httpListener); !errors.Is(err, http.ErrServerClosed) {
+			report(fmt.Errorf("serving HTTP: %w", err))
+		}
+	})
+}
+
+// reporter takes the lines of a log.
+type reporter func(error)
+
+func (r reporter) Write(line []byte) (int, error) {
+	r(errors.New(strings.TrimSpace(string(line))))
+	return len(line), nil
+}
+
+func (s *Server) serveGRPC(ctx context.Context, a *API, p *prepared, report func(error)) {
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxBody),
+		grpc.MaxHeaderListSize(maxHeader),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(headerTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: idleTimeout, Timeout: headerTimeout}),
+		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (_ any, err error) {
+			defer survive(&err)
+			if err = p.authorize(ctx); err != nil {
+				return nil, err
+			}
+			return handle(ctx, request)
+		}),
+		grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+			defer survive(&err)
+			if err = p.authorize(stream.Context()); err != nil {
+				return err
+			}
+			ends, cancel := context.WithCancel(stream.Context())
+			defer cancel()
+			defer context.AfterFunc(ctx, cancel)()
+			return handle(server, endingStream{ServerStream: stream, ctx: ends})
+		}),
+	}
+	if p.tls != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(p.tls)))
+	}
+	s.grpc = grpc.NewServer(options...)
+	a.Register(s.grpc)
+	healthpb.RegisterHealthServer(s.grpc, &standardHealth{api: a})
+	reflection.Register(s.grpc)
+	s.running.Go(func() {
+		if err := s.grpc.Serve(s.grpcListener); err != nil {
+			report(fmt.Errorf("serving gRPC: %w", err))
+		}
+	})
+}
+
+// survive is deferred, since a panic would end the server that is observed. HTTP has that by itself.
+func survive(err *error) {
+	if p := recover(); p != nil {
+		*err = status.Errorf(codes.Internal, "panic: %v", p)
+	}
+}
+
+// endingStream is a stream that ends when the server is closed.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s endingStream) Context() context.Context { return s.ctx }
+
+// guard lets a request for data pass.
+func (p *prepared) guard(r *http.Request) error {
+	if p.token == nil {
+		return checkHost(r)
+	}
+	if !p.allows(r.Header.Values("Authorization")) {
+		return fail(http.StatusUnauthorized, "the token is missing or wrong: it belongs into the header Authorization, as Bearer <token>")
+	}
+	return nil
+}
+
+// checkHost refuses names that are not this machine's own. Without a token, a page of another site could otherwise have its name
+// lead here, and be the same site to the browser.
+func checkHost(r *http.Request) error {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if host = strings.Trim(host, "[]"); host != "localhost" && net.ParseIP(host) == nil {
+		return fail(http.StatusForbidden, "host %q: without a token only an IP address and localhost are answered", host)
+	}
+	return nil
+}
+
+func (p *prepared) authorize(ctx context.Context) error {
+	headers, _ := metadata.FromIncomingContext(ctx)
+	if p.token == nil || p.allows(headers.Get("authorization")) {
+		return nil
+	}
+	return status.Error(codes.Unauthenticated, "the token is missing or wrong: it belongs into the metadata authorization, as Bearer <token>")
+}
+
+func (p *prepared) allows(authorization []string) bool {
+	if len(authorization) != 1 {
+		return false
+	}
+	scheme, given, _ := strings.Cut(authorization[0], " ")
+	return strings.EqualFold(scheme, "Bearer") && p.token.get().is(strings.TrimSpace(given))
+}
+
+// Close stops listening and ends all calls. Requests that are under way have two seconds, streams end at once. An error tells
+// that a request is answered still, two seconds later. Calling it again does nothing.
+func (s *Server) Close() error {
+	s.endStreams()
+	var stopping sync.WaitGroup
+	if s.http != nil {
+		stopping.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+			defer cancel()
+			if s.http.Shutdown(ctx) != nil {
+				s.endRequests()
+				_ = s.http.Close()
+			}
+		})
+	} else if s.httpListener != nil {
+		_ = s.httpListener.Close()
+	}
+	if s.grpc != nil {
+		timer := time.AfterFunc(stopTimeout, s.grpc.Stop)
+		s.grpc.GracefulStop()
+		timer.Stop()
+	}
+	stopping.Wait()
+	s.endRequests()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(stopTimeout):
+		return errors.New("a request is being answered still")
+	}
+}

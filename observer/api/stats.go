@@ -1,0 +1,141 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
+)
+
+// stats is what GET /api/v1/stats answers.
+type stats struct {
+	Time              time.Time `json:"time"`
+	Metrics           []metric  `json:"metrics"`
+	ProcessCPUSeconds float64   `json:"process_cpu_seconds"`
+}
+
+type metric struct {
+	Name   string        `json:"name"`
+	Module string        `json:"module"`
+	Kind   string        `json:"kind"`
+	Unit   string        `json:"unit"`
+	Help   string        `json:"help"`
+	Bounds []float64     `json:"bounds,omitempty"`
+	Series []series      `json:"series"`
+	kind   observer.Kind // for gRPC
+}
+
+// series has a value, or the rest if it is a histogram's.
+type series struct {
+	Labels  map[string]string `json:"labels"`
+	Value   *float64          `json:"value,omitempty"`
+	Count   *uint64           `json:"count,omitempty"`
+	Sum     *float64          `json:"sum,omitempty"`
+	Buckets []uint64          `json:"buckets,omitempty"`
+}
+
+// filter chooses metrics by module and by name. What is empty chooses all.
+type filter struct{ modules, names []string }
+
+func (f filter) chooses(m *observer.Metric) bool {
+	return (len(f.modules) == 0 || slices.Contains(f.modules, m.Module)) && (len(f.names) == 0 || slices.Contains(f.names, m.Name))
+}
+
+// stats refreshes the source, if the last time is long enough ago, and takes a snapshot, which s is used for. What could not be
+// refreshed is as it was.
+func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
+	_ = a.source.Refresh()
+	if err := a.source.Snapshot(s); err != nil {
+		return nil, fmt.Errorf("taking a snapshot: %w", err)
+	}
+	all := &stats{Time: time.Now(), ProcessCPUSeconds: ProcessCPU().Seconds(), Metrics: []metric{}}
+	schema := s.Schema()
+	for i := range schema {
+		m := &schema[i]
+		if !f.chooses(m) {
+			continue
+		}
+		shown := metric{Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: unitOf(m.Name), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind}
+		for j := range m.Series() {
+			if one, ok := seriesOf(m, s, j); ok {
+				shown.Series = append(shown.Series, one)
+			}
+		}
+		all.Metrics = append(all.Metrics, shown)
+	}
+	return all, nil
+}
+
+// seriesOf returns false for a series that has counted nothing. A gauge of 0 says something.
+func seriesOf(m *observer.Metric, s *observer.Snapshot, i int) (series, bool) {
+	one := series{Labels: make(map[string]string, len(m.Labels))}
+	for j, value := range m.LabelValues(i) {
+		one.Labels[m.Labels[j].Name] = value
+	}
+	if m.Kind == observer.Histogram {
+		count, buckets := collector.Cumulative(s.Slots(m, i))
+		sum := float64(s.Sum(m, i)) * m.Scale
+		one.Count, one.Buckets, one.Sum = &count, buckets, &sum
+		return one, count > 0
+	}
+	counted := s.Value(m, i)
+	value := float64(counted) * m.Scale
+	one.Value = &value
+	return one, counted > 0 || m.Kind == observer.Gauge
+}
+
+// unitOf tells the unit that a metric's name ends with.
+func unitOf(name string) string {
+	name = strings.TrimSuffix(name, "_total")
+	for _, unit := range []string{"seconds", "bytes", "pages"} {
+		if strings.HasSuffix(name, "_"+unit) {
+			return unit
+		}
+	}
+	return ""
+}
+
+func (s *stats) proto() *ebpfv1.Snapshot {
+	snapshot := &ebpfv1.Snapshot{Time: timestamppb.New(s.Time), ProcessCpuSeconds: s.ProcessCPUSeconds}
+	for _, m := range s.Metrics {
+		out := &ebpfv1.Metric{
+			Name: m.Name, Module: m.Module, Unit: m.Unit, Help: m.Help, Bounds: m.Bounds,
+			// The enum has a value more, in front.
+			Kind: ebpfv1.MetricKind(m.kind) + 1,
+		}
+		for _, one := range m.Series {
+			series := &ebpfv1.Series{Labels: one.Labels}
+			if one.Value != nil {
+				series.Data = &ebpfv1.Series_Value{Value: *one.Value}
+			} else {
+				series.Data = &ebpfv1.Series_Distribution{Distribution: &ebpfv1.Distribution{Count: *one.Count, Sum: *one.Sum, Buckets: one.Buckets}}
+			}
+			out.Series = append(out.Series, series)
+		}
+		snapshot.Metrics = append(snapshot.Metrics, out)
+	}
+	return snapshot
+}

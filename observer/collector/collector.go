@@ -1,0 +1,139 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package collector shows an observer's counters on a Prometheus registry: the metrics of its modules, whatever they are
+// at the moment of a scrape, and the observer's own state.
+package collector
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// Source is what is collected. *observer.Observer is one.
+type Source interface {
+	Refresh() error
+	Snapshot(s *observer.Snapshot) error
+	Health() observer.Health
+}
+
+// New returns a collector over a source, to be registered once. It refreshes the source when it is collected, but not more
+// often than once a second. What could not be refreshed is shown as it was, and ebpf_collect_success is 0 then; a scrape
+// fails only if there is no snapshot to be had. Which metrics there are may change from one scrape to the next, so the
+// collector is an unchecked one. A counter or histogram that has counted nothing has no series.
+func New(source Source) prometheus.Collector {
+	c := &collector{source: Limit(source), state: make(map[string]observer.Metric)}
+	for _, m := range observer.StateMetrics() {
+		c.state[m.Name] = m
+	}
+	return c
+}
+
+type collector struct {
+	source   Source
+	state    map[string]observer.Metric
+	snapshot observer.Snapshot
+	mu       sync.Mutex // guards the snapshot
+}
+
+// Describe sends nothing: the metrics are not known before they are collected.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends all series that there are.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	start := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	success := 1.0
+	if c.source.Refresh() != nil {
+		success = 0
+	}
+	if err := c.source.Snapshot(&c.snapshot); err != nil {
+		out <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), fmt.Errorf("taking a snapshot: %w", err))
+		return
+	}
+	// Modules share a metric's name, and a family has one help text only: that of the first.
+	help := make(map[string]string)
+	schema := c.snapshot.Schema()
+	for i := range schema {
+		m := &schema[i]
+		if _, ok := help[m.Name]; !ok {
+			help[m.Name] = m.Help
+		}
+		desc := prometheus.NewDesc(m.Name, help[m.Name], m.LabelNames(), nil)
+		for j := range m.Series() {
+			if metric := series(desc, m, &c.snapshot, j); metric != nil {
+				out <- metric
+			}
+		}
+	}
+	c.source.Health().Each(func(name string, value float64, labelValues ...string) {
+		m := c.state[name]
+		if shared, ok := help[name]; ok {
+			m.Help = shared
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, m.Help, m.LabelNames(), nil), valueType(m.Kind), value, labelValues...)
+	})
+	own := func(name, help string, value float64) {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value)
+	}
+	own("ebpf_collect_success", "1 if all modules were read anew for this scrape, 0 if some counters are older than a second.", success)
+	own("ebpf_collect_duration_seconds", "Time that this collection took.", time.Since(start).Seconds())
+}
+
+// series returns one series as Prometheus has it, or nil if it has counted nothing. A gauge of 0 says something.
+func series(desc *prometheus.Desc, m *observer.Metric, s *observer.Snapshot, i int) prometheus.Metric {
+	if m.Kind == observer.Histogram {
+		count, buckets := Cumulative(s.Slots(m, i))
+		if count == 0 {
+			return nil
+		}
+		byBound := make(map[float64]uint64, len(m.Bounds))
+		for j, bound := range m.Bounds {
+			byBound[bound] = buckets[j]
+		}
+		return prometheus.MustNewConstHistogram(desc, count, float64(s.Sum(m, i))*m.Scale, byBound, m.LabelValues(i)...)
+	}
+	value := s.Value(m, i)
+	if value == 0 && m.Kind == observer.Counter {
+		return nil
+	}
+	return prometheus.MustNewConstMetric(desc, valueType(m.Kind), float64(value)*m.Scale, m.LabelValues(i)...)
+}
+
+func valueType(k observer.Kind) prometheus.ValueType {
+	if k == observer.Gauge {
+		return prometheus.GaugeValue
+	}
+	return prometheus.CounterValue
+}
+
+// Cumulative adds up the slots of a histogram: how many values there are at all, and up to each bound. The last one is that
+// without bound, and equals the count.
+func Cumulative(slots []uint64) (count uint64, buckets []uint64) {
+	buckets = make([]uint64, len(slots))
+	for i, n := range slots {
+		count += n
+		buckets[i] = count
+	}
+	return count, buckets
+}
