@@ -68,7 +68,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		success = 0
 	}
 	if err := c.source.Snapshot(&c.snapshot); err != nil {
-		out <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), fmt.Errorf("taking a snapshot: %w", err))
+		err = fmt.Errorf("taking a snapshot: %w", err)
+		out <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 		return
 	}
 	// Modules share a metric's name, and a family has one help text only: that of the first.

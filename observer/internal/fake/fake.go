@@ -1,0 +1,158 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package fake has a source of given counters, for tests of what reads an observer on machines that have no eBPF.
+package fake
+
+import (
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// Source has the built-in modules' schema and counters that a test sets.
+type Source struct {
+	tb        testing.TB
+	err       error // of all snapshots
+	stale     error // of all refreshes
+	schema    []observer.Metric
+	words     []uint64
+	health    observer.Health
+	refreshes int
+	mu        sync.Mutex
+}
+
+// New returns a source of modules that are up and have counted nothing.
+func New(tb testing.TB, modules ...string) *Source {
+	tb.Helper()
+	s := &Source{tb: tb}
+	s.Modules(modules...)
+	return s
+}
+
+// Modules changes which modules there are. All begin at nothing.
+func (s *Source) Modules(modules ...string) {
+	s.tb.Helper()
+	schema, words, err := observer.Describe(nil, modules...)
+	require.NoError(s.tb, err)
+	health := observer.Health{}
+	for _, name := range modules {
+		health.Modules = append(health.Modules, observer.ModuleHealth{Name: name, Up: true})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schema, s.words, s.health = schema, make([]uint64, words), health
+}
+
+// SetHealth replaces the state of the modules.
+func (s *Source) SetHealth(modules ...observer.ModuleHealth) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.health = observer.Health{Modules: modules}
+}
+
+// Fail has snapshots and refreshes fail from now on; nil has them work.
+func (s *Source) Fail(snapshot, refresh error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.stale = snapshot, refresh
+}
+
+// Refreshes returns how often Refresh has been called.
+func (s *Source) Refreshes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refreshes
+}
+
+// Set gives the series of a counter or gauge a value.
+func (s *Source) Set(name string, value uint64, labelValues ...string) {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, i := s.find(name, labelValues)
+	snapshot := observer.SnapshotOf(s.schema, s.words)
+	// The layout is the schema's secret: find the word by trying.
+	before := snapshot.Value(m, i)
+	for w := range s.words {
+		s.words[w]++
+		if snapshot.Value(m, i) != before {
+			s.words[w] = value
+			return
+		}
+		s.words[w]--
+	}
+	s.tb.Fatalf("no word is %s%v", name, labelValues)
+}
+
+// Observe gives the series of a histogram its slots, those that are left out being 0, and its sum.
+func (s *Source) Observe(name string, sum uint64, slots map[int]uint64, labelValues ...string) {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, i := s.find(name, labelValues)
+	snapshot := observer.SnapshotOf(s.schema, s.words)
+	all := snapshot.Slots(m, i)
+	for slot, n := range slots {
+		all[slot] = n
+	}
+	all[:len(all)+1][len(all)] = sum
+}
+
+func (s *Source) find(name string, labelValues []string) (*observer.Metric, int) {
+	s.tb.Helper()
+	for j := range s.schema {
+		m := &s.schema[j]
+		for i := range m.Series() {
+			if m.Name == name && slices.Equal(m.LabelValues(i), labelValues) {
+				return m, i
+			}
+		}
+	}
+	s.tb.Fatalf("no series %s%v", name, labelValues)
+	return nil, 0
+}
+
+// Refresh counts that it was called.
+func (s *Source) Refresh() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refreshes++
+	return s.stale
+}
+
+// Snapshot copies the counters.
+func (s *Source) Snapshot(snapshot *observer.Snapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	*snapshot = observer.SnapshotOf(s.schema, slices.Clone(s.words))
+	return nil
+}
+
+// Health returns the state of the modules.
+func (s *Source) Health() observer.Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.health
+}
