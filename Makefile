@@ -18,6 +18,7 @@
 # Tools that are run from their modules, so that nothing has to be installed for them.
 gofumpt     := go run mvdan.cc/gofumpt@v0.12.0
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+buf         := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
 
 go_files = $(shell git ls-files --cached --others --exclude-standard '*.go')
 c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
@@ -26,7 +27,7 @@ c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' '
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
 
 .DEFAULT_GOAL := help
-.PHONY: help test-kernels mutations setup generate generate-check format lint build test test-unit
+.PHONY: help test-kernels mutations setup generate generate-api generate-check format lint build test test-unit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,18 +45,25 @@ setup: ## Install the Debian packages that test and generate need, as root
 generate: setup ## Compile the probe modules for amd64 and arm64, with clang-14
 	go generate ./bpf
 
+generate-api: ## Generate the Go code of the API's proto files
+	go generate ./observer/api/ebpfpb
+
 # The folders with modules, and where their objects are compared.
 modules   := bpf bpf/testdata observer/testdata integration/bench/bpf
 generated := $(CURDIR)/integration/out/generated
 
-generate-check: setup ## Fail if the committed objects are not what the sources compile to
+generate-check: setup ## Fail if what is committed as generated is not what the sources give
 	@rm -rf $(generated)
 	@set -e; for d in $(modules); do \
 		mkdir -p $(generated)/$$d; (cd bpf && go run ./gen ../$$d $(generated)/$$d); \
 		for o in $$(cd $(generated)/$$d && ls */*.bpf.o) $$(cd $$d && ls */*.bpf.o); do \
 			cmp $$d/$$o $(generated)/$$d/$$o || { echo "$$d/$$o differs from its source: run make generate and commit"; exit 1; }; \
 		done; done
-	@echo "the committed objects are those of their sources"
+	@GOWORK=off go run -C observer/api/ebpfpb/gen . .. $(generated)/api
+	@set -e; for f in metrics.pb.go metrics_grpc.pb.go; do \
+		cmp observer/api/ebpfpb/skywalking/ebpf/v1/$$f $(generated)/api/skywalking/ebpf/v1/$$f || { echo "$$f differs from its proto file: run make generate-api and commit"; exit 1; }; \
+		done
+	@echo "the committed objects and the API's code are those of their sources"
 
 format: setup ## Format Go and C
 	$(gofumpt) -w $(go_files)
@@ -67,6 +75,8 @@ lint: setup prepare ## Check format, vet and lint
 	go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...
 	$(staticcheck) ./...
 	cd integration && go vet ../runservice/... ./... && $(staticcheck) ../runservice/... ./...
+	for m in integration/examples/prometheus observer/api/ebpfpb/gen; do (cd $$m && GOWORK=off go vet ./... && GOWORK=off $(staticcheck) ./...) || exit 1; done
+	cd observer/api/ebpfpb && $(buf) lint
 
 build: ## Build the library for Linux, macOS and Windows
 	go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...
@@ -74,7 +84,7 @@ build: ## Build the library for Linux, macOS and Windows
 test: setup build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
 	@$(MAKE) --no-print-directory test-kernels ONLY=5.10,newest,newest-lockdown
 	go test -run xxx -bench . -benchtime=1x ./observer ./meterbridge ./bpf ./kprobe
-	@cd integration && go run ./testrun .. prepare .:../runservice/...,./... -- -race -timeout 20m
+	@cd integration && go run ./testrun .. prepare examples/prometheus .:../runservice/...,./... -- -race -timeout 20m
 
 # ONLY=5.10,newest chooses kernels.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md

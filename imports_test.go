@@ -82,11 +82,38 @@ func TestImportsRunOneWay(t *testing.T) {
 
 // TestObserverKnowsNoBanyanDB asks the go command for all that the lower layers depend on, however far away.
 func TestObserverKnowsNoBanyanDB(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "./bpf", "./kprobe", "./observer").CombinedOutput()
-	require.NoErrorf(t, err, "%s", out)
-	deps := strings.Fields(string(out))
-	require.Contains(t, deps, root+"kprobe")
-	for _, dep := range deps {
+	all := deps(t, "./bpf/...", "./kprobe/...", "./observer/...")
+	for _, inside := range []string{"kprobe", "observer/collector", "observer/api", "observer/api/page"} {
+		require.Contains(t, all, root+inside)
+	}
+	for _, dep := range all {
 		require.Falsef(t, strings.HasPrefix(dep, upstream) && !strings.HasPrefix(dep, root), "the lower layers depend on %s", dep)
 	}
+}
+
+// TestServersAreOptional: who only observes has no server's code with it, and who has a Prometheus registry has no gRPC's.
+func TestServersAreOptional(t *testing.T) {
+	servers := []string{"google.golang.org/", "golang.org/x/net", "go.yaml.in/yaml/v3", root + "observer/api"}
+	for folder, denied := range map[string][]string{
+		"./observer":           append([]string{"net/http", "github.com/prometheus/", root + "observer/"}, servers...),
+		"./observer/collector": append([]string{"google.golang.org/grpc"}, servers[1:]...),
+	} {
+		for _, dep := range deps(t, folder) {
+			if dep == root+strings.TrimPrefix(folder, "./") {
+				continue
+			}
+			for _, prefix := range denied {
+				require.Falsef(t, strings.HasPrefix(dep, prefix), "%s depends on %s", folder, dep)
+			}
+		}
+	}
+	require.Contains(t, deps(t, "./observer/api"), "google.golang.org/grpc", "the search finds nothing")
+}
+
+// deps lists all packages that some packages depend on, and those themselves.
+func deps(t *testing.T, packages ...string) []string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list", "-deps"}, packages...)...).Output()
+	require.NoError(t, err)
+	return strings.Fields(string(out))
 }
