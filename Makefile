@@ -20,7 +20,7 @@ gofumpt     := go run mvdan.cc/gofumpt@v0.12.0
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 buf         := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
 
-go_files = $(shell git ls-files --cached --others --exclude-standard '*.go')
+go_files = $(shell git ls-files --cached --others --exclude-standard '*.go' ':!*.pb.go')
 c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
 
 # What tests and generation need beyond Go and a C compiler, as Debian's packages.

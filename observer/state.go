@@ -32,7 +32,10 @@ func StateMetrics() []Metric {
 		{Name: "ebpf_shed_level", Kind: Gauge, Labels: labels("module"), Help: "How far the module is shed to keep its budget: 0 not at all, 3 means that it is off."},
 		{Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"), Help: "CPU time that the module has cost this process, as measured at the start."},
 		{Name: "ebpf_map_memory_bytes", Kind: Gauge, Labels: labels("module"), Help: "Memory that the kernel holds for the module."},
-		{Name: EventsLost, Kind: Counter, Labels: labels("module", "reason"), Help: "Events that were counted without their duration, and runs of a program that the kernel skipped (missed)."},
+		{
+			Name: EventsLost, Kind: Counter, Labels: labels("module", "reason"),
+			Help: "Events that were counted without their duration, and runs of a program that the kernel skipped (missed).",
+		},
 		{
 			Name: "ebpf_metric_verified", Kind: Gauge, Labels: labels("module", "metric"),
 			Help: "1 if the metric has counted known work exactly, on this kernel, when the module was opened.",

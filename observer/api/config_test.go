@@ -81,10 +81,10 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for data, cause := range map[string]string{
-		`{"modul":[]}`:                              "no such field; there are modules, disabled_hooks",
-		"modules: [io]\nmodules: [cache]":           `line 2: field "modules" is there twice`,
-		`{"modules":["io"],"modules":["io"]}`:       `"modules" is there twice`,
-		`{"disabled_hooks":{"io":["a"],"io":[]}}`:   "already defined",
+		`{"modul":[]}`:                            "no such field; there are modules, disabled_hooks",
+		"modules: [io]\nmodules: [cache]":         `line 2: field "modules" is there twice`,
+		`{"modules":["io"],"modules":["io"]}`:     `"modules" is there twice`,
+		`{"disabled_hooks":{"io":["a"],"io":[]}}`: "already defined",
 		"modules:":                                  "it has no value",
 		`{"latency_sampling":null}`:                 "it has no value",
 		"modules: [io]\n---\nmodules: [io]":         "data behind the document",

@@ -289,7 +289,9 @@ func TestConfig(t *testing.T) {
 
 	// What is refused changes nothing.
 	before := c.Config()
-	post := func(body string, headers ...string) response { return request(t, http.MethodPost, url, body, headers...) }
+	post := func(body string, headers ...string) response {
+		return request(t, http.MethodPost, url, body, headers...)
+	}
 	refused(t, post(`{"latency_sampling":0}`, jsonType), http.StatusBadRequest, "latency_sampling 0: allowed is 1 to 1024")
 	refused(t, post(`{"collect_interval":"1s","latency_samplin":2}`, jsonType), http.StatusBadRequest, "no such field")
 	refused(t, post("latency_sampling: 2", jsonType), http.StatusBadRequest, "not JSON")
@@ -426,7 +428,9 @@ func TestHeaderLimit(t *testing.T) {
 	conn, err := net.Dial("tcp", s.HTTPAddr().String())
 	require.NoError(t, err)
 	defer conn.Close()
-	go func() { _, _ = io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", 64<<10)+"\r\n\r\n") }()
+	go func() {
+		_, _ = io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", 64<<10)+"\r\n\r\n")
+	}()
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)
 	require.Contains(t, line, "431")

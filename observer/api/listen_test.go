@@ -55,9 +55,21 @@ func goroutines(t *testing.T, want int) {
 	}
 }
 
+// settled returns how many goroutines there are when those of earlier tests have ended.
+func settled() int {
+	n, since := runtime.NumGoroutine(), time.Now()
+	for time.Since(since) < 300*time.Millisecond {
+		time.Sleep(10 * time.Millisecond)
+		if now := runtime.NumGoroutine(); now != n {
+			n, since = now, time.Now()
+		}
+	}
+	return n
+}
+
 // TestOff: with no address there is no listener and no goroutine.
 func TestOff(t *testing.T) {
-	before := runtime.NumGoroutine()
+	before := settled()
 	s, err := api.New(fake.New(t, "io"), nil, api.Options{}).Listen(api.ListenOptions{TLSCert: "none", TLSKey: "none", TokenFile: "none"})
 	require.NoError(t, err)
 	require.Equal(t, before, runtime.NumGoroutine())
@@ -105,7 +117,7 @@ func TestAddresses(t *testing.T) {
 	require.True(t, s.GRPCAddr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 1)))
 
 	// An address that is taken is an error, and nothing of the other one is left.
-	before := runtime.NumGoroutine()
+	before := settled()
 	_, err := api.New(fake.New(t, "io"), nil, api.Options{}).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: s.GRPCAddr().String()})
 	require.ErrorContains(t, err, "address already in use")
 	goroutines(t, before)
@@ -249,7 +261,10 @@ func TestToken(t *testing.T) {
 	})
 	url := "http://" + s.HTTPAddr().String()
 	for _, path := range []string{"/metrics", "/health", "/api/v1/stats", "/api/v1/config"} {
-		for _, wrong := range []string{"X: y", "Authorization: Bearer wrong", "Authorization: Bearer ", "Authorization: secret", "Authorization: Basic secret", "Authorization: Bearer secretx"} {
+		for _, wrong := range []string{
+			"X: y", "Authorization: Bearer wrong", "Authorization: Bearer ", "Authorization: secret", "Authorization: Basic secret",
+			"Authorization: Bearer secretx",
+		} {
 			r := request(t, http.MethodGet, url+path, "", wrong)
 			refused(t, r, http.StatusUnauthorized, "token is missing or wrong")
 			require.Equal(t, "Bearer", r.header.Get("WWW-Authenticate"))
@@ -300,7 +315,7 @@ func TestToken(t *testing.T) {
 
 // TestClose: it is bounded, whatever clients do, and leaves no goroutine.
 func TestClose(t *testing.T) {
-	before := runtime.NumGoroutine()
+	before := settled()
 	s, err := api.New(fake.New(t, "io"), nil, api.Options{}).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: "0"})
 	require.NoError(t, err)
 	// A client that sends nothing, one that sends half a request, one that streams, and one that does not read its stream.
