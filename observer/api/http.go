@@ -282,7 +282,7 @@ func answerError(w http.ResponseWriter, err error) {
 func statusOf(err error) int {
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
-	case slices.ContainsFunc([]error{ErrInvalid, observer.ErrUnknownModule}, is):
+	case slices.ContainsFunc([]error{ErrInvalid, observer.ErrUnknownModule, observer.ErrUnknownHook}, is):
 		return http.StatusBadRequest
 	case is(errors.ErrUnsupported):
 		return http.StatusNotImplemented

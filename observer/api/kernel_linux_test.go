@@ -22,11 +22,13 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -112,4 +114,81 @@ func TestKernel(t *testing.T) {
 
 	require.NoError(t, o.Close())
 	refused(t, request(t, http.MethodGet, url+"/api/v1/stats", ""), http.StatusServiceUnavailable, observer.ErrClosed.Error())
+}
+
+// observing has an observer do what the API says, and keeps the rest.
+type observing struct {
+	*observer.Observer
+	rest api.Config
+}
+
+func (c *observing) Config() api.Config {
+	inForce := c.Observer.Config()
+	config := c.rest
+	config.Modules, config.DisabledHooks, config.LatencySampling = inForce.Modules, inForce.DisabledHooks, inForce.LatencySampling
+	return config
+}
+
+func (c *observing) Configure(ctx context.Context, config api.Config) error {
+	err := c.Observer.Configure(ctx, observer.Config{Modules: config.Modules, DisabledHooks: config.DisabledHooks, LatencySampling: config.LatencySampling})
+	if err == nil {
+		c.rest = config
+	}
+	return err
+}
+
+func (*observing) Reload(context.Context) error { return errors.ErrUnsupported }
+
+// TestSwitchModules: a module that is switched off over HTTP leaves each answer, counts nothing meanwhile, and goes on from where
+// it was.
+func TestSwitchModules(t *testing.T) {
+	kprobetest.Require(t)
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache"}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, o.Close()) })
+	c := &observing{Observer: o, rest: api.Config{CollectInterval: api.Duration(time.Second)}}
+	s := listen(t, api.New(o, c, api.Options{Available: o.Available}), api.ListenOptions{})
+	url := "http://" + s.HTTPAddr().String()
+	post := func(body string) response { return request(t, http.MethodPost, url+"/api/v1/config", body, jsonType) }
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, file.Close()) })
+	read := func(n int) {
+		for range n {
+			_, err := unix.Pread(int(file.Fd()), make([]byte, 1), 0)
+			require.NoError(t, err)
+		}
+	}
+	const line = "\nebpf_io_operations_total{op=\"pread\",result=\"ok\"} "
+	has := func(text string) bool { return strings.Contains(request(t, http.MethodGet, url+"/metrics", "").body, text) }
+
+	read(10)
+	require.True(t, has(line+"10\n"))
+	r := post(`{"modules":["cache"]}`)
+	require.Equal(t, http.StatusOK, r.status, r.body)
+	require.Contains(t, r.body, `"modules":["cache"]`)
+	read(100)
+	require.False(t, has("ebpf_io_operations_total"))
+	require.False(t, has("ebpf_module_up{module=\"io\"}"))
+	require.True(t, has("\nebpf_module_up{module=\"cache\"} 1\n"))
+	health := request(t, http.MethodGet, url+"/health", "")
+	require.Equal(t, http.StatusOK, health.status, "what is disabled is not wanted")
+	require.Contains(t, health.body, `"disabled":true`)
+	require.Contains(t, request(t, http.MethodGet, url+"/api/v1/stats?module=io", "").body, `"metrics":[]`)
+
+	// What cannot be leaves all as it is.
+	refused(t, post(`{"modules":["io","nothing"]}`), http.StatusBadRequest, `"nothing" is none of`)
+	refused(t, post(`{"modules":["io"],"disabled_hooks":{"io":["nothing"]}}`), http.StatusBadRequest, `unknown hook "nothing"`)
+	require.False(t, has("ebpf_io_operations_total"))
+
+	require.Equal(t, http.StatusOK, post(`{"modules":["cache","io"]}`).status)
+	read(1)
+	require.True(t, has(line+"11\n"))
+	require.Equal(t, http.StatusOK, post(`{"disabled_hooks":{"io":["syscall"]}}`).status)
+	read(100)
+	require.False(t, has("ebpf_io_operations_total"))
+	require.Equal(t, http.StatusOK, post(`{"disabled_hooks":{},"latency_sampling":16}`).status)
+	read(1)
+	require.True(t, has(line+"12\n"))
+	require.Equal(t, uint32(16), o.Config().LatencySampling)
 }
