@@ -26,19 +26,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/pkg/meter"
 )
-
-// eventsLost is the metric that the SDK's header has every module share; the kernel's own losses join it.
-const eventsLost = "ebpf_events_lost_total"
-
-// reasonMissed is the reason of the runs that the kernel skipped.
-const reasonMissed = "missed"
 
 // Factory makes instruments. BanyanDB's observability.Factory is one.
 type Factory interface {
@@ -59,17 +53,16 @@ type Bridge struct {
 	made            map[metricID][]series // of all metrics that there have ever been
 	schema          []observer.Metric     // that series are of
 	series          [][]series
-	moduleUp        meter.Gauge
-	probeInfo       meter.Gauge
-	mapMemory       meter.Gauge
-	metricVerified  meter.Gauge
-	shedLevel       meter.Gauge
+	state           map[string]stateSeries // of the observer itself, as reported last
+	counted         map[string]float64     // what has been pushed of its counters
 	collectDuration meter.Gauge
-	eventsLost      meter.Counter
-	overhead        meter.Counter
-	missed          map[string]uint64        // what has been pushed, by module
-	spent           map[string]time.Duration // the same of the overhead
 	snapshot        observer.Snapshot
+}
+
+// stateSeries is one series of the observer's own state.
+type stateSeries struct {
+	gauge  meter.Gauge // nil if it is a counter's
+	values []string    // label values
 }
 
 // metricID tells metrics apart, of which modules may share a name.
@@ -96,20 +89,15 @@ type series struct {
 func New(factory Factory, schema []observer.Metric) *Bridge {
 	b := &Bridge{
 		factory:         factory,
-		moduleUp:        factory.NewGauge("ebpf_module_up", "module"),
-		probeInfo:       factory.NewGauge("ebpf_probe_info", "module", "hook", "attach"),
-		mapMemory:       factory.NewGauge("ebpf_map_memory_bytes", "module"),
-		metricVerified:  factory.NewGauge("ebpf_metric_verified", "module", "metric"),
 		collectDuration: factory.NewGauge("ebpf_collect_duration_seconds"),
-		shedLevel:       factory.NewGauge("ebpf_shed_level", "module"),
-		eventsLost:      factory.NewCounter(eventsLost, "module", "reason"),
-		overhead:        factory.NewCounter("ebpf_overhead_seconds_total", "module"),
+		instruments:     make(map[string]series),
 		made:            make(map[metricID][]series),
-		missed:          make(map[string]uint64),
-		spent:           make(map[string]time.Duration),
+		counted:         make(map[string]float64),
 	}
-	// The modules that lose events of their own accord have this one in their schema.
-	b.instruments = map[string]series{eventsLost: {push: (*series).pushCounter, value: b.eventsLost}}
+	// The modules that lose events of their own accord have a metric of these in their schema too.
+	for _, m := range observer.StateMetrics() {
+		b.instruments[m.Name] = instrumentsOf(factory, &m)
+	}
 	b.follow(schema)
 	return b
 }
@@ -205,41 +193,26 @@ func (b *Bridge) Collect(source Source) error {
 }
 
 // Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, what
-// the kernel has kept from them, which of their metrics have proved to be right, and what they cost.
+// the kernel has kept from them, which of their metrics have proved to be right, and what they cost. What is not so any more
+// is taken back.
 func (b *Bridge) Report(health observer.Health) {
-	for _, m := range health.Modules {
-		up := 0.0
-		if m.Up {
-			up = 1
+	gone := b.state
+	b.state = make(map[string]stateSeries, len(gone))
+	health.Each(func(metric string, value float64, labelValues ...string) {
+		key := metric + " " + strings.Join(labelValues, " ")
+		instruments := b.instruments[metric]
+		if instruments.gauge != nil {
+			instruments.gauge.Set(value, labelValues...)
+		} else if grown := value - b.counted[key]; grown > 0 {
+			instruments.value.Inc(grown, labelValues...)
+			b.counted[key] = value
 		}
-		if m.Up || m.Disabled {
-			b.mapMemory.Set(float64(m.MapMemory), m.Name)
-			b.shedLevel.Set(float64(m.Level), m.Name)
-		}
-		if grown := m.Overhead - b.spent[m.Name]; grown > 0 {
-			b.overhead.Inc(grown.Seconds(), m.Name)
-			b.spent[m.Name] = m.Overhead
-		}
-		if grown := m.Missed - b.missed[m.Name]; grown > 0 {
-			b.eventsLost.Inc(float64(grown), m.Name, reasonMissed)
-			b.missed[m.Name] = m.Missed
-		}
-		b.moduleUp.Set(up, m.Name)
-		for _, metric := range m.Metrics {
-			verified := 0.0
-			if metric.Verified {
-				verified = 1
-			}
-			b.metricVerified.Set(verified, m.Name, metric.Name)
-		}
-		for _, h := range m.Plan {
-			switch {
-			case h.Attach == "":
-			case m.Disabled || slices.Contains(m.DisabledHooks, h.Name):
-				b.probeInfo.Delete(m.Name, h.Name, string(h.Attach))
-			default:
-				b.probeInfo.Set(1, m.Name, h.Name, string(h.Attach))
-			}
+		b.state[key] = stateSeries{gauge: instruments.gauge, values: labelValues}
+		delete(gone, key)
+	})
+	for _, s := range gone {
+		if s.gauge != nil {
+			s.gauge.Delete(s.values...)
 		}
 	}
 }

@@ -17,6 +17,8 @@
 
 package observer
 
+import "slices"
+
 // StateMetrics describes the metrics of the observer's own state, which Health.Each gives values to. Their labels have no
 // values. The runs that the kernel skipped join a metric that the modules have too.
 func StateMetrics() []Metric {
@@ -28,7 +30,7 @@ func StateMetrics() []Metric {
 		return all
 	}
 	return []Metric{
-		{Name: "ebpf_module_up", Kind: Gauge, Labels: labels("module"), Help: "1 if the module counts, 0 if it is down. Absent if it is disabled."},
+		{Name: "ebpf_module_up", Kind: Gauge, Labels: labels("module"), Help: "1 if the module counts, 0 if it is down or disabled."},
 		{Name: "ebpf_shed_level", Kind: Gauge, Labels: labels("module"), Help: "How far the module is shed to keep its budget: 0 not at all, 3 means that it is off."},
 		{Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"), Help: "CPU time that the module has cost this process, as measured at the start."},
 		{Name: "ebpf_map_memory_bytes", Kind: Gauge, Labels: labels("module"), Help: "Memory that the kernel holds for the module."},
@@ -48,14 +50,12 @@ func StateMetrics() []Metric {
 const EventsLost = "ebpf_events_lost_total"
 
 // Each calls f for each series of the observer's own state, in the unit of the metric, with label values in the order of
-// StateMetrics. What is not so is left out: series of disabled modules, and counters that have counted nothing.
+// StateMetrics. What is not so is left out: the memory of a module that is down, a hook that is not attached, and counters that
+// have counted nothing.
 func (h Health) Each(f func(metric string, value float64, labelValues ...string)) {
 	for _, m := range h.Modules {
-		if m.Disabled {
-			continue
-		}
 		f("ebpf_module_up", number(m.Up), m.Name)
-		if m.Up {
+		if m.Up || m.Disabled {
 			f("ebpf_map_memory_bytes", float64(m.MapMemory), m.Name)
 			f("ebpf_shed_level", float64(m.Level), m.Name)
 		}
@@ -69,7 +69,7 @@ func (h Health) Each(f func(metric string, value float64, labelValues ...string)
 			f("ebpf_metric_verified", number(metric.Verified), m.Name, metric.Name)
 		}
 		for _, hook := range m.Plan {
-			if hook.Attach != "" {
+			if hook.Attach != "" && !m.Disabled && !slices.Contains(m.DisabledHooks, hook.Name) {
 				f("ebpf_probe_info", 1, m.Name, hook.Name, string(hook.Attach))
 			}
 		}

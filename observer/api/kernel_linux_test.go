@@ -160,7 +160,9 @@ func TestSwitchModules(t *testing.T) {
 		}
 	}
 	const line = "\nebpf_io_operations_total{op=\"pread\",result=\"ok\"} "
-	has := func(text string) bool { return strings.Contains(request(t, http.MethodGet, url+"/metrics", "").body, text) }
+	has := func(text string) bool {
+		return strings.Contains(request(t, http.MethodGet, url+"/metrics", "").body, text)
+	}
 
 	read(10)
 	require.True(t, has(line+"10\n"))
@@ -169,7 +171,7 @@ func TestSwitchModules(t *testing.T) {
 	require.Contains(t, r.body, `"modules":["cache"]`)
 	read(100)
 	require.False(t, has("ebpf_io_operations_total"))
-	require.False(t, has("ebpf_module_up{module=\"io\"}"))
+	require.True(t, has("\nebpf_module_up{module=\"io\"} 0\n"))
 	require.True(t, has("\nebpf_module_up{module=\"cache\"} 1\n"))
 	health := request(t, http.MethodGet, url+"/health", "")
 	require.Equal(t, http.StatusOK, health.status, "what is disabled is not wanted")

@@ -142,15 +142,25 @@ func TestState(t *testing.T) {
 	source.SetHealth(
 		observer.ModuleHealth{
 			Name: "io", Up: true, MapMemory: 4096, Missed: 3, Overhead: 1500 * time.Millisecond, Level: observer.LevelSampled,
-			Plan:    kprobe.Plan{{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF}, {Name: "other"}},
-			Metrics: []observer.MetricHealth{{Name: "right", Verified: true}, {Name: "wrong", LeftOut: true}},
+			Plan: kprobe.Plan{
+				{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF}, {Name: "other"}, {Name: "rx", Variant: "v", Attach: kprobe.Kprobe},
+			},
+			DisabledHooks: []string{"rx"},
+			Metrics:       []observer.MetricHealth{{Name: "right", Verified: true}, {Name: "wrong", LeftOut: true}},
 		},
 		observer.ModuleHealth{Name: "memory", Cause: "not permitted"},
-		observer.ModuleHealth{Name: "cache", Disabled: true, Missed: 1, Overhead: time.Second},
+		observer.ModuleHealth{
+			Name: "cache", Disabled: true, MapMemory: 1, Missed: 1, Overhead: time.Second, Plan: kprobe.Plan{{Name: "fill", Variant: "v", Attach: kprobe.TPBTF}},
+		},
 	)
 	require.Equal(t, map[string]float64{
 		"ebpf_module_up{module=io}":                             1,
 		"ebpf_module_up{module=memory}":                         0,
+		"ebpf_module_up{module=cache}":                          0,
+		"ebpf_map_memory_bytes{module=cache}":                   1,
+		"ebpf_shed_level{module=cache}":                         0,
+		"ebpf_overhead_seconds_total{module=cache}":             1,
+		"ebpf_events_lost_total{module=cache,reason=missed}":    1,
 		"ebpf_map_memory_bytes{module=io}":                      4096,
 		"ebpf_overhead_seconds_total{module=io}":                1.5,
 		"ebpf_shed_level{module=io}":                            1,
