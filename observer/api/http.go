@@ -260,8 +260,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func answer(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // It is no HTML, and people read it.
 	// A client that is gone needs no answer.
-	_ = json.NewEncoder(w).Encode(value)
+	_ = encoder.Encode(value)
 }
 
 func answerError(w http.ResponseWriter, err error) {

@@ -347,3 +347,51 @@ func TestClose(t *testing.T) {
 	_, err = net.Dial("tcp", s.HTTPAddr().String())
 	require.Error(t, err)
 }
+
+// TestConnectionCap: more connections than that wait until one ends.
+func TestConnectionCap(t *testing.T) {
+	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{HTTPAddr: "0"})
+	var idle []net.Conn
+	for range 256 {
+		conn, err := net.Dial("tcp", s.HTTPAddr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		idle = append(idle, conn)
+	}
+	c := client()
+	c.Timeout = 500 * time.Millisecond
+	get := func() error {
+		answer, err := c.Get("http://" + s.HTTPAddr().String() + "/health")
+		if err == nil {
+			err = answer.Body.Close()
+		}
+		return err
+	}
+	require.Error(t, get())
+	for _, conn := range idle {
+		require.NoError(t, conn.Close())
+	}
+	require.NoError(t, get())
+}
+
+// TestRestart: a client that goes away in the middle of its calls leaves nothing, and is served again when it is back.
+func TestRestart(t *testing.T) {
+	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{})
+	before := settled()
+	for range 3 {
+		conn := newConn(t, s)
+		for range 5 {
+			r, err := stream(t, conn, 100*time.Millisecond).Recv()
+			require.NoError(t, err)
+			require.Zero(t, r.GetSkipped())
+		}
+		half, err := net.Dial("tcp", s.HTTPAddr().String())
+		require.NoError(t, err)
+		_, err = half.Write([]byte("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /met"))
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, request(t, http.MethodGet, "http://"+s.HTTPAddr().String()+"/health", "").status)
+		require.NoError(t, half.Close())
+		require.NoError(t, conn.Close())
+		goroutines(t, before)
+	}
+}
