@@ -123,10 +123,9 @@ func (c *Config) set(field string, value *yaml.Node) error {
 	}
 	switch field {
 	case "modules":
-		c.Modules = nil
 		return value.Decode(&c.Modules)
 	case "disabled_hooks":
-		c.DisabledHooks = nil
+		c.DisabledHooks = nil // Otherwise it is added to.
 		return value.Decode(&c.DisabledHooks)
 	case "latency_sampling":
 		return value.Decode(&c.LatencySampling)

@@ -49,6 +49,7 @@ type control struct {
 	err    error
 	reload error
 	config api.Config
+	takes  time.Duration // what a change takes
 	mu     sync.Mutex
 }
 
@@ -59,6 +60,7 @@ func (c *control) Config() api.Config {
 }
 
 func (c *control) Configure(_ context.Context, config api.Config) error {
+	time.Sleep(c.takes)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
@@ -320,6 +322,24 @@ func TestConfig(t *testing.T) {
 	refused(t, reload(), http.StatusUnprocessableEntity, "no mapping")
 	refused(t, request(t, http.MethodPost, url+"/reload", ""), http.StatusUnsupportedMediaType, "not application/json")
 	refused(t, request(t, http.MethodPost, url+"/reload", strings.Repeat(" ", 70_000), jsonType), http.StatusRequestEntityTooLarge, "larger than")
+}
+
+// TestChangesTakeTurns: two changes at once are both in force then.
+func TestChangesTakeTurns(t *testing.T) {
+	c := &control{config: base(), takes: 100 * time.Millisecond}
+	url := "http://" + listen(t, api.New(fake.New(t, "io"), c, api.Options{}), api.ListenOptions{}).HTTPAddr().String() + "/api/v1/config"
+	var both sync.WaitGroup
+	for _, body := range []string{`{"latency_sampling":2}`, `{"max_overhead_percent":3}`} {
+		both.Go(func() {
+			answer, err := client().Post(url, "application/json", strings.NewReader(body))
+			if err == nil {
+				_ = answer.Body.Close()
+			}
+		})
+	}
+	both.Wait()
+	require.Equal(t, uint32(2), c.Config().LatencySampling)
+	require.InDelta(t, 3, c.Config().MaxOverheadPercent, 0)
 }
 
 // TestReadOnly: without a control there is nothing to change, and what is known is told.
