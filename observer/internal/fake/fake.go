@@ -90,17 +90,22 @@ func (s *Source) Set(name string, value uint64, labelValues ...string) {
 	defer s.mu.Unlock()
 	m, i := s.find(name, labelValues)
 	snapshot := observer.SnapshotOf(s.schema, s.words)
-	// The layout is the schema's secret: find the word by trying.
-	before := snapshot.Value(m, i)
+	s.write(func() uint64 { return snapshot.Value(m, i) }, value)
+}
+
+// write gives the word that is read a value. The layout is the schema's secret, so the word is found by trying.
+func (s *Source) write(read func() uint64, value uint64) {
+	s.tb.Helper()
+	before := read()
 	for w := range s.words {
 		s.words[w]++
-		if snapshot.Value(m, i) != before {
+		if read() != before {
 			s.words[w] = value
 			return
 		}
 		s.words[w]--
 	}
-	s.tb.Fatalf("no word is %s%v", name, labelValues)
+	s.tb.Fatal("no word is what was read")
 }
 
 // Observe gives the series of a histogram its slots, those that are left out being 0, and its sum.
@@ -114,7 +119,7 @@ func (s *Source) Observe(name string, sum uint64, slots map[int]uint64, labelVal
 	for slot, n := range slots {
 		all[slot] = n
 	}
-	all[:len(all)+1][len(all)] = sum
+	s.write(func() uint64 { return snapshot.Sum(m, i) }, sum)
 }
 
 func (s *Source) find(name string, labelValues []string) (*observer.Metric, int) {
