@@ -40,7 +40,7 @@ let retryAt = 0;
 const missing = (id) => (id && known ? absence(id, known.health, known.config) : null);
 
 applyTheme();
-const charts = panels(byId("charts"), span, missing);
+const charts = panels(byId("charts"), byId("beside"), span, missing);
 const showVitals = vitals(byId("vitals"), span, missing);
 const modules = new ModulesView(byId("modules"), toggle);
 const totals = new Totals(byId("totals"), byId("totals-table"));

@@ -25,10 +25,11 @@ const exactClock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute:
 
 // Chart is a panel with lines over the last minutes: its title, a legend whose figures are those under the cursor, or else the newest,
 // and the drawing. What it shows is given by series, a function from the history's items to
-// [{ label, colour, of(item), down, fill, dash, width }], where of gives a number or null, and down draws it below zero.
+// [{ label, colour, of(item), down, fill, dash, width, quiet }], where of gives a number or null, down draws it below zero, and quiet keeps it
+// out of the legend. least is the least that the axis reaches to, and steps are the distances that its figures may have.
 export class Chart {
-  constructor(container, { title, note, format, series, span, id, height = 190, log = null, under = null, absence = () => null, actions = [], least = 0 }) {
-    Object.assign(this, { format, seriesOf: series, span, log, under, absence, height, least });
+  constructor(container, { title, note, format, series, span, id, height = 190, log = null, under = null, absence = () => null, actions = [], least = 0, steps }) {
+    Object.assign(this, { format, seriesOf: series, span, log, under, absence, height, least, steps });
     this.legend = h("ul", { class: "legend" });
     this.canvas = h("div", { class: "plot", role: "img", tabindex: "0", "aria-labelledby": `${id}-title` });
     this.plotText = h("p", { class: "hidden", id: `${id}-text` });
@@ -98,7 +99,7 @@ export class Chart {
       axes: [
         { ...axis, space: 70, size: 26, values: (_, splits, __, ___, step) => splits.map((s) => (step < 60 ? exactClock : clock).format(s * 1000)) },
         { ...axis, size: 62, space: 34, values: (_, splits) => splits.map((s) => (s === null ? "" : this.format(Math.abs(s)))),
-          ...(this.log && { splits: (_, __, low, high) => decades(low, high), filter: (_, splits) => splits }) },
+          ...(this.steps && { incrs: this.steps }), ...(this.log && { splits: (_, __, low, high) => decades(low, high), filter: (_, splits) => splits }) },
       ],
       series: [{}, ...this.series.map((s) => ({
         stroke: s.colour, width: s.width ?? 1.5, fill: s.fill ? `${s.colour}38` : undefined, dash: s.dash, points: { show: false }, spanGaps: false,

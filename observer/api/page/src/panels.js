@@ -53,10 +53,10 @@ const quantileOf = (item, q, id, keep) => {
   return whole && quantile(q, whole);
 };
 
-// panels makes the charts. absence tells of a metric why it is not there.
-export function panels(container, span, absence) {
+// panels makes the charts, that of the overhead beside the modules. absence tells of a metric why it is not there.
+export function panels(container, beside, span, absence) {
   const latency = latencyPanel(container, span, absence);
-  const lines = (options) => new Chart(container, { span, ...options, absence: () => absence(options.needs) });
+  const lines = (options, where = container) => new Chart(where, { span, ...options, absence: () => absence(options.needs) });
   return [
     latency,
     lines({
@@ -70,7 +70,7 @@ export function panels(container, span, absence) {
       },
     }),
     lines({
-      id: "bytes", title: "Bytes", note: "read above, written below", format: format.perSecond(format.bytes), needs: moved, least: 1024,
+      id: "bytes", title: "Bytes", note: "read above, written below", format: format.perSecond(format.bytes), needs: moved, least: 1024, steps: Array.from({ length: 41 }, (_, n) => 2 ** n),
       series: (items) => busiest(items, moved, "op", 8).map((op) => ({
         label: op, colour: ofOp(op), fill: true, down: families.write.includes(op), of: (i) => rate(i, moved, (l) => l.op === op),
       })),
@@ -107,7 +107,7 @@ export function panels(container, span, absence) {
       ],
     }),
     lines({
-      id: "overhead", title: "Overhead", note: "of the server's CPU time, by module", format: format.percent, least: 0.01,
+      id: "overhead", title: "Overhead", note: "of the server's CPU time", format: format.percent, least: 0.01,
       needs: null,
       series: (items) => {
         const names = [...new Set(items.flatMap((i) => [...(i.overhead?.keys() ?? [])]))].sort();
@@ -119,7 +119,7 @@ export function panels(container, span, absence) {
           ...(budget > 0 ? [{ label: "budget of each", colour: t.budget, dash: [5, 4], of: (i) => (i.budget > 0 ? i.budget : null) }] : []),
         ];
       },
-    }),
+    }, beside),
   ];
 }
 
