@@ -166,7 +166,7 @@ export class Fake {
     const t = this.elapsed;
     const wave = this.load * (1 + 0.45 * Math.sin(t / 47) + 0.2 * Math.sin(t / 11));
     const slow = t % 300 > 200 && t % 300 < 245;
-    const noise = () => 0.7 + 0.6 * this.draw();
+    const noise = () => 0.9 + 0.2 * this.draw();
     const n = (rate) => Math.round(rate * seconds * wave * noise());
     const io = { read: 900, pread: 2400, write: 1100, pwrite: 40, writev: 160, fsync: 14, fadvise: 22, openat: 35, close: 35, mmap: 6, munmap: 5, madvise: 18, unlinkat: 8, getdents: 4, ftruncate: 3 };
     const size = { read: 700, pread: 16000, write: 5200, pwrite: 90000, writev: 24000 };

@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// History keeps what happened in the last span seconds, by the server's clock. An item has a time; a gap is an item
-// that has no metrics.
+// History keeps what happened in the last span seconds, by the server's clock. An item has a time, at which it ends, and
+// seconds; a gap is an item that has no metrics.
 export class History {
   constructor(span) {
     this.span = span;
@@ -29,8 +29,11 @@ export class History {
 
   // add takes an item that is newer than all. If the server's clock went back, what it told before is dropped.
   add(item) {
-    // The time of a gap is a guess of this side, and gives way.
-    while (this.newest && !this.newest.metrics && this.newest.time >= item.time) this.items.pop();
+    // The time of a gap is a guess of this side: it gives way to what the server says.
+    if (this.newest && !this.newest.metrics) {
+      this.newest.time = Math.min(this.newest.time, item.time - item.seconds);
+      if (this.items.length > 1 && this.items.at(-2).time >= this.newest.time) this.items.pop();
+    }
     if (this.newest?.time >= item.time) this.items = [];
     this.items.push(item);
     const oldest = item.time - this.span;

@@ -64,7 +64,7 @@ export class ModulesView {
     card.dots = h("span", { class: "dots", "aria-hidden": "true" });
     card.tally = h("span", { class: "tally" });
     card.body = h("div", { class: "detail" });
-    card.details = h("details", {}, h("summary", { "aria-label": `${name}: hooks and metrics` }, card.hooks, h("span", { class: "verdict" }, card.dots, card.tally)), card.body);
+    card.details = h("details", {}, h("summary", {}, h("span", { class: "hidden" }, `Hooks and metrics of ${name}: `), card.hooks, h("span", { class: "verdict" }, card.dots, card.tally)), card.body);
     card.element = h("li", { class: "module", id: `module-${name}` },
       h("div", { class: "head" }, card.knob, h("h3", { id: `module-${name}-name` }, name), card.state, card.cost, card.bar),
       card.error, card.cause, card.details);
@@ -121,7 +121,8 @@ export class ModulesView {
   detail(card, m) {
     const hooks = m.hooks.map((hook) => ({ ...hook, off: m.disabled_hooks.includes(hook.name) }));
     card.hooks.replaceChildren(...hooks.map((hook) =>
-      h("span", { class: "pill", "data-attach": hook.off ? "disabled" : hook.attach || "none", title: hook.off ? "switched off" : hook.attach || "refused by this kernel" }, hook.name)));
+      h("span", { class: "pill", "data-attach": hook.off ? "disabled" : hook.attach || "none", title: hook.off ? "switched off" : hook.attach || "refused by this kernel" },
+        hook.name, h("span", { class: "hidden" }, ` by ${hook.off ? "nothing, switched off" : hook.attach || "nothing, refused"}, `))));
     const metrics = [
       ...m.metrics.map((x) => ({
         name: x.name, state: x.left_out ? "left-out" : x.verified ? "verified" : "unverified", reason: x.reason,

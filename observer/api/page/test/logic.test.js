@@ -111,14 +111,18 @@ test("a gap moves on, and gives way to what the server says", () => {
   const history = new History(600);
   history.gap(1);
   assert.equal(history.items.length, 0);
-  history.add({ time: 1, metrics: new Map() });
+  const item = (time) => ({ time, seconds: 1, metrics: new Map() });
+  history.add(item(1));
   history.gap(3);
   history.gap(9);
   assert.deepEqual(history.items.map((i) => i.time), [1, 9]);
-  history.add({ time: 8, metrics: new Map() });
-  assert.deepEqual(history.items.map((i) => i.time), [1, 8]);
-  history.add({ time: 4, metrics: new Map() });
+  history.add(item(8));
+  assert.deepEqual(history.items.map((i) => [i.time, Boolean(i.metrics)]), [[1, true], [7, false], [8, true]]);
+  history.add(item(4));
   assert.deepEqual(history.items.map((i) => i.time), [4]);
+  history.gap(5);
+  history.add(item(4.5));
+  assert.deepEqual(history.items.map((i) => i.time), [4, 4.5]);
 });
 
 test("the heat map has each call once, in its slot and its bucket", () => {
