@@ -144,7 +144,7 @@ export class ModulesView {
       h("table", { class: "metrics" }, h("caption", { class: "hidden" }, `Metrics of ${m.name}`),
         h("thead", { class: "hidden" }, h("tr", {}, h("th", { scope: "col" }, "Metric"), h("th", { scope: "col" }, "State"))),
         h("tbody", {}, metrics.map((x) => h("tr", { "data-state": x.state },
-          h("th", { scope: "row" }, h("i", { "data-state": x.state, "aria-hidden": "true" }), x.name.replace(/^ebpf_/, "")),
+          h("th", { scope: "row" }, h("i", { "data-state": x.state, "aria-hidden": "true" }), x.name.replace("ebpf_", "").replace(`${m.name}_`, "")),
           h("td", {}, words[x.state], x.reason ? h("p", { class: "refused" }, x.reason) : null))))),
       h("p", { class: "quiet" }, `${format.bytes(m.map_memory_bytes)} of kernel memory`, m.missed_runs ? `, ${m.missed_runs} runs missed` : ""));
   }

@@ -206,9 +206,9 @@ const tiles = [
   { id: "fsync", group: "felt", label: "fsync p99", hint: "writes wait for it", needs: duration, format: format.duration, of: (i) => quantileOf(i, 0.99, duration, isOp("fsync")), hue: "sync" },
   { id: "pread", group: "felt", label: "pread p99", hint: "queries wait for it", needs: duration, format: format.duration, of: (i) => quantileOf(i, 0.99, duration, isOp("pread")), hue: "read" },
   { id: "fault", group: "felt", label: "Major fault p99", hint: "the index waits for it", needs: faults, format: format.duration, of: (i) => quantileOf(i, 0.99, faults, isMajor), hue: "map" },
-  { id: "wait", group: "why", label: "CPU wait", hint: "of the time it runs", needs: waited, format: (x) => format.percent(x === null ? x : 100 * x), of: (i) => ratio(total(i, waited), total(i, ran)), warn: 0.1, bad: 1, hue: "write" },
+  { id: "wait", group: "why", label: "CPU wait", hint: "of the time it runs", needs: [waited, ran], format: (x) => format.percent(x === null ? x : 100 * x), of: (i) => ratio(total(i, waited), total(i, ran)), warn: 0.1, bad: 1, hue: "write" },
   { id: "stall", group: "why", label: "Reclaim stall", hint: "felt above 10 ms/s", needs: reclaim, format: secondsPerSecond, of: (i) => sumRate(i, reclaim, standsStill), warn: 0.001, bad: 0.01, hue: "sync" },
-  { id: "regret", group: "why", label: "Dropped too early", hint: "of the pages filled", needs: regret, format: (x) => format.percent(x === null ? x : 100 * x), of: (i) => ratio(total(i, regret), total(i, filled)), warn: 0.1, bad: 0.5, hue: "write" },
+  { id: "regret", group: "why", label: "Dropped too early", hint: "of the pages filled", needs: [regret, filled], format: (x) => format.percent(x === null ? x : 100 * x), of: (i) => ratio(total(i, regret), total(i, filled)), warn: 0.1, bad: 0.5, hue: "write" },
   { id: "calls", group: "load", label: "System calls", hint: "that are counted", needs: operations, format: format.perSecond(format.count), of: (i) => rate(i, operations), hue: "advise" },
   { id: "cost", group: "load", label: "Overhead", hint: "of all modules", needs: null, format: format.percent, of: (i) => (i.overhead?.size ? [...i.overhead.values()].reduce((a, b) => a + b, 0) : null), hue: "map" },
 ];
@@ -225,7 +225,7 @@ export function vitals(container, span, absence) {
   });
   return (items, now, minute) => {
     for (const tile of made) {
-      const missing = tile.needs && absence(tile.needs);
+      const missing = [tile.needs].flat().map(absence).find(Boolean);
       const value = missing ? null : tile.of(minute);
       say(tile.figure, missing ? missing.title : tile.format(value));
       say(tile.hintText, missing ? missing.reasons.join(" ") : tile.hint);
