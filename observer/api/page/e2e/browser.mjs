@@ -40,8 +40,9 @@ export async function open(context, url, prepare = () => {}) {
   const page = await context.newPage();
   const faults = [];
   const answers = [];
-  page.on("response", async (r) => {
-    if (r.url().endsWith("/api/v1/stats") && r.ok()) answers.push(await r.json());
+  page.on("response", (r) => {
+    // The page may be closed before the answer is read; then nobody waits for it.
+    if (r.url().endsWith("/api/v1/stats") && r.ok()) r.json().then((answer) => answers.push(answer), () => {});
   });
   await prepare(page);
   page.on("console", (m) => m.type() === "error" && !m.text().includes("503 (Service Unavailable)") && faults.push(m.text()));
