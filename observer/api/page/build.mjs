@@ -21,7 +21,10 @@ import { readFile, writeFile, readdir } from "node:fs/promises";
 
 const here = new URL(".", import.meta.url).pathname;
 const licence = (await readFile(`${here}node_modules/uplot/LICENSE`, "utf8")).trim();
-const apache = (await readFile(`${here}build.mjs`, "utf8")).match(/^(\/\/.*\n)+/)[0].replace(/^\/\/ ?/gm, "").trim();
+const apache = (await readFile(`${here}build.mjs`, "utf8"))
+  .match(/^(\/\/.*\n)+/)[0]
+  .replace(/^\/\/ ?/gm, "")
+  .trim();
 const banner = `/*\n${apache}\n\nIt contains uPlot, ${(await readFile(`${here}node_modules/uplot/package.json`, "utf8")).match(/"version": "(.*?)"/)[1]}:\n\n${licence}\n*/`;
 
 const { outputFiles } = await build({
@@ -45,7 +48,8 @@ if (process.argv.includes("--check")) {
   const want = [...files.keys()].sort().join();
   if (have !== want) throw new Error(`dist has ${have}, and should have ${want}: run npm run build and commit`);
   for (const [name, text] of files) {
-    if ((await readFile(`${here}dist/${name}`, "utf8")) !== text) throw new Error(`dist/${name} is not what the sources build: run npm run build and commit`);
+    if ((await readFile(`${here}dist/${name}`, "utf8")) !== text)
+      throw new Error(`dist/${name} is not what the sources build: run npm run build and commit`);
   }
 } else {
   for (const [name, text] of files) await writeFile(`${here}dist/${name}`, text);

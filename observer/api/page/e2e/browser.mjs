@@ -26,11 +26,25 @@ export async function browser(options = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
     viewport: { width: 1600, height: 1000 },
     ...options,
   });
-  return { context, close: async () => { await context.close(); await rm(profile, { recursive: true, force: true }); } };
+  return {
+    context,
+    close: async () => {
+      await context.close();
+      await rm(profile, { recursive: true, force: true });
+    },
+  };
 }
 
 // open opens the page and keeps what must not happen: errors on the console, except that of /health when a module is down, and requests to
@@ -42,7 +56,11 @@ export async function open(context, url, prepare = () => {}) {
   const answers = [];
   page.on("response", (r) => {
     // The page may be closed before the answer is read; then nobody waits for it.
-    if (r.url().endsWith("/api/v1/stats") && r.ok()) r.json().then((answer) => answers.push(answer), () => {});
+    if (r.url().endsWith("/api/v1/stats") && r.ok())
+      r.json().then(
+        (answer) => answers.push(answer),
+        () => {},
+      );
   });
   await prepare(page);
   page.on("console", (m) => m.type() === "error" && !m.text().includes("503 (Service Unavailable)") && faults.push(m.text()));

@@ -21,9 +21,22 @@ import { readFile } from "node:fs/promises";
 
 const schema = JSON.parse(await readFile(new URL("schema.json", import.meta.url), "utf8"));
 const dist = new URL("../dist/", import.meta.url);
-const types = { "index.html": "text/html; charset=utf-8", "app.js": "text/javascript; charset=utf-8", "app.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml" };
+const types = {
+  "index.html": "text/html; charset=utf-8",
+  "app.js": "text/javascript; charset=utf-8",
+  "app.css": "text/css; charset=utf-8",
+  "icon.svg": "image/svg+xml",
+};
 
-const attachOf = { syscall: "fentry", task: "iter", resident: "iter", wait_time: "fentry", throttle_time: "fentry", refault: "fentry", fault: "fentry" };
+const attachOf = {
+  syscall: "fentry",
+  task: "iter",
+  resident: "iter",
+  wait_time: "fentry",
+  throttle_time: "fentry",
+  refault: "fentry",
+  fault: "fentry",
+};
 
 // random is a generator of its own, so that each run is as the one before.
 function random(seed) {
@@ -117,7 +130,8 @@ export class Fake {
   config() {
     return {
       config: { modules: this.modules, disabled_hooks: {}, latency_sampling: 1, collect_interval: "5s", max_overhead_percent: this.maxOverhead },
-      available: this.available, read_only: this.readOnly,
+      available: this.available,
+      read_only: this.readOnly,
     };
   }
 
@@ -132,20 +146,39 @@ export class Fake {
       name: hook,
       attach: hook === "lookup" ? "" : (attachOf[hook] ?? "tp_btf"),
       variant: hook === "lookup" ? "" : (attachOf[hook] ?? "tp_btf"),
-      refused: hook === "lookup"
-        ? [{ variant: "tp_btf", attach: "tp_btf", cause: "no tracepoint mm_filemap_get_pages in this kernel" }, { variant: "tracepoint", attach: "tracepoint", cause: "opening events/filemap/mm_filemap_get_pages/id: no such file" }]
-        : hook === "resident" ? [{ variant: "fentry", attach: "fentry", cause: "function has another prototype" }] : [],
+      refused:
+        hook === "lookup"
+          ? [
+              { variant: "tp_btf", attach: "tp_btf", cause: "no tracepoint mm_filemap_get_pages in this kernel" },
+              { variant: "tracepoint", attach: "tracepoint", cause: "opening events/filemap/mm_filemap_get_pages/id: no such file" },
+            ]
+          : hook === "resident"
+            ? [{ variant: "fentry", attach: "fentry", cause: "function has another prototype" }]
+            : [],
     }));
     const disabled = !this.modules.includes(name);
     const broken = this.broken === name;
     return {
-      name, up: !disabled && !broken, disabled, cause: broken ? "loading: operation not permitted" : "", remedy: broken ? "give the server CAP_BPF" : "",
-      level: name === this.shed ? "sampled" : "full", overhead_seconds: this.costs.get(name), map_memory_bytes: 262144, missed_runs: 0,
-      absent: this.absent.filter((metric) => metrics.some((m) => m.name === metric)), disabled_hooks: [], hooks,
-      metrics: metrics.filter((m) => !this.absent.includes(m.name)).map((m) => ({
-        name: m.name, verified: m.verify && !this.leftOut.includes(m.name), left_out: this.leftOut.includes(m.name),
-        reason: this.leftOut.includes(m.name) ? "counted 12, and 16 were made" : "",
-      })),
+      name,
+      up: !disabled && !broken,
+      disabled,
+      cause: broken ? "loading: operation not permitted" : "",
+      remedy: broken ? "give the server CAP_BPF" : "",
+      level: name === this.shed ? "sampled" : "full",
+      overhead_seconds: this.costs.get(name),
+      map_memory_bytes: 262144,
+      missed_runs: 0,
+      absent: this.absent.filter((metric) => metrics.some((m) => m.name === metric)),
+      disabled_hooks: [],
+      hooks,
+      metrics: metrics
+        .filter((m) => !this.absent.includes(m.name))
+        .map((m) => ({
+          name: m.name,
+          verified: m.verify && !this.leftOut.includes(m.name),
+          left_out: this.leftOut.includes(m.name),
+          reason: this.leftOut.includes(m.name) ? "counted 12, and 16 were made" : "",
+        })),
     };
   }
 
@@ -153,11 +186,22 @@ export class Fake {
     const now = this.step ? this.clock + this.step : Math.max(this.clock + 1e-3, Date.now() / 1000);
     this.advance(now - this.clock);
     this.clock = now;
-    const metrics = schema.filter((m) => this.modules.includes(m.module) && !this.absent.includes(m.name) && !this.leftOut.includes(m.name)).map((m) => ({
-      name: m.name, module: m.module, kind: m.kind, unit: "", help: m.help, bounds: m.bounds,
-      series: m.values.map((labels) => ({ labels, ...this.values.get(key(m, labels)) })).filter((s) => s.count > 0 || s.value > 0),
-    }));
-    return { time: `${new Date(Math.floor(now) * 1000).toISOString().slice(0, 19)}.${String(Math.floor((now % 1) * 1e9)).padStart(9, "0")}Z`, process_cpu_seconds: this.cpu, metrics };
+    const metrics = schema
+      .filter((m) => this.modules.includes(m.module) && !this.absent.includes(m.name) && !this.leftOut.includes(m.name))
+      .map((m) => ({
+        name: m.name,
+        module: m.module,
+        kind: m.kind,
+        unit: "",
+        help: m.help,
+        bounds: m.bounds,
+        series: m.values.map((labels) => ({ labels, ...this.values.get(key(m, labels)) })).filter((s) => s.count > 0 || s.value > 0),
+      }));
+    return {
+      time: `${new Date(Math.floor(now) * 1000).toISOString().slice(0, 19)}.${String(Math.floor((now % 1) * 1e9)).padStart(9, "0")}Z`,
+      process_cpu_seconds: this.cpu,
+      metrics,
+    };
   }
 
   // advance lets the server work for some seconds: two waves of load, and now and then a time in which the disk is slow.
@@ -168,9 +212,35 @@ export class Fake {
     const slow = t % 300 > 200 && t % 300 < 245;
     const noise = () => 0.9 + 0.2 * this.draw();
     const n = (rate) => Math.round(rate * seconds * wave * noise());
-    const io = { read: 900, pread: 2400, write: 1100, pwrite: 40, writev: 160, fsync: 14, fadvise: 22, openat: 35, close: 35, mmap: 6, munmap: 5, madvise: 18, unlinkat: 8, getdents: 4, ftruncate: 3 };
+    const io = {
+      read: 900,
+      pread: 2400,
+      write: 1100,
+      pwrite: 40,
+      writev: 160,
+      fsync: 14,
+      fadvise: 22,
+      openat: 35,
+      close: 35,
+      mmap: 6,
+      munmap: 5,
+      madvise: 18,
+      unlinkat: 8,
+      getdents: 4,
+      ftruncate: 3,
+    };
     const size = { read: 700, pread: 16000, write: 5200, pwrite: 90000, writev: 24000 };
-    const typical = { read: 2.2e-6, pread: 3.1e-6, write: 7e-6, pwrite: 3e-5, writev: 1.2e-5, fsync: 2.4e-3, fadvise: 9e-6, openat: 6e-6, close: 1e-6 };
+    const typical = {
+      read: 2.2e-6,
+      pread: 3.1e-6,
+      write: 7e-6,
+      pwrite: 3e-5,
+      writev: 1.2e-5,
+      fsync: 2.4e-3,
+      fadvise: 9e-6,
+      openat: 6e-6,
+      close: 1e-6,
+    };
     for (const [op, rate] of Object.entries(io)) {
       const calls = n(rate);
       this.count("ebpf_io_operations_total", { op, result: "ok" }, calls);
@@ -178,7 +248,15 @@ export class Fake {
       if (size[op]) this.count("ebpf_io_bytes_total", { op }, Math.round(calls * size[op] * noise()));
       if (!typical[op]) continue;
       const disk = ["pread", "fsync", "pwrite"].includes(op);
-      this.observe("ebpf_io_duration_seconds", { op }, calls, typical[op] * (disk && slow ? 4 : 1), op === "fsync" ? 0.5 : 0.9, disk ? (slow ? 0.09 : 0.012) : 0.002, op === "fsync" ? 2e-2 : 6e-4);
+      this.observe(
+        "ebpf_io_duration_seconds",
+        { op },
+        calls,
+        typical[op] * (disk && slow ? 4 : 1),
+        op === "fsync" ? 0.5 : 0.9,
+        disk ? (slow ? 0.09 : 0.012) : 0.002,
+        op === "fsync" ? 2e-2 : 6e-4,
+      );
     }
     this.count("ebpf_io_fadvise_total", { advice: "dontneed" }, n(16));
     this.count("ebpf_io_fadvise_total", { advice: "sequential" }, n(5));

@@ -80,8 +80,17 @@ describe("with a server", () => {
   test("it loads, asks only its own server, and says nothing on the console", async () => {
     const { page, faults, answers } = await show();
     await polls(page, answers, 2);
-    assert.equal(await text(page, "#state"), (await page.evaluate(() => fetch("health").then((r) => r.status).catch(() => 0))) === 503 ? "Connected, not all modules are up" : "Connected");
-    for (const id of charts) assert.ok(await page.locator(`#${id} canvas, #${id} .missing:not([hidden])`).count() > 0, id);
+    assert.equal(
+      await text(page, "#state"),
+      (await page.evaluate(() =>
+        fetch("health")
+          .then((r) => r.status)
+          .catch(() => 0),
+      )) === 503
+        ? "Connected, not all modules are up"
+        : "Connected",
+    );
+    for (const id of charts) assert.ok((await page.locator(`#${id} canvas, #${id} .missing:not([hidden])`).count()) > 0, id);
     assert.deepEqual(faults, []);
   });
 
@@ -94,16 +103,29 @@ describe("with a server", () => {
       const shown = await page.evaluate(() => ({
         time: document.querySelector("#totals-table").dataset.time,
         rows: [...document.querySelectorAll("#totals-table tbody tr")].map((r) => ({
-          module: r.dataset.module, metric: r.dataset.metric, labels: r.dataset.labels, total: r.cells[2].textContent, sum: r.cells[3].textContent,
+          module: r.dataset.module,
+          metric: r.dataset.metric,
+          labels: r.dataset.labels,
+          total: r.cells[2].textContent,
+          sum: r.cells[3].textContent,
         })),
       }));
       await waitFor(() => answers.some((a) => a.time === shown.time));
       const answer = answers.find((a) => a.time === shown.time);
-      const want = answer.metrics.flatMap((m) => m.series.map((s) => ({
-        module: m.module, metric: m.name, labels: JSON.stringify(s.labels ?? {}), total: String(m.kind === "histogram" ? s.count : s.value), sum: m.kind === "histogram" ? String(s.sum) : "",
-      })));
+      const want = answer.metrics.flatMap((m) =>
+        m.series.map((s) => ({
+          module: m.module,
+          metric: m.name,
+          labels: JSON.stringify(s.labels ?? {}),
+          total: String(m.kind === "histogram" ? s.count : s.value),
+          sum: m.kind === "histogram" ? String(s.sum) : "",
+        })),
+      );
       assert.ok(want.length > 10);
-      assert.deepEqual(shown.rows.map((r) => ({ ...r, total: plain(r.total), sum: plain(r.sum) })), want);
+      assert.deepEqual(
+        shown.rows.map((r) => ({ ...r, total: plain(r.total), sum: plain(r.sum) })),
+        want,
+      );
     }
   });
 
@@ -115,8 +137,12 @@ describe("with a server", () => {
       shown: Object.fromEntries([...document.querySelectorAll(".tile")].map((t) => [t.id, t.querySelector(".value").textContent])),
     }));
     const [from, to] = [answers[0], answers.find((a) => a.time === time)];
-    const seconds = (Date.parse(to.time.slice(0, 19) + "Z") - Date.parse(from.time.slice(0, 19) + "Z")) / 1000 + Number(`0${/\.\d+/.exec(to.time) ?? ""}`) - Number(`0${/\.\d+/.exec(from.time) ?? ""}`);
-    const pick = (stats, name, labels) => stats.metrics.find((m) => m.name === name)?.series.filter((s) => Object.entries(labels).every(([k, v]) => s.labels[k] === v)) ?? [];
+    const seconds =
+      (Date.parse(to.time.slice(0, 19) + "Z") - Date.parse(from.time.slice(0, 19) + "Z")) / 1000 +
+      Number(`0${/\.\d+/.exec(to.time) ?? ""}`) -
+      Number(`0${/\.\d+/.exec(from.time) ?? ""}`);
+    const pick = (stats, name, labels) =>
+      stats.metrics.find((m) => m.name === name)?.series.filter((s) => Object.entries(labels).every(([k, v]) => s.labels[k] === v)) ?? [];
     const sum = (stats, name, labels = {}) => pick(stats, name, labels).reduce((n, s) => n + s.value, 0);
     const p99 = (name, labels) => {
       const { bounds } = to.metrics.find((m) => m.name === name);
@@ -151,7 +177,8 @@ describe("with a server", () => {
     await polls(page, answers, 2);
     assert.notEqual(await page.locator("#operations .plot canvas").evaluate((c) => c.toDataURL()), before);
     if (!fake) return;
-    const rate = async () => parseFloat(plain(await text(page, "#tile-calls .value"))) * (/k/.test(await text(page, "#tile-calls .value")) ? 1000 : 1);
+    const rate = async () =>
+      parseFloat(plain(await text(page, "#tile-calls .value"))) * (/k/.test(await text(page, "#tile-calls .value")) ? 1000 : 1);
     const calm = await rate();
     fake.load = 20;
     await polls(page, answers, 3);
@@ -163,12 +190,17 @@ describe("with a server", () => {
     const first = await polls(page, answers, 2);
     const knob = page.locator(`#module-${switched} [role=switch]`);
     assert.equal(await knob.getAttribute("aria-checked"), "true");
-    const count = (stats) => Math.max(0, ...stats.metrics.filter((m) => m.module === switched && m.kind === "counter").flatMap((m) => m.series.map((s) => s.value)));
+    const count = (stats) =>
+      Math.max(0, ...stats.metrics.filter((m) => m.module === switched && m.kind === "counter").flatMap((m) => m.series.map((s) => s.value)));
     await knob.focus();
     await page.keyboard.press("Space");
     await waitFor(() => !answers.at(-1).metrics.some((m) => m.module === switched));
     await waitFor(async () => (await knob.getAttribute("aria-checked")) === "false");
-    const config = await page.evaluate(() => fetch("api/v1/config", { headers: sessionStorage["banyandb-ebpf-token"] ? { Authorization: `Bearer ${sessionStorage["banyandb-ebpf-token"]}` } : {} }).then((r) => r.json()));
+    const config = await page.evaluate(() =>
+      fetch("api/v1/config", {
+        headers: sessionStorage["banyandb-ebpf-token"] ? { Authorization: `Bearer ${sessionStorage["banyandb-ebpf-token"]}` } : {},
+      }).then((r) => r.json()),
+    );
     assert.ok(!config.config.modules.includes(switched));
     if (switched === "cache") await waitFor(async () => (await text(page, "#cache .missing")).startsWith("Module cache is switched off"));
     await page.keyboard.press("Space");
@@ -193,7 +225,17 @@ describe("with a server", () => {
         await waitFor(() => page.evaluate((s) => document.documentElement.dataset.theme === s, scheme));
         await page.evaluate(axe);
         const { violations } = await page.evaluate(() => window.axe.run());
-        assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.slice(0, 4).map((n) => `${n.target} ${n.any[0]?.message ?? ""}`).join("; ")}`), [], scheme);
+        assert.deepEqual(
+          violations.map(
+            (v) =>
+              `${v.id}: ${v.nodes
+                .slice(0, 4)
+                .map((n) => `${n.target} ${n.any[0]?.message ?? ""}`)
+                .join("; ")}`,
+          ),
+          [],
+          scheme,
+        );
       }
     });
   }
@@ -246,7 +288,10 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
     // 1, then after 1, 2, 4 and 8 seconds: not each second.
     assert.ok(asked >= 4 && asked <= 5, String(asked));
     fake.down = false;
-    await waitFor(async () => { await page.clock.runFor(1000); return page.locator("body[data-connection=connected]").count(); });
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("body[data-connection=connected]").count();
+    });
     assert.ok(!(await page.locator("#lost").isVisible()));
     assert.equal(await text(page, "#state"), "Connected");
     await work(page, 3);
@@ -259,7 +304,10 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
   test("the button tries at once", async () => {
     const { page } = await timed();
     fake.down = true;
-    await waitFor(async () => { await page.clock.runFor(1000); return page.locator("#lost").isVisible(); });
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("#lost").isVisible();
+    });
     fake.down = false;
     await page.locator("#retry").click();
     await page.waitForSelector("body[data-connection=connected]");
@@ -268,11 +316,17 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
   test("an error of the server is shown with its cause and remedy", async () => {
     const { page } = await timed();
     fake.status = 500;
-    await waitFor(async () => { await page.clock.runFor(1000); return page.locator("#lost").isVisible(); });
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("#lost").isVisible();
+    });
     assert.equal(await text(page, "#state"), "The server answers with an error");
     assert.equal(await text(page, "#lost-cause"), "the snapshot cannot be read. look at the server's log");
     fake.status = 0;
-    await waitFor(async () => { await page.clock.runFor(1000); return page.locator("body[data-connection=connected]").count(); });
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("body[data-connection=connected]").count();
+    });
   });
 
   test("a restart of the server gives a gap and no negative rate", async () => {
@@ -313,7 +367,10 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
     fake.refuse = "attaching start: permission denied";
     const knob = page.locator("#module-block [role=switch]");
     await knob.click();
-    await waitFor(async () => (await text(page, "#module-block .error")) === "block was not switched on: attaching start: permission denied. see banyand ebpf plan");
+    await waitFor(
+      async () =>
+        (await text(page, "#module-block .error")) === "block was not switched on: attaching start: permission denied. see banyand ebpf plan",
+    );
     assert.equal(await knob.getAttribute("aria-checked"), "false");
     assert.ok(await page.locator("#module-block .error[role=alert]").isVisible());
     fake.refuse = "";
@@ -406,9 +463,29 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
       seen.push(at);
     }
     assert.deepEqual(seen, [
-      "main-skip", "interval", "theme", "family", "latency-op", "latency img", "operations img", "bytes img", "cache img", "fadvise img", "reclaim img", "sched img",
-      "module-block switch", "module-cache switch", "module-cache summary", "module-io switch", "module-io summary", "module-memory switch", "module-memory summary",
-      "module-sched switch", "module-sched summary", "overhead img", "totals summary",
+      "main-skip",
+      "interval",
+      "theme",
+      "family",
+      "latency-op",
+      "latency img",
+      "operations img",
+      "bytes img",
+      "cache img",
+      "fadvise img",
+      "reclaim img",
+      "sched img",
+      "module-block switch",
+      "module-cache switch",
+      "module-cache summary",
+      "module-io switch",
+      "module-io summary",
+      "module-memory switch",
+      "module-memory summary",
+      "module-sched switch",
+      "module-sched summary",
+      "overhead img",
+      "totals summary",
     ]);
   });
 

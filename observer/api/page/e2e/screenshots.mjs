@@ -24,10 +24,21 @@ const out = process.argv[2];
 if (!out) throw new Error("name the folder to write to");
 await mkdir(out, { recursive: true });
 
-for (const [width, height, theme] of [[1600, 1000, "dark"], [1600, 1000, "light"], [400, 860, "dark"], [400, 860, "light"]]) {
+for (const [width, height, theme] of [
+  [1600, 1000, "dark"],
+  [1600, 1000, "light"],
+  [400, 860, "dark"],
+  [400, 860, "light"],
+]) {
   const fake = await new Fake({ step: 2 }).listen();
   fake.clock = Date.parse("2026-01-05T10:00:00Z") / 1000;
-  const { context, close } = await browser({ viewport: { width, height }, colorScheme: theme, deviceScaleFactor: width < 500 ? 2 : 1, timezoneId: "UTC", locale: "en-GB" });
+  const { context, close } = await browser({
+    viewport: { width, height },
+    colorScheme: theme,
+    deviceScaleFactor: width < 500 ? 2 : 1,
+    timezoneId: "UTC",
+    locale: "en-GB",
+  });
   await context.clock.install();
   const { page } = await open(context, fake.url);
   await page.waitForSelector("body[data-connection=connected]");

@@ -107,11 +107,14 @@ function render() {
   totals.update(known.stats);
   const { config, read_only: readOnly } = known.config;
   say(byId("mode"), readOnly ? "read-only" : "");
-  say(byId("facts"), [
-    `collects every ${config.collect_interval}`,
-    config.latency_sampling > 1 ? `times one of ${config.latency_sampling} calls` : "times all calls",
-    config.max_overhead_percent > 0 ? `budget ${config.max_overhead_percent}\u202f% of the CPU time for each module` : "no limit of overhead",
-  ].join(" · "));
+  say(
+    byId("facts"),
+    [
+      `collects every ${config.collect_interval}`,
+      config.latency_sampling > 1 ? `times one of ${config.latency_sampling} calls` : "times all calls",
+      config.max_overhead_percent > 0 ? `budget ${config.max_overhead_percent}\u202f% of the CPU time for each module` : "no limit of overhead",
+    ].join(" · "),
+  );
   document.body.dataset.time = known.stats.time;
 }
 
@@ -178,7 +181,10 @@ function applyTheme() {
   const apply = () => {
     const chosen = localStorage.getItem("theme");
     document.documentElement.dataset.theme = chosen ?? (dark.matches ? "dark" : "light");
-    button.setAttribute("aria-label", `Theme: ${document.documentElement.dataset.theme}. Switch to ${document.documentElement.dataset.theme === "dark" ? "light" : "dark"}`);
+    button.setAttribute(
+      "aria-label",
+      `Theme: ${document.documentElement.dataset.theme}. Switch to ${document.documentElement.dataset.theme === "dark" ? "light" : "dark"}`,
+    );
     if (known) {
       for (const chart of charts) chart.rebuild();
       render();

@@ -28,16 +28,25 @@ const exactClock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute:
 // [{ label, colour, of(item), down, fill, dash, width, quiet }], where of gives a number or null, down draws it below zero, and quiet keeps it
 // out of the legend. least is the least that the axis reaches to, and steps are the distances that its figures may have.
 export class Chart {
-  constructor(container, { title, note, format, series, span, id, height = 190, log = null, under = null, absence = () => null, actions = [], least = 0, steps }) {
+  constructor(
+    container,
+    { title, note, format, series, span, id, height = 190, log = null, under = null, absence = () => null, actions = [], least = 0, steps },
+  ) {
     Object.assign(this, { format, seriesOf: series, span, log, under, absence, height, least, steps });
     this.legend = h("ul", { class: "legend" });
     this.canvas = h("div", { class: "plot", role: "img", tabindex: "0", "aria-labelledby": `${id}-title` });
     this.plotText = h("p", { class: "hidden", id: `${id}-text` });
     this.canvas.setAttribute("aria-describedby", `${id}-text`);
     this.missing = h("div", { class: "missing", hidden: true });
-    this.element = h("section", { class: "panel chart", id, "aria-labelledby": `${id}-title` },
+    this.element = h(
+      "section",
+      { class: "panel chart", id, "aria-labelledby": `${id}-title` },
       h("header", {}, h("h2", { id: `${id}-title` }, title), h("span", { class: "note" }, note), ...actions),
-      this.legend, this.canvas, this.missing, this.plotText);
+      this.legend,
+      this.canvas,
+      this.missing,
+      this.plotText,
+    );
     container.append(this.element);
     this.canvas.addEventListener("keydown", (event) => this.step(event));
     new ResizeObserver(() => this.resize()).observe(this.canvas);
@@ -69,10 +78,15 @@ export class Chart {
       return;
     }
     this.series = this.seriesOf(items);
-    const data = [items.map((i) => i.time), ...this.series.map((s) => items.map((i) => {
-      const value = i.metrics ? s.of(i) : null;
-      return value !== null && s.down ? -value : value;
-    }))];
+    const data = [
+      items.map((i) => i.time),
+      ...this.series.map((s) =>
+        items.map((i) => {
+          const value = i.metrics ? s.of(i) : null;
+          return value !== null && s.down ? -value : value;
+        }),
+      ),
+    ];
     const shape = this.series.map((s) => `${s.label}${s.colour}`).join();
     if (shape === this.shape) this.plot.setData(data);
     else this.build(data, shape);
@@ -86,37 +100,72 @@ export class Chart {
     const axis = { stroke: t.text, font, grid: { stroke: t.grid, width: 1 }, ticks: { show: false } };
     const y = this.log
       ? { distr: 3, log: 10, range: () => this.log() }
-      : { range: (_, min, max) => {
-        const top = Math.max(max ?? 0, this.least) * 1.08 || 1;
-        return this.series.some((s) => s.down) ? [Math.min(min ?? 0, -this.least) * 1.08 || -1, top] : [0, top];
-      } };
-    this.plot = new uPlot({
-      width: this.canvas.clientWidth || 300, height: this.height,
-      padding: [8, 8, 0, 0],
-      legend: { show: false },
-      cursor: { sync: { key: "time" }, drag: { x: false, y: false, setScale: false }, y: false, points: { size: 6 } },
-      scales: { x: { range: () => [this.now - this.span, this.now] }, y },
-      axes: [
-        { ...axis, space: 70, size: 26, values: (_, splits, __, ___, step) => splits.map((s) => (step < 60 ? exactClock : clock).format(s * 1000)) },
-        { ...axis, size: 62, space: 34, values: (_, splits) => splits.map((s) => (s === null ? "" : this.format(Math.abs(s)))),
-          ...(this.steps && { incrs: this.steps }), ...(this.log && { splits: (_, __, low, high) => decades(low, high), filter: (_, splits) => splits }) },
-      ],
-      series: [{}, ...this.series.map((s) => ({
-        stroke: s.colour, width: s.width ?? 1.5, fill: s.fill ? `${s.colour}38` : undefined, dash: s.dash, points: { show: false }, spanGaps: false,
-        fillTo: 0,
-      }))],
-      hooks: {
-        drawClear: this.under ? [(u) => this.under(u)] : [],
-        drawAxes: this.series.some((s) => s.down) ? [(u) => zero(u, t.zero)] : [],
-        setCursor: [(u) => { this.at = u.cursor.idx; this.figures(); }],
+      : {
+          range: (_, min, max) => {
+            const top = Math.max(max ?? 0, this.least) * 1.08 || 1;
+            return this.series.some((s) => s.down) ? [Math.min(min ?? 0, -this.least) * 1.08 || -1, top] : [0, top];
+          },
+        };
+    this.plot = new uPlot(
+      {
+        width: this.canvas.clientWidth || 300,
+        height: this.height,
+        padding: [8, 8, 0, 0],
+        legend: { show: false },
+        cursor: { sync: { key: "time" }, drag: { x: false, y: false, setScale: false }, y: false, points: { size: 6 } },
+        scales: { x: { range: () => [this.now - this.span, this.now] }, y },
+        axes: [
+          {
+            ...axis,
+            space: 70,
+            size: 26,
+            values: (_, splits, __, ___, step) => splits.map((s) => (step < 60 ? exactClock : clock).format(s * 1000)),
+          },
+          {
+            ...axis,
+            size: 62,
+            space: 34,
+            values: (_, splits) => splits.map((s) => (s === null ? "" : this.format(Math.abs(s)))),
+            ...(this.steps && { incrs: this.steps }),
+            ...(this.log && { splits: (_, __, low, high) => decades(low, high), filter: (_, splits) => splits }),
+          },
+        ],
+        series: [
+          {},
+          ...this.series.map((s) => ({
+            stroke: s.colour,
+            width: s.width ?? 1.5,
+            fill: s.fill ? `${s.colour}38` : undefined,
+            dash: s.dash,
+            points: { show: false },
+            spanGaps: false,
+            fillTo: 0,
+          })),
+        ],
+        hooks: {
+          drawClear: this.under ? [(u) => this.under(u)] : [],
+          drawAxes: this.series.some((s) => s.down) ? [(u) => zero(u, t.zero)] : [],
+          setCursor: [
+            (u) => {
+              this.at = u.cursor.idx;
+              this.figures();
+            },
+          ],
+        },
       },
-    }, data, this.canvas);
-    this.legend.replaceChildren(...this.series.filter((s) => !s.quiet).map((s) => {
-      s.figure = h("span", { class: "figure" });
-      const swatch = h("i", { class: s.dash ? "swatch dashed" : "swatch" });
-      swatch.style.setProperty("--colour", s.colour);
-      return h("li", {}, swatch, h("span", {}, s.label), s.figure);
-    }));
+      data,
+      this.canvas,
+    );
+    this.legend.replaceChildren(
+      ...this.series
+        .filter((s) => !s.quiet)
+        .map((s) => {
+          s.figure = h("span", { class: "figure" });
+          const swatch = h("i", { class: s.dash ? "swatch dashed" : "swatch" });
+          swatch.style.setProperty("--colour", s.colour);
+          return h("li", {}, swatch, h("span", {}, s.label), s.figure);
+        }),
+    );
     this.shown = this.series.filter((s) => !s.quiet).map((s) => s.figure);
   }
 
@@ -124,11 +173,13 @@ export class Chart {
   figures() {
     const pointed = this.plot?.cursor.left >= 0 && this.at !== null && this.at !== undefined;
     const item = pointed ? this.items[this.at] : this.items.at(-1);
-    const texts = this.series.filter((s) => !s.quiet).map((s, i) => {
-      const text = item?.metrics ? this.format(s.of(item)) : "–";
-      say(this.shown[i], text);
-      return `${s.label} ${text}`;
-    });
+    const texts = this.series
+      .filter((s) => !s.quiet)
+      .map((s, i) => {
+        const text = item?.metrics ? this.format(s.of(item)) : "–";
+        say(this.shown[i], text);
+        return `${s.label} ${text}`;
+      });
     this.element.dataset.at = item ? item.time : "";
     say(this.plotText, texts.length ? texts.join(", ") : "nothing yet");
   }
@@ -139,7 +190,7 @@ export class Chart {
     if (move === undefined || !this.plot || !this.items.length) return;
     event.preventDefault();
     const last = this.items.length - 1;
-    const index = Math.max(0, Math.min(last, (this.plot.cursor.left >= 0 ? this.plot.cursor.idx ?? last : last) + move));
+    const index = Math.max(0, Math.min(last, (this.plot.cursor.left >= 0 ? (this.plot.cursor.idx ?? last) : last) + move));
     this.plot.setCursor(Number.isNaN(index) ? { left: -10, top: -10 } : { left: this.plot.valToPos(this.items[index].time, "x"), top: 20 });
   }
 }

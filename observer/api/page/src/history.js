@@ -37,7 +37,10 @@ export class History {
     if (this.newest?.time >= item.time) this.items = [];
     this.items.push(item);
     const oldest = item.time - this.span;
-    this.items.splice(0, this.items.findIndex((i) => i.time > oldest));
+    this.items.splice(
+      0,
+      this.items.findIndex((i) => i.time > oldest),
+    );
   }
 
   // gap says that nothing is known of the time up to now. Between two items one gap is enough; it moves on.

@@ -54,7 +54,14 @@ export class ModulesView {
 
   card(name) {
     const card = { name };
-    card.knob = h("button", { type: "button", role: "switch", class: "switch", "aria-labelledby": `module-${name}-name`, "aria-checked": "false", click: () => this.flip(card) });
+    card.knob = h("button", {
+      type: "button",
+      role: "switch",
+      class: "switch",
+      "aria-labelledby": `module-${name}-name`,
+      "aria-checked": "false",
+      click: () => this.flip(card),
+    });
     card.state = h("span", { class: "badge" });
     card.cost = h("span", { class: "cost" });
     card.bar = h("span", { class: "bar", "aria-hidden": "true" }, h("i"));
@@ -64,10 +71,26 @@ export class ModulesView {
     card.dots = h("span", { class: "dots", "aria-hidden": "true" });
     card.tally = h("span", { class: "tally" });
     card.body = h("div", { class: "detail" });
-    card.details = h("details", {}, h("summary", {}, h("span", { class: "hidden" }, `Hooks and metrics of ${name}: `), card.hooks, h("span", { class: "verdict" }, card.dots, card.tally)), card.body);
-    card.element = h("li", { class: "module", id: `module-${name}` },
+    card.details = h(
+      "details",
+      {},
+      h(
+        "summary",
+        {},
+        h("span", { class: "hidden" }, `Hooks and metrics of ${name}: `),
+        card.hooks,
+        h("span", { class: "verdict" }, card.dots, card.tally),
+      ),
+      card.body,
+    );
+    card.element = h(
+      "li",
+      { class: "module", id: `module-${name}` },
       h("div", { class: "head" }, card.knob, h("h3", { id: `module-${name}-name` }, name), card.state, card.cost, card.bar),
-      card.error, card.cause, card.details);
+      card.error,
+      card.cause,
+      card.details,
+    );
     return card;
   }
 
@@ -120,12 +143,25 @@ export class ModulesView {
 
   detail(card, m) {
     const hooks = m.hooks.map((hook) => ({ ...hook, off: m.disabled_hooks.includes(hook.name) }));
-    card.hooks.replaceChildren(...hooks.map((hook) =>
-      h("span", { class: "pill", "data-attach": hook.off ? "disabled" : hook.attach || "none", title: hook.off ? "switched off" : hook.attach || "refused by this kernel" },
-        hook.name, h("span", { class: "hidden" }, ` by ${hook.off ? "nothing, switched off" : hook.attach || "nothing, refused"}, `))));
+    card.hooks.replaceChildren(
+      ...hooks.map((hook) =>
+        h(
+          "span",
+          {
+            class: "pill",
+            "data-attach": hook.off ? "disabled" : hook.attach || "none",
+            title: hook.off ? "switched off" : hook.attach || "refused by this kernel",
+          },
+          hook.name,
+          h("span", { class: "hidden" }, ` by ${hook.off ? "nothing, switched off" : hook.attach || "nothing, refused"}, `),
+        ),
+      ),
+    );
     const metrics = [
       ...m.metrics.map((x) => ({
-        name: x.name, state: x.left_out ? "left-out" : x.verified ? "verified" : "unverified", reason: x.reason,
+        name: x.name,
+        state: x.left_out ? "left-out" : x.verified ? "verified" : "unverified",
+        reason: x.reason,
       })),
       ...m.absent.map((name) => ({ name, state: "absent", reason: "no attached hook feeds it" })),
     ];
@@ -134,18 +170,58 @@ export class ModulesView {
     const verified = metrics.filter((x) => x.state === "verified").length;
     say(card.tally, `${verified} of ${metrics.length} verified`);
     card.body.replaceChildren(
-      h("table", { class: "hooks" }, h("caption", { class: "hidden" }, `Hooks of ${m.name}`),
+      h(
+        "table",
+        { class: "hooks" },
+        h("caption", { class: "hidden" }, `Hooks of ${m.name}`),
         h("thead", { class: "hidden" }, h("tr", {}, h("th", { scope: "col" }, "Hook"), h("th", { scope: "col" }, "Attached by"))),
-        h("tbody", {}, hooks.map((hook) => h("tr", {},
-          h("th", { scope: "row" }, hook.name),
-          h("td", {}, h("span", { class: "kind", "data-attach": hook.off ? "disabled" : hook.attach || "none" }, hook.off ? "switched off" : hook.attach || "not attached"),
-            hook.variant && hook.variant !== hook.attach ? h("span", { class: "quiet" }, ` ${hook.variant}`) : null,
-            hook.refused.map((r) => h("p", { class: "refused" }, h("b", {}, `${r.variant} refused: `), r.cause))))))),
-      h("table", { class: "metrics" }, h("caption", { class: "hidden" }, `Metrics of ${m.name}`),
+        h(
+          "tbody",
+          {},
+          hooks.map((hook) =>
+            h(
+              "tr",
+              {},
+              h("th", { scope: "row" }, hook.name),
+              h(
+                "td",
+                {},
+                h(
+                  "span",
+                  { class: "kind", "data-attach": hook.off ? "disabled" : hook.attach || "none" },
+                  hook.off ? "switched off" : hook.attach || "not attached",
+                ),
+                hook.variant && hook.variant !== hook.attach ? h("span", { class: "quiet" }, ` ${hook.variant}`) : null,
+                hook.refused.map((r) => h("p", { class: "refused" }, h("b", {}, `${r.variant} refused: `), r.cause)),
+              ),
+            ),
+          ),
+        ),
+      ),
+      h(
+        "table",
+        { class: "metrics" },
+        h("caption", { class: "hidden" }, `Metrics of ${m.name}`),
         h("thead", { class: "hidden" }, h("tr", {}, h("th", { scope: "col" }, "Metric"), h("th", { scope: "col" }, "State"))),
-        h("tbody", {}, metrics.map((x) => h("tr", { "data-state": x.state },
-          h("th", { scope: "row" }, h("i", { "data-state": x.state, "aria-hidden": "true" }), x.name.replace("ebpf_", "").replace(`${m.name}_`, "")),
-          h("td", {}, words[x.state], x.reason ? h("p", { class: "refused" }, x.reason) : null))))),
-      h("p", { class: "quiet" }, `${format.bytes(m.map_memory_bytes)} of kernel memory`, m.missed_runs ? `, ${m.missed_runs} runs missed` : ""));
+        h(
+          "tbody",
+          {},
+          metrics.map((x) =>
+            h(
+              "tr",
+              { "data-state": x.state },
+              h(
+                "th",
+                { scope: "row" },
+                h("i", { "data-state": x.state, "aria-hidden": "true" }),
+                x.name.replace("ebpf_", "").replace(`${m.name}_`, ""),
+              ),
+              h("td", {}, words[x.state], x.reason ? h("p", { class: "refused" }, x.reason) : null),
+            ),
+          ),
+        ),
+      ),
+      h("p", { class: "quiet" }, `${format.bytes(m.map_memory_bytes)} of kernel memory`, m.missed_runs ? `, ${m.missed_runs} runs missed` : ""),
+    );
   }
 }

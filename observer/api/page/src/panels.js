@@ -43,7 +43,10 @@ function busiest(items, id, label, most) {
   for (const item of items) {
     for (const s of item.metrics?.get(id)?.series.values() ?? []) sums.set(s.labels[label], (sums.get(s.labels[label]) ?? 0) + s.value);
   }
-  const sorted = [...sums].filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]).slice(0, most);
+  const sorted = [...sums]
+    .filter(([, n]) => n > 0)
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, most);
   return sorted.map(([value]) => value).sort();
 }
 
@@ -60,7 +63,11 @@ export function panels(container, beside, span, absence) {
   return [
     latency,
     lines({
-      id: "operations", title: "Operations", note: "system calls that returned", format: format.perSecond(format.count), needs: operations,
+      id: "operations",
+      title: "Operations",
+      note: "system calls that returned",
+      format: format.perSecond(format.count),
+      needs: operations,
       series: (items) => {
         const ops = busiest(items, operations, "op", 7);
         return [
@@ -70,13 +77,29 @@ export function panels(container, beside, span, absence) {
       },
     }),
     lines({
-      id: "bytes", title: "Bytes", note: "read above, written below", format: format.perSecond(format.bytes), needs: moved, least: 1024, steps: Array.from({ length: 41 }, (_, n) => 2 ** n),
-      series: (items) => busiest(items, moved, "op", 8).map((op) => ({
-        label: op, colour: ofOp(op), fill: true, down: families.write.includes(op), of: (i) => rate(i, moved, (l) => l.op === op),
-      })),
+      id: "bytes",
+      title: "Bytes",
+      note: "read above, written below",
+      format: format.perSecond(format.bytes),
+      needs: moved,
+      least: 1024,
+      steps: Array.from({ length: 41 }, (_, n) => 2 ** n),
+      series: (items) =>
+        busiest(items, moved, "op", 8).map((op) => ({
+          label: op,
+          colour: ofOp(op),
+          fill: true,
+          down: families.write.includes(op),
+          of: (i) => rate(i, moved, (l) => l.op === op),
+        })),
     }),
     lines({
-      id: "cache", title: "Page cache", note: "pages filled above, deleted below", format: format.perSecond(format.count), needs: filled, least: 10,
+      id: "cache",
+      title: "Page cache",
+      note: "pages filled above, deleted below",
+      format: format.perSecond(format.count),
+      needs: filled,
+      least: 10,
       series: () => [
         { label: "filled", colour: theme().read[0], fill: true, of: (i) => rate(i, filled) },
         { label: "deleted", colour: theme().write[0], fill: true, down: true, of: (i) => rate(i, deleted) },
@@ -84,42 +107,74 @@ export function panels(container, beside, span, absence) {
       ],
     }),
     lines({
-      id: "fadvise", title: "fadvise", note: "calls by advice", format: format.perSecond(format.count), needs: advised, least: 1,
+      id: "fadvise",
+      title: "fadvise",
+      note: "calls by advice",
+      format: format.perSecond(format.count),
+      needs: advised,
+      least: 1,
       series: (items) => {
         const advices = busiest(items, advised, "advice", 6);
         const order = ["dontneed", "willneed", "sequential", "random", "normal", "noreuse"];
         return advices.map((advice) => ({
-          label: advice, colour: theme().advise[Math.max(0, order.indexOf(advice))], fill: advice === "dontneed", of: (i) => rate(i, advised, (l) => l.advice === advice),
+          label: advice,
+          colour: theme().advise[Math.max(0, order.indexOf(advice))],
+          fill: advice === "dontneed",
+          of: (i) => rate(i, advised, (l) => l.advice === advice),
         }));
       },
     }),
     lines({
-      id: "reclaim", title: "Reclaim stalls", note: "threads stand still for memory", format: secondsPerSecond, needs: reclaim, least: 0.001,
-      series: () => [["direct", "the host's memory", theme().sync[0]], ["memcg", "the container's limit", theme().write[0]]].map(([kind, label, colour]) => ({
-        label, colour, fill: true, of: (i) => sumRate(i, reclaim, (l) => l.kind === kind),
-      })),
+      id: "reclaim",
+      title: "Reclaim stalls",
+      note: "threads stand still for memory",
+      format: secondsPerSecond,
+      needs: reclaim,
+      least: 0.001,
+      series: () =>
+        [
+          ["direct", "the host's memory", theme().sync[0]],
+          ["memcg", "the container's limit", theme().write[0]],
+        ].map(([kind, label, colour]) => ({
+          label,
+          colour,
+          fill: true,
+          of: (i) => sumRate(i, reclaim, (l) => l.kind === kind),
+        })),
     }),
     lines({
-      id: "sched", title: "Run queue", note: "wait for a CPU against running on one", format: secondsPerSecond, needs: waited, least: 0.01,
+      id: "sched",
+      title: "Run queue",
+      note: "wait for a CPU against running on one",
+      format: secondsPerSecond,
+      needs: waited,
+      least: 0.01,
       series: () => [
         { label: "waited", colour: theme().sync[0], fill: true, of: (i) => rate(i, waited) },
         { label: "ran", colour: theme().read[0], of: (i) => rate(i, ran) },
       ],
     }),
-    lines({
-      id: "overhead", title: "Overhead", note: "of the server's CPU time", format: format.percent, least: 0.01,
-      needs: null,
-      series: (items) => {
-        const names = [...new Set(items.flatMap((i) => [...(i.overhead?.keys() ?? [])]))].sort();
-        const t = theme();
-        const colours = [t.read[0], t.write[0], t.advise[0], t.map[0], t.sync[0], t.name[0], t.read[1], t.write[1], t.map[1]];
-        const budget = items.at(-1)?.budget;
-        return [
-          ...names.map((name, n) => ({ label: name, colour: colours[n % colours.length], of: (i) => i.overhead?.get(name) ?? null })),
-          ...(budget > 0 ? [{ label: "budget of each", colour: t.budget, dash: [5, 4], of: (i) => (i.budget > 0 ? i.budget : null) }] : []),
-        ];
+    lines(
+      {
+        id: "overhead",
+        title: "Overhead",
+        note: "of the server's CPU time",
+        format: format.percent,
+        least: 0.01,
+        needs: null,
+        series: (items) => {
+          const names = [...new Set(items.flatMap((i) => [...(i.overhead?.keys() ?? [])]))].sort();
+          const t = theme();
+          const colours = [t.read[0], t.write[0], t.advise[0], t.map[0], t.sync[0], t.name[0], t.read[1], t.write[1], t.map[1]];
+          const budget = items.at(-1)?.budget;
+          return [
+            ...names.map((name, n) => ({ label: name, colour: colours[n % colours.length], of: (i) => i.overhead?.get(name) ?? null })),
+            ...(budget > 0 ? [{ label: "budget of each", colour: t.budget, dash: [5, 4], of: (i) => (i.budget > 0 ? i.budget : null) }] : []),
+          ];
+        },
       },
-    }, beside),
+      beside,
+    ),
   ];
 }
 
@@ -128,7 +183,11 @@ function sumRate(item, id, keep) {
   return whole && whole.sum / item.seconds;
 }
 
-const groups = [["read", "Read"], ["write", "Write"], ["sync", "Fsync"]];
+const groups = [
+  ["read", "Read"],
+  ["write", "Write"],
+  ["sync", "Fsync"],
+];
 
 function latencyPanel(container, span, absence) {
   let family = "read";
@@ -136,10 +195,40 @@ function latencyPanel(container, span, absence) {
   let range = [1e-6, 1e-1];
   let chart;
   const keep = (l) => (only ? l.op === only : families[family].includes(l.op));
-  const select = h("select", { id: "latency-op", "aria-label": "System call", change: () => { only = select.value; chart.rebuild(); } });
-  const choice = h("fieldset", { class: "segments" }, h("legend", { class: "hidden" }, "Kind of call"), groups.map(([value, label]) =>
-    h("label", {}, h("input", { type: "radio", name: "family", value, checked: value === family, change: () => { family = value; only = ""; fill(); chart.rebuild(); } }), h("span", {}, label))));
-  const fill = () => select.replaceChildren(h("option", { value: "" }, "all of them"), ...families[family].map((op) => h("option", { value: op }, op)));
+  const select = h("select", {
+    id: "latency-op",
+    "aria-label": "System call",
+    change: () => {
+      only = select.value;
+      chart.rebuild();
+    },
+  });
+  const choice = h(
+    "fieldset",
+    { class: "segments" },
+    h("legend", { class: "hidden" }, "Kind of call"),
+    groups.map(([value, label]) =>
+      h(
+        "label",
+        {},
+        h("input", {
+          type: "radio",
+          name: "family",
+          value,
+          checked: value === family,
+          change: () => {
+            family = value;
+            only = "";
+            fill();
+            chart.rebuild();
+          },
+        }),
+        h("span", {}, label),
+      ),
+    ),
+  );
+  const fill = () =>
+    select.replaceChildren(h("option", { value: "" }, "all of them"), ...families[family].map((op) => h("option", { value: op }, op)));
   fill();
 
   let picture;
@@ -169,8 +258,21 @@ function latencyPanel(container, span, absence) {
   };
 
   chart = new Chart(container, {
-    id: "latency", title: "Latency", note: "each cell: how many calls, by time and duration", span, height: 320, format: format.duration,
-    actions: [h("div", { class: "actions" }, h("span", { class: "scale", "aria-hidden": "true" }, h("span", {}, "few"), h("i"), h("span", {}, "many")), choice, select)],
+    id: "latency",
+    title: "Latency",
+    note: "each cell: how many calls, by time and duration",
+    span,
+    height: 320,
+    format: format.duration,
+    actions: [
+      h(
+        "div",
+        { class: "actions" },
+        h("span", { class: "scale", "aria-hidden": "true" }, h("span", {}, "few"), h("i"), h("span", {}, "many")),
+        choice,
+        select,
+      ),
+    ],
     absence: () => absence(duration),
     log: () => range,
     under: draw,
@@ -203,14 +305,92 @@ const standsStill = (l) => l.kind === "direct" || l.kind === "memcg";
 // The figures to begin with, in the order in which to read them: what is felt, why, and what the observation costs. Warn and bad are from
 // what docs/metrics.md says of the normal.
 const tiles = [
-  { id: "fsync", group: "felt", label: "fsync p99", hint: "writes wait for it", needs: duration, format: format.duration, of: (i) => quantileOf(i, 0.99, duration, isOp("fsync")), hue: "sync" },
-  { id: "pread", group: "felt", label: "pread p99", hint: "queries wait for it", needs: duration, format: format.duration, of: (i) => quantileOf(i, 0.99, duration, isOp("pread")), hue: "read" },
-  { id: "fault", group: "felt", label: "Major fault p99", hint: "the index waits for it", needs: faults, format: format.duration, of: (i) => quantileOf(i, 0.99, faults, isMajor), hue: "map" },
-  { id: "wait", group: "why", label: "CPU wait", hint: "of the time it runs", needs: [waited, ran], format: (x) => format.percent(x === null ? x : 100 * x), of: (i) => ratio(total(i, waited), total(i, ran)), warn: 0.1, bad: 1, hue: "write" },
-  { id: "stall", group: "why", label: "Reclaim stall", hint: "felt above 10 ms/s", needs: reclaim, format: secondsPerSecond, of: (i) => sumRate(i, reclaim, standsStill), warn: 0.001, bad: 0.01, hue: "sync" },
-  { id: "regret", group: "why", label: "Dropped too early", hint: "of the pages filled", needs: [regret, filled], format: (x) => format.percent(x === null ? x : 100 * x), of: (i) => ratio(total(i, regret), total(i, filled)), warn: 0.1, bad: 0.5, hue: "write" },
-  { id: "calls", group: "load", label: "System calls", hint: "that are counted", needs: operations, format: format.perSecond(format.count), of: (i) => rate(i, operations), hue: "advise" },
-  { id: "cost", group: "load", label: "Overhead", hint: "of all modules", needs: null, format: format.percent, of: (i) => (i.overhead?.size ? [...i.overhead.values()].reduce((a, b) => a + b, 0) : null), hue: "map" },
+  {
+    id: "fsync",
+    group: "felt",
+    label: "fsync p99",
+    hint: "writes wait for it",
+    needs: duration,
+    format: format.duration,
+    of: (i) => quantileOf(i, 0.99, duration, isOp("fsync")),
+    hue: "sync",
+  },
+  {
+    id: "pread",
+    group: "felt",
+    label: "pread p99",
+    hint: "queries wait for it",
+    needs: duration,
+    format: format.duration,
+    of: (i) => quantileOf(i, 0.99, duration, isOp("pread")),
+    hue: "read",
+  },
+  {
+    id: "fault",
+    group: "felt",
+    label: "Major fault p99",
+    hint: "the index waits for it",
+    needs: faults,
+    format: format.duration,
+    of: (i) => quantileOf(i, 0.99, faults, isMajor),
+    hue: "map",
+  },
+  {
+    id: "wait",
+    group: "why",
+    label: "CPU wait",
+    hint: "of the time it runs",
+    needs: [waited, ran],
+    format: (x) => format.percent(x === null ? x : 100 * x),
+    of: (i) => ratio(total(i, waited), total(i, ran)),
+    warn: 0.1,
+    bad: 1,
+    hue: "write",
+  },
+  {
+    id: "stall",
+    group: "why",
+    label: "Reclaim stall",
+    hint: "felt above 10 ms/s",
+    needs: reclaim,
+    format: secondsPerSecond,
+    of: (i) => sumRate(i, reclaim, standsStill),
+    warn: 0.001,
+    bad: 0.01,
+    hue: "sync",
+  },
+  {
+    id: "regret",
+    group: "why",
+    label: "Dropped too early",
+    hint: "of the pages filled",
+    needs: [regret, filled],
+    format: (x) => format.percent(x === null ? x : 100 * x),
+    of: (i) => ratio(total(i, regret), total(i, filled)),
+    warn: 0.1,
+    bad: 0.5,
+    hue: "write",
+  },
+  {
+    id: "calls",
+    group: "load",
+    label: "System calls",
+    hint: "that are counted",
+    needs: operations,
+    format: format.perSecond(format.count),
+    of: (i) => rate(i, operations),
+    hue: "advise",
+  },
+  {
+    id: "cost",
+    group: "load",
+    label: "Overhead",
+    hint: "of all modules",
+    needs: null,
+    format: format.percent,
+    of: (i) => (i.overhead?.size ? [...i.overhead.values()].reduce((a, b) => a + b, 0) : null),
+    hue: "map",
+  },
 ];
 
 // vitals makes the row of figures of the last minute, each with its shape over the whole history.
@@ -219,7 +399,14 @@ export function vitals(container, span, absence) {
     const figure = h("span", { class: "value" }, "–");
     const canvas = h("canvas", { "aria-hidden": "true" });
     const hint = h("span", { class: "hint" }, tile.hint);
-    const element = h("li", { class: "tile", id: `tile-${tile.id}`, "data-group": tile.group }, h("span", { class: "label" }, tile.label), figure, hint, canvas);
+    const element = h(
+      "li",
+      { class: "tile", id: `tile-${tile.id}`, "data-group": tile.group },
+      h("span", { class: "label" }, tile.label),
+      figure,
+      hint,
+      canvas,
+    );
     container.append(element);
     return { ...tile, figure, canvas, element, hintText: hint };
   });
@@ -231,7 +418,13 @@ export function vitals(container, span, absence) {
       say(tile.hintText, missing ? missing.reasons.join(" ") : tile.hint);
       tile.element.classList.toggle("absent", Boolean(missing));
       tile.element.dataset.level = value === null || !tile.warn ? "" : value >= tile.bad ? "bad" : value >= tile.warn ? "warn" : "good";
-      spark(tile.canvas, items.map((i) => [i.time, i.metrics && !missing ? tile.of(i) : null]), now - span, now, theme()[tile.hue][0]);
+      spark(
+        tile.canvas,
+        items.map((i) => [i.time, i.metrics && !missing ? tile.of(i) : null]),
+        now - span,
+        now,
+        theme()[tile.hue][0],
+      );
     }
   };
 }
@@ -242,4 +435,3 @@ export function lastMinute(history, overhead) {
   whole.overhead = overhead;
   return whole;
 }
-

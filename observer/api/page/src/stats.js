@@ -25,7 +25,9 @@ export function seconds(time) {
 }
 
 export function seriesKey(labels) {
-  return Object.entries(labels ?? {}).map(([name, value]) => `${name}=${value}`).join(",");
+  return Object.entries(labels ?? {})
+    .map(([name, value]) => `${name}=${value}`)
+    .join(",");
 }
 
 // snapshot indexes an answer of /api/v1/stats. Time and cpu are in seconds.

@@ -44,9 +44,17 @@ export class Totals {
         seen.add(key);
         let row = this.rows.get(key);
         if (!row) {
-          const labels = Object.entries(series.labels ?? {}).map(([k, v]) => `${k}=${v}`).join(" ");
-          row = h("tr", { "data-metric": metric.name, "data-module": metric.module, "data-labels": JSON.stringify(series.labels ?? {}), title: metric.help },
-            h("th", { scope: "row" }, metric.name.replace(/^ebpf_/, "")), h("td", { class: "labels" }, labels), h("td", { class: "number" }), h("td", { class: "number" }));
+          const labels = Object.entries(series.labels ?? {})
+            .map(([k, v]) => `${k}=${v}`)
+            .join(" ");
+          row = h(
+            "tr",
+            { "data-metric": metric.name, "data-module": metric.module, "data-labels": JSON.stringify(series.labels ?? {}), title: metric.help },
+            h("th", { scope: "row" }, metric.name.replace(/^ebpf_/, "")),
+            h("td", { class: "labels" }, labels),
+            h("td", { class: "number" }),
+            h("td", { class: "number" }),
+          );
           this.rows.set(key, row);
         }
         const [, , count, sum] = row.cells;

@@ -26,8 +26,19 @@ import { difference, histogram, merge, quantile, rate, seconds, snapshot, total 
 import { exact } from "../src/totals.js";
 
 const stats = (at, cpu, metrics) => snapshot({ time: new Date(at * 1000).toISOString(), process_cpu_seconds: cpu, metrics });
-const counter = (series) => ({ name: "calls", module: "io", kind: "counter", series: Object.entries(series).map(([op, value]) => ({ labels: { op }, value })) });
-const times = (count, sum, buckets) => ({ name: "times", module: "io", kind: "histogram", bounds: [1, 2, 4], series: [{ labels: { op: "read" }, count, sum, buckets }] });
+const counter = (series) => ({
+  name: "calls",
+  module: "io",
+  kind: "counter",
+  series: Object.entries(series).map(([op, value]) => ({ labels: { op }, value })),
+});
+const times = (count, sum, buckets) => ({
+  name: "times",
+  module: "io",
+  kind: "histogram",
+  bounds: [1, 2, 4],
+  series: [{ labels: { op: "read" }, count, sum, buckets }],
+});
 
 test("a time keeps its nanoseconds, whatever its zone", () => {
   assert.equal(seconds("1970-01-01T00:00:01.25Z"), 1.25);
@@ -38,14 +49,20 @@ test("a time keeps its nanoseconds, whatever its zone", () => {
 test("a rate is the growth for each second, of the chosen series", () => {
   const d = difference(stats(10, 1, [counter({ read: 5, write: 1 })]), stats(12, 2, [counter({ read: 9, write: 11 })]));
   assert.equal(rate(d, "io/calls"), 7);
-  assert.equal(rate(d, "io/calls", (l) => l.op === "read"), 2);
+  assert.equal(
+    rate(d, "io/calls", (l) => l.op === "read"),
+    2,
+  );
   assert.equal(d.cpu, 1);
 });
 
 test("a series that appears has grown from 0, and one that never counted is 0", () => {
   const d = difference(stats(10, 1, [counter({})]), stats(11, 1, [counter({ read: 3 })]));
   assert.equal(total(d, "io/calls"), 3);
-  assert.equal(total(d, "io/calls", (l) => l.op === "write"), 0);
+  assert.equal(
+    total(d, "io/calls", (l) => l.op === "write"),
+    0,
+  );
 });
 
 test("a metric that comes or goes is unknown, not 0", () => {
@@ -115,14 +132,30 @@ test("a gap moves on, and gives way to what the server says", () => {
   history.add(item(1));
   history.gap(3);
   history.gap(9);
-  assert.deepEqual(history.items.map((i) => i.time), [1, 9]);
+  assert.deepEqual(
+    history.items.map((i) => i.time),
+    [1, 9],
+  );
   history.add(item(8));
-  assert.deepEqual(history.items.map((i) => [i.time, Boolean(i.metrics)]), [[1, true], [7, false], [8, true]]);
+  assert.deepEqual(
+    history.items.map((i) => [i.time, Boolean(i.metrics)]),
+    [
+      [1, true],
+      [7, false],
+      [8, true],
+    ],
+  );
   history.add(item(4));
-  assert.deepEqual(history.items.map((i) => i.time), [4]);
+  assert.deepEqual(
+    history.items.map((i) => i.time),
+    [4],
+  );
   history.gap(5);
   history.add(item(4.5));
-  assert.deepEqual(history.items.map((i) => i.time), [4, 4.5]);
+  assert.deepEqual(
+    history.items.map((i) => i.time),
+    [4, 4.5],
+  );
 });
 
 test("the heat map has each call once, in its slot and its bucket", () => {
@@ -158,7 +191,19 @@ test("one call among thousands is seen", () => {
   assert.ok(shade(5, 10) > shade(1, 10));
 });
 
-const module = (name, rest) => ({ name, up: true, disabled: false, cause: "", remedy: "", absent: [], disabled_hooks: [], hooks: [], metrics: [], overhead_seconds: 0, ...rest });
+const module = (name, rest) => ({
+  name,
+  up: true,
+  disabled: false,
+  cause: "",
+  remedy: "",
+  absent: [],
+  disabled_hooks: [],
+  hooks: [],
+  metrics: [],
+  overhead_seconds: 0,
+  ...rest,
+});
 const config = (modules, readOnly = false) => ({ config: { modules }, available: ["block", "io"], read_only: readOnly });
 
 test("a switch changes one module and no other", () => {
@@ -170,20 +215,35 @@ test("a switch changes one module and no other", () => {
 
 test("the list has what is available and what only the health names", () => {
   const rows = list({ modules: [module("own"), module("io")] }, config(["io"]));
-  assert.deepEqual(rows.map((r) => [r.name, r.on, Boolean(r.health)]), [["block", false, false], ["io", true, true], ["own", false, true]]);
+  assert.deepEqual(
+    rows.map((r) => [r.name, r.on, Boolean(r.health)]),
+    [
+      ["block", false, false],
+      ["io", true, true],
+      ["own", false, true],
+    ],
+  );
 });
 
 test("what is absent has its reason", () => {
   const hook = { name: "lookup", attach: "", variant: "", refused: [{ variant: "tp_btf", attach: "tp_btf", cause: "no such tracepoint" }] };
   const of = (m, c = config(["io"])) => absence("io/calls", { modules: m ? [m] : [] }, c);
   assert.equal(of(module("io")), null);
-  assert.deepEqual(of(module("io", { absent: ["calls"], hooks: [hook] })), { title: "Not available on this kernel", reasons: ["lookup: tp_btf: no such tracepoint"] });
-  assert.deepEqual(of(module("io", { metrics: [{ name: "calls", left_out: true, reason: "counted 1 of 2" }] })).reasons, ["Left out, since it counted wrong: counted 1 of 2"]);
+  assert.deepEqual(of(module("io", { absent: ["calls"], hooks: [hook] })), {
+    title: "Not available on this kernel",
+    reasons: ["lookup: tp_btf: no such tracepoint"],
+  });
+  assert.deepEqual(of(module("io", { metrics: [{ name: "calls", left_out: true, reason: "counted 1 of 2" }] })).reasons, [
+    "Left out, since it counted wrong: counted 1 of 2",
+  ]);
   assert.deepEqual(of(module("io", { up: false, cause: "no BTF", remedy: "" })), { title: "Module io is down", reasons: ["no BTF"] });
   assert.equal(of(module("io"), config([])).title, "Module io is switched off");
   assert.deepEqual(of(module("io"), config([], true)).reasons, []);
   assert.equal(of(null).title, "Module io is not loaded");
-  assert.deepEqual(of(module("io", { absent: ["calls"], hooks: [{ ...hook, refused: [] }], disabled_hooks: ["lookup"] })), { title: "Switched off", reasons: ["Hook lookup is switched off."] });
+  assert.deepEqual(of(module("io", { absent: ["calls"], hooks: [{ ...hook, refused: [] }], disabled_hooks: ["lookup"] })), {
+    title: "Switched off",
+    reasons: ["Hook lookup is switched off."],
+  });
 });
 
 test("overhead is in percent of the process's CPU time", () => {
@@ -195,7 +255,10 @@ test("overhead is in percent of the process's CPU time", () => {
 });
 
 test("waiting grows, up to half a minute", () => {
-  assert.deepEqual([1, 2, 3, 4, 9].map((n) => backoff(2, n)), [2, 4, 8, 16, 30]);
+  assert.deepEqual(
+    [1, 2, 3, 4, 9].map((n) => backoff(2, n)),
+    [2, 4, 8, 16, 30],
+  );
 });
 
 test("figures have three digits that count", () => {
