@@ -52,7 +52,7 @@ export function absence(id, health, config) {
     .filter((hook) => !hook.attach && !m.disabled_hooks.includes(hook.name))
     .map((hook) => `${hook.name}: ${hook.refused.map((r) => `${r.variant}: ${r.cause}`).join("; ") || "not attached"}`);
   if (off.length && !refused.length) return { title: "Switched off", reasons: off };
-  return { title: "Not available on this kernel", reasons: [...refused, ...off] };
+  return { title: off.length ? "Not available" : "Not available on this kernel", reasons: [...refused, ...off] };
 }
 
 // overhead is what each module costs between two readings, in percent of the process's CPU time: a Map by name, without those of

@@ -17,7 +17,7 @@
 
 import { h, say } from "./dom.js";
 import * as format from "./format.js";
-import { list } from "./modules.js";
+import { absence, list } from "./modules.js";
 
 const levels = {
   full: "counts and times all",
@@ -163,10 +163,13 @@ export class ModulesView {
         state: x.left_out ? "left-out" : x.verified ? "verified" : "unverified",
         reason: x.reason,
       })),
-      ...m.absent.map((name) => ({ name, state: "absent", reason: "no attached hook feeds it" })),
+      ...m.absent.map((name) => {
+        const why = absence(`${m.name}/${name}`, { modules: [m] }, { config: { modules: [m.name] } });
+        return { name, state: "absent", word: why.title.toLowerCase(), reason: why.reasons.join("; ") };
+      }),
     ];
-    const words = { verified: "verified", unverified: "unverified", "left-out": "left out", absent: "not available on this kernel" };
-    card.dots.replaceChildren(...metrics.map((x) => h("i", { "data-state": x.state, title: `${x.name}: ${words[x.state]}` })));
+    const words = { verified: "verified", unverified: "unverified", "left-out": "left out" };
+    card.dots.replaceChildren(...metrics.map((x) => h("i", { "data-state": x.state, title: `${x.name}: ${x.word ?? words[x.state]}` })));
     const verified = metrics.filter((x) => x.state === "verified").length;
     say(card.tally, `${verified} of ${metrics.length} verified`);
     card.body.replaceChildren(
@@ -216,7 +219,7 @@ export class ModulesView {
                 h("i", { "data-state": x.state, "aria-hidden": "true" }),
                 x.name.replace("ebpf_", "").replace(`${m.name}_`, ""),
               ),
-              h("td", {}, words[x.state], x.reason ? h("p", { class: "refused" }, x.reason) : null),
+              h("td", {}, x.word ?? words[x.state], x.reason ? h("p", { class: "refused" }, x.reason) : null),
             ),
           ),
         ),

@@ -244,6 +244,8 @@ test("what is absent has its reason", () => {
     title: "Switched off",
     reasons: ["Hook lookup is switched off."],
   });
+  const both = of(module("io", { absent: ["calls"], hooks: [hook, { ...hook, name: "size" }], disabled_hooks: ["size"] }));
+  assert.deepEqual(both, { title: "Not available", reasons: ["lookup: tp_btf: no such tracepoint", "Hook size is switched off."] });
 });
 
 test("overhead is in percent of the process's CPU time", () => {
