@@ -15,7 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package page holds the page that the API serves.
+// Package page is the web page that the API serves at its root: what is attached, and what it measures, live. It is
+// written in JavaScript in src, and npm run build makes of it the bundle in dist, which is committed.
 package page
 
 import (
@@ -26,11 +27,6 @@ import (
 //go:embed dist
 var dist embed.FS
 
-// Files returns the page: index.html and its assets.
-func Files() fs.FS {
-	files, err := fs.Sub(dist, "dist")
-	if err != nil {
-		panic(err) // The folder is embedded.
-	}
-	return files
-}
+// Files are those of the page, index.html first of all. They name each other and the API by relative paths, so that they may be served
+// under any. The page keeps to the Content-Security-Policy "default-src 'self'".
+var Files, _ = fs.Sub(dist, "dist") // Only a name that is no path could fail.

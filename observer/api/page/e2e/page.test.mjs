@@ -1,0 +1,514 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// The page in Chromium. With PAGE_URL (and PAGE_TOKEN) the first half is run against a real server that may be changed and has some load;
+// without, against the fake one, and then the errors too.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, before, beforeEach, afterEach, describe, test } from "node:test";
+import * as format from "../src/format.js";
+import { browser, open, work } from "./browser.mjs";
+import { Fake } from "./fake.mjs";
+
+const real = process.env.PAGE_URL;
+const switched = process.env.PAGE_MODULE ?? "cache";
+const axe = await readFile(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+
+const plain = (text) => text.replaceAll("\u202f", "");
+const text = (page, selector) => page.locator(selector).innerText();
+const charts = ["latency", "operations", "bytes", "cache", "fadvise", "reclaim", "sched", "overhead"];
+
+// polls waits until the page has shown so many more answers, and returns the newest shown.
+async function polls(page, answers, more) {
+  const until = answers.length + more;
+  await waitFor(() => answers.length >= until);
+  await page.waitForFunction((time) => document.body.dataset.time >= time, answers[until - 1].time);
+  const shown = await page.evaluate(() => document.body.dataset.time);
+  await waitFor(() => answers.some((a) => a.time === shown));
+  return answers.find((a) => a.time === shown);
+}
+
+async function waitFor(condition, patience = 15_000) {
+  const end = Date.now() + patience;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`waited in vain for ${condition}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+let chromium;
+let fake;
+let url = real;
+before(async () => (chromium = await browser()));
+after(() => chromium?.close());
+beforeEach(async () => {
+  if (real) return;
+  fake = await new Fake().listen();
+  url = fake.url;
+});
+afterEach(async () => {
+  for (const page of chromium.context.pages()) await page.close();
+  await fake?.close();
+  fake = undefined;
+});
+
+// show opens the page with the shortest interval and, if the server wants it, the token.
+async function show(path = url) {
+  const init = ([token]) => {
+    localStorage.setItem("interval", "1");
+    if (token) sessionStorage.setItem("banyandb-ebpf-token", token);
+  };
+  const opened = await open(chromium.context, path, (page) => page.addInitScript(init, [real ? process.env.PAGE_TOKEN : ""]));
+  return opened;
+}
+
+describe("with a server", () => {
+  test("it loads, asks only its own server, and says nothing on the console", async () => {
+    const { page, faults, answers } = await show();
+    await polls(page, answers, 2);
+    assert.equal(
+      await text(page, "#state"),
+      (await page.evaluate(() =>
+        fetch("health")
+          .then((r) => r.status)
+          .catch(() => 0),
+      )) === 503
+        ? "Connected, not all modules are up"
+        : "Connected",
+    );
+    for (const id of charts) assert.ok((await page.locator(`#${id} canvas, #${id} .missing:not([hidden])`).count()) > 0, id);
+    assert.deepEqual(faults, []);
+  });
+
+  test("each total is that of /api/v1/stats at the same moment", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 1);
+    await page.locator("#totals > summary").click();
+    for (let round = 0; round < 3; round++) {
+      await polls(page, answers, 1);
+      const shown = await page.evaluate(() => ({
+        time: document.querySelector("#totals-table").dataset.time,
+        rows: [...document.querySelectorAll("#totals-table tbody tr")].map((r) => ({
+          module: r.dataset.module,
+          metric: r.dataset.metric,
+          labels: r.dataset.labels,
+          total: r.cells[2].textContent,
+          sum: r.cells[3].textContent,
+        })),
+      }));
+      await waitFor(() => answers.some((a) => a.time === shown.time));
+      const answer = answers.find((a) => a.time === shown.time);
+      const want = answer.metrics.flatMap((m) =>
+        m.series.map((s) => ({
+          module: m.module,
+          metric: m.name,
+          labels: JSON.stringify(s.labels ?? {}),
+          total: String(m.kind === "histogram" ? s.count : s.value),
+          sum: m.kind === "histogram" ? String(s.sum) : "",
+        })),
+      );
+      assert.ok(want.length > 10);
+      assert.deepEqual(
+        shown.rows.map((r) => ({ ...r, total: plain(r.total), sum: plain(r.sum) })),
+        want,
+      );
+    }
+  });
+
+  test("the figures of the last minute are those of the answers that the page got", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 5);
+    const { shown, time } = await page.evaluate(() => ({
+      time: document.body.dataset.time,
+      shown: Object.fromEntries([...document.querySelectorAll(".tile")].map((t) => [t.id, t.querySelector(".value").textContent])),
+    }));
+    const [from, to] = [answers[0], answers.find((a) => a.time === time)];
+    const seconds =
+      (Date.parse(to.time.slice(0, 19) + "Z") - Date.parse(from.time.slice(0, 19) + "Z")) / 1000 +
+      Number(`0${/\.\d+/.exec(to.time) ?? ""}`) -
+      Number(`0${/\.\d+/.exec(from.time) ?? ""}`);
+    const pick = (stats, name, labels) =>
+      stats.metrics.find((m) => m.name === name)?.series.filter((s) => Object.entries(labels).every(([k, v]) => s.labels[k] === v)) ?? [];
+    const sum = (stats, name, labels = {}) => pick(stats, name, labels).reduce((n, s) => n + s.value, 0);
+    const p99 = (name, labels) => {
+      const { bounds } = to.metrics.find((m) => m.name === name);
+      const at = (stats, i) => pick(stats, name, labels).reduce((n, s) => n + s.buckets[i], 0);
+      const grown = [...bounds, Infinity].map((_, i) => at(to, i) - at(from, i));
+      const rank = 0.99 * grown.at(-1);
+      if (!rank) return null;
+      for (let i = 0; i < bounds.length; i++) {
+        if (grown[i] < rank) continue;
+        const [low, under] = i ? [bounds[i - 1], grown[i - 1]] : [0, 0];
+        return low + ((bounds[i] - low) * (rank - under)) / (grown[i] - under);
+      }
+      return bounds.at(-1);
+    };
+    const has = (name) => to.metrics.some((m) => m.name === name);
+    const calls = (sum(to, "ebpf_io_operations_total") - sum(from, "ebpf_io_operations_total")) / seconds;
+    assert.equal(shown["tile-calls"], `${format.count(calls)}/s`);
+    assert.equal(shown["tile-pread"], format.duration(p99("ebpf_io_duration_seconds", { op: "pread" })));
+    assert.equal(shown["tile-fsync"], format.duration(p99("ebpf_io_duration_seconds", { op: "fsync" })));
+    if (has("ebpf_sched_cpu_seconds_total")) {
+      const grown = (name) => sum(to, name) - sum(from, name);
+      const ran = grown("ebpf_sched_cpu_seconds_total");
+      assert.equal(shown["tile-wait"], format.percent(ran > 0 ? (100 * grown("ebpf_sched_run_queue_wait_seconds_total")) / ran : 0));
+    }
+    assert.ok(calls > 0);
+  });
+
+  test("it moves with load", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 3);
+    const before = await page.locator("#operations .plot canvas").evaluate((c) => c.toDataURL());
+    await polls(page, answers, 2);
+    assert.notEqual(await page.locator("#operations .plot canvas").evaluate((c) => c.toDataURL()), before);
+    if (!fake) return;
+    const rate = async () =>
+      parseFloat(plain(await text(page, "#tile-calls .value"))) * (/k/.test(await text(page, "#tile-calls .value")) ? 1000 : 1);
+    const calm = await rate();
+    fake.load = 20;
+    await polls(page, answers, 3);
+    assert.ok((await rate()) > 2 * calm);
+  });
+
+  test("a module is switched off and on, and its counts go on", async () => {
+    const { page, faults, answers } = await show();
+    const first = await polls(page, answers, 2);
+    const knob = page.locator(`#module-${switched} [role=switch]`);
+    assert.equal(await knob.getAttribute("aria-checked"), "true");
+    const count = (stats) =>
+      Math.max(0, ...stats.metrics.filter((m) => m.module === switched && m.kind === "counter").flatMap((m) => m.series.map((s) => s.value)));
+    await knob.focus();
+    await page.keyboard.press("Space");
+    await waitFor(() => !answers.at(-1).metrics.some((m) => m.module === switched));
+    await waitFor(async () => (await knob.getAttribute("aria-checked")) === "false");
+    const config = await page.evaluate(() =>
+      fetch("api/v1/config", {
+        headers: sessionStorage["banyandb-ebpf-token"] ? { Authorization: `Bearer ${sessionStorage["banyandb-ebpf-token"]}` } : {},
+      }).then((r) => r.json()),
+    );
+    assert.ok(!config.config.modules.includes(switched));
+    if (switched === "cache") await waitFor(async () => (await text(page, "#cache .missing")).startsWith("Module cache is switched off"));
+    await page.keyboard.press("Space");
+    await waitFor(() => answers.at(-1).metrics.some((m) => m.module === switched));
+    await waitFor(async () => (await knob.getAttribute("aria-checked")) === "true");
+    await polls(page, answers, 2);
+    assert.ok(count(answers.at(-1)) >= count(first));
+    await waitFor(() => page.locator("#cache .plot").isVisible());
+    assert.deepEqual(faults, []);
+  });
+
+  for (const width of [320, 400, 1600]) {
+    test(`nothing is wider than ${width} px, and axe finds no fault, dark and light`, async () => {
+      const { page, answers } = await show();
+      await page.setViewportSize({ width, height: 900 });
+      await polls(page, answers, 2);
+      await page.locator("#totals > summary").click();
+      for (const details of await page.locator(".module details:visible > summary").all()) await details.click();
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+      for (const scheme of ["dark", "light"]) {
+        await page.emulateMedia({ colorScheme: scheme });
+        await waitFor(() => page.evaluate((s) => document.documentElement.dataset.theme === s, scheme));
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => window.axe.run());
+        assert.deepEqual(
+          violations.map(
+            (v) =>
+              `${v.id}: ${v.nodes
+                .slice(0, 4)
+                .map((n) => `${n.target} ${n.any[0]?.message ?? ""}`)
+                .join("; ")}`,
+          ),
+          [],
+          scheme,
+        );
+      }
+    });
+  }
+});
+
+describe("with a server that fails", { skip: Boolean(real) }, () => {
+  // timed opens the page with its clock in our hands.
+  async function timed() {
+    fake.step = 1;
+    const opened = await open(chromium.context, url, async (page) => {
+      await page.clock.install();
+      await page.addInitScript(() => localStorage.setItem("interval", "1"));
+    });
+    await opened.page.waitForSelector("body[data-connection=connected]");
+    await work(opened.page, 5);
+    return opened;
+  }
+
+  // figures walks the cursor through all items of a chart by the keyboard, and returns what its legend said, oldest first.
+  async function figures(page, chart) {
+    await page.locator(`#${chart} .plot`).focus();
+    await page.keyboard.press("Home");
+    const said = [];
+    let at;
+    for (;;) {
+      await page.clock.runFor(1);
+      const now = await page.locator(`#${chart}`).getAttribute("data-at");
+      if (now === at) break;
+      at = now;
+      said.push(await page.locator(`#${chart} .figure`).allInnerTexts());
+      await page.keyboard.press("ArrowRight");
+    }
+    await page.keyboard.press("Escape");
+    return said;
+  }
+
+  test("a lost connection is shown with its time, and comes back by itself, with a gap in the charts", async () => {
+    const { page } = await timed();
+    assert.ok(!(await page.locator("#lost").isVisible()));
+    fake.down = true;
+    // What the page asks; the browser may try a request again on a connection that was closed.
+    let asked = 0;
+    page.on("request", (r) => r.url().endsWith("/api/v1/stats") && asked++);
+    for (let i = 0; i < 20; i++) {
+      await page.clock.runFor(1000);
+      await page.waitForTimeout(15);
+    }
+    assert.equal(await text(page, "#state"), "Connection lost");
+    assert.match(await text(page, "#lost"), /^No connection for 1\d s\s+the server cannot be reached\s+next try in \d+ s\s+Try now$/);
+    // 1, then after 1, 2, 4 and 8 seconds: not each second.
+    assert.ok(asked >= 4 && asked <= 5, String(asked));
+    fake.down = false;
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("body[data-connection=connected]").count();
+    });
+    assert.ok(!(await page.locator("#lost").isVisible()));
+    assert.equal(await text(page, "#state"), "Connected");
+    await work(page, 3);
+    const said = await figures(page, "sched");
+    assert.equal(said.filter((f) => f[0] === "–").length, 1, JSON.stringify(said));
+    assert.notEqual(said[0][0], "–");
+    assert.notEqual(said.at(-1)[0], "–");
+  });
+
+  test("the button tries at once", async () => {
+    const { page } = await timed();
+    fake.down = true;
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("#lost").isVisible();
+    });
+    fake.down = false;
+    await page.locator("#retry").click();
+    await page.waitForSelector("body[data-connection=connected]");
+  });
+
+  test("an error of the server is shown with its cause and remedy", async () => {
+    const { page } = await timed();
+    fake.status = 500;
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("#lost").isVisible();
+    });
+    assert.equal(await text(page, "#state"), "The server answers with an error");
+    assert.equal(await text(page, "#lost-cause"), "the snapshot cannot be read. look at the server's log");
+    fake.status = 0;
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("body[data-connection=connected]").count();
+    });
+  });
+
+  test("a restart of the server gives a gap and no negative rate", async () => {
+    const { page } = await timed();
+    fake.restart();
+    await work(page, 4);
+    assert.match(await text(page, "#restart"), /^restarted \d\d:\d\d:\d\d$/);
+    for (const chart of ["operations", "bytes", "sched", "latency"]) {
+      const said = await figures(page, chart);
+      assert.equal(said.filter((f) => f.every((x) => x === "–")).length, 1, `${chart} ${JSON.stringify(said)}`);
+      assert.ok(!said.flat().some((x) => x.startsWith("−")), chart);
+    }
+  });
+
+  test("without the token it asks for it, and keeps the right one for the session", async () => {
+    fake.token = "secret";
+    const { page } = await show();
+    await page.waitForSelector("dialog[open]");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "token");
+    const asked = fake.requests.length;
+    await page.waitForTimeout(1500);
+    assert.equal(fake.requests.length, asked);
+    await page.keyboard.type("wrong");
+    await page.keyboard.press("Enter");
+    await waitFor(async () => (await text(page, "#token-error")) === "The server did not accept this token.");
+    await page.keyboard.type("secret");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("body[data-connection=connected]");
+    assert.ok(!(await page.locator("dialog").isVisible()));
+    assert.equal(await page.evaluate(() => JSON.stringify({ ...localStorage }).includes("secret")), false);
+    await page.reload();
+    await page.waitForSelector("body[data-connection=connected]");
+  });
+
+  test("a switch that fails falls back and says why", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 1);
+    fake.refuse = "attaching start: permission denied";
+    const knob = page.locator("#module-block [role=switch]");
+    await knob.click();
+    await waitFor(
+      async () =>
+        (await text(page, "#module-block .error")) === "block was not switched on: attaching start: permission denied. see banyand ebpf plan",
+    );
+    assert.equal(await knob.getAttribute("aria-checked"), "false");
+    assert.ok(await page.locator("#module-block .error[role=alert]").isVisible());
+    fake.refuse = "";
+    await knob.click();
+    await waitFor(() => fake.modules.includes("block"));
+    await waitFor(async () => (await text(page, "#module-block .badge")) === "full");
+    assert.equal(await text(page, "#module-block .error"), "");
+  });
+
+  test("two switches one after the other both hold", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 1);
+    await page.evaluate(() => ["io", "sched"].forEach((m) => document.querySelector(`#module-${m} [role=switch]`).click()));
+    await waitFor(() => fake.modules.join() === "cache,memory");
+    await waitFor(async () => (await text(page, "#module-sched .badge")) === "switched off");
+    assert.equal(await text(page, "#module-io .badge"), "switched off");
+  });
+
+  test("a read-only server's switches do nothing", async () => {
+    fake.readOnly = true;
+    const { page, answers } = await show();
+    await polls(page, answers, 1);
+    assert.equal(await text(page, "#mode"), "read-only");
+    const knob = page.locator("#module-io [role=switch]");
+    assert.equal(await knob.getAttribute("aria-disabled"), "true");
+    await knob.click({ force: true });
+    await polls(page, answers, 1);
+    assert.equal(await knob.getAttribute("aria-checked"), "true");
+    assert.ok(!fake.requests.some((r) => r.method === "POST"));
+  });
+
+  test("what this kernel lacks is named with the reason, and is not shown as zero", async () => {
+    fake.absent.push("ebpf_cache_filled_pages_total");
+    fake.leftOut.push("ebpf_memory_reclaim_duration_seconds");
+    const { page, answers } = await show();
+    await polls(page, answers, 2);
+    assert.equal(await text(page, "#cache .missing strong"), "Not available on this kernel");
+    assert.match(await text(page, "#cache .missing"), /lookup: tp_btf: no tracepoint mm_filemap_get_pages in this kernel/);
+    assert.ok(!(await page.locator("#cache .plot").isVisible()));
+    assert.match(await text(page, "#reclaim .missing"), /Left out, since it counted wrong: counted 12, and 16 were made/);
+    assert.equal(await text(page, "#tile-stall .value"), "Not available on this kernel");
+    assert.equal(await text(page, "#tile-regret .value"), "Not available on this kernel");
+    await page.locator("#module-cache summary").focus();
+    await page.keyboard.press("Enter");
+    const detail = await text(page, "#module-cache .detail");
+    assert.match(detail, /tracepoint refused: opening events\/filemap\/mm_filemap_get_pages\/id: no such file/);
+    assert.match(detail, /refaults_total\s+left out\s+counted 12, and 16 were made/);
+    assert.match(detail, /lookups_total\s+not available on this kernel/);
+    assert.match(detail, /dirtied_pages_total\s+verified/);
+  });
+
+  test("a module that is down says why, and the rest goes on", async () => {
+    fake.broken = "memory";
+    fake.shed = "io";
+    const { page, answers } = await show();
+    await polls(page, answers, 2);
+    assert.equal(await text(page, "#state"), "Connected, not all modules are up");
+    assert.equal(await text(page, "#module-memory .badge"), "down");
+    assert.equal(await text(page, "#module-memory .cause"), "loading: operation not permitted. give the server CAP_BPF");
+    assert.equal(await text(page, "#module-io .badge"), "sampled");
+    assert.ok(await page.locator("#operations .plot").isVisible());
+  });
+
+  test("text of the server is never HTML", async () => {
+    fake.broken = "<img src=x onerror=alert(1)>";
+    fake.available.push(fake.broken);
+    fake.modules.push(fake.broken);
+    fake.costs.set(fake.broken, 0);
+    const { page, answers, faults } = await show();
+    await polls(page, answers, 1);
+    assert.equal(await page.locator("img").count(), 1);
+    assert.deepEqual(faults, []);
+  });
+
+  test("everything is reached by Tab, in the order in which it stands, and the focus is seen", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 2);
+    await page.evaluate(() => document.activeElement.blur());
+    const seen = [];
+    for (let i = 0; i < 60; i++) {
+      await page.keyboard.press("Tab");
+      const at = await page.evaluate(() => {
+        const e = document.activeElement;
+        if (e === document.body) return null;
+        const outlined = getComputedStyle(e.matches(".segments input") ? e.nextElementSibling : e).outlineStyle !== "none";
+        const id = e.id || e.getAttribute("name") || `${e.closest("[id]").id} ${e.getAttribute("role") ?? e.localName}`;
+        return `${id}${outlined ? "" : " unseen"}`;
+      });
+      if (!at) break;
+      seen.push(at);
+    }
+    assert.deepEqual(seen, [
+      "main-skip",
+      "interval",
+      "theme",
+      "family",
+      "latency-op",
+      "latency img",
+      "operations img",
+      "bytes img",
+      "cache img",
+      "fadvise img",
+      "reclaim img",
+      "sched img",
+      "module-block switch",
+      "module-cache switch",
+      "module-cache summary",
+      "module-io switch",
+      "module-io summary",
+      "module-memory switch",
+      "module-memory summary",
+      "module-sched switch",
+      "module-sched summary",
+      "overhead img",
+      "totals summary",
+    ]);
+  });
+
+  test("the interval, the theme and the kind of call are chosen", async () => {
+    const { page, answers } = await show();
+    await polls(page, answers, 2);
+    const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
+    const was = await theme();
+    await page.locator("#theme").click();
+    assert.notEqual(await theme(), was);
+    await page.reload();
+    assert.notEqual(await theme(), was);
+    await page.locator("#theme").click();
+    await polls(page, answers, 2);
+    const p50 = await text(page, "#latency .figure >> nth=0");
+    await page.locator("input[name=family][value=sync]").check({ force: true });
+    await waitFor(async () => (await text(page, "#latency .figure >> nth=0")) !== p50);
+    await page.locator("#latency-op").selectOption("fdatasync");
+    assert.equal(await text(page, "#latency .figure >> nth=0"), "–");
+    await page.locator("input[name=interval][value='5']").check({ force: true });
+    await polls(page, answers, 1);
+    const before = answers.length;
+    await page.waitForTimeout(3500);
+    assert.equal(answers.length, before);
+  });
+});

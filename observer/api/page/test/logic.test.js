@@ -1,0 +1,281 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { backoff } from "../src/connection.js";
+import * as format from "../src/format.js";
+import { edges, heat, shade } from "../src/heat.js";
+import { History } from "../src/history.js";
+import { absence, change, list, overhead } from "../src/modules.js";
+import { difference, histogram, merge, quantile, rate, seconds, snapshot, total } from "../src/stats.js";
+import { exact } from "../src/totals.js";
+
+const stats = (at, cpu, metrics) => snapshot({ time: new Date(at * 1000).toISOString(), process_cpu_seconds: cpu, metrics });
+const counter = (series) => ({
+  name: "calls",
+  module: "io",
+  kind: "counter",
+  series: Object.entries(series).map(([op, value]) => ({ labels: { op }, value })),
+});
+const times = (count, sum, buckets) => ({
+  name: "times",
+  module: "io",
+  kind: "histogram",
+  bounds: [1, 2, 4],
+  series: [{ labels: { op: "read" }, count, sum, buckets }],
+});
+
+test("a time keeps its nanoseconds, whatever its zone", () => {
+  assert.equal(seconds("1970-01-01T00:00:01.25Z"), 1.25);
+  assert.equal(seconds("1970-01-01T01:00:01.000000250+01:00"), 1.00000025);
+  assert.equal(seconds("1970-01-01T00:00:07Z"), 7);
+});
+
+test("a rate is the growth for each second, of the chosen series", () => {
+  const d = difference(stats(10, 1, [counter({ read: 5, write: 1 })]), stats(12, 2, [counter({ read: 9, write: 11 })]));
+  assert.equal(rate(d, "io/calls"), 7);
+  assert.equal(
+    rate(d, "io/calls", (l) => l.op === "read"),
+    2,
+  );
+  assert.equal(d.cpu, 1);
+});
+
+test("a series that appears has grown from 0, and one that never counted is 0", () => {
+  const d = difference(stats(10, 1, [counter({})]), stats(11, 1, [counter({ read: 3 })]));
+  assert.equal(total(d, "io/calls"), 3);
+  assert.equal(
+    total(d, "io/calls", (l) => l.op === "write"),
+    0,
+  );
+});
+
+test("a metric that comes or goes is unknown, not 0", () => {
+  const without = stats(10, 1, []);
+  const having = stats(11, 1, [counter({ read: 3 })]);
+  assert.equal(rate(difference(without, having), "io/calls"), null);
+  assert.equal(rate(difference(stats(10, 1, [counter({ read: 3 })]), stats(11, 1, [])), "io/calls"), null);
+  assert.equal(histogram(difference(without, having), "io/times"), null);
+});
+
+test("a counter that begins anew is unknown, never negative", () => {
+  assert.equal(rate(difference(stats(10, 1, [counter({ read: 9 })]), stats(11, 1, [counter({ read: 3 })])), "io/calls"), null);
+  assert.equal(rate(difference(stats(10, 1, [counter({ read: 9 })]), stats(11, 1, [counter({})])), "io/calls"), null);
+  const fell = difference(stats(10, 1, [times(5, 9, [1, 3, 5, 5])]), stats(11, 1, [times(6, 9, [0, 3, 6, 6])]));
+  assert.equal(histogram(fell, "io/times"), null);
+  // One bucket has less than before though all cumulated ones have more.
+  assert.equal(histogram(difference(stats(10, 1, [times(5, 9, [0, 3, 5, 5])]), stats(11, 1, [times(9, 9, [4, 4, 9, 9])])), "io/times"), null);
+});
+
+test("a restart of the server and a clock that goes back make no difference", () => {
+  assert.equal(difference(stats(10, 5, [counter({ read: 1 })]), stats(11, 1, [counter({ read: 30 })])), null);
+  assert.equal(difference(stats(10, 1, []), stats(10, 2, [])), null);
+});
+
+test("a gauge is as it stands", () => {
+  const gauge = (value) => ({ name: "pages", module: "memory", kind: "gauge", series: [{ labels: { kind: "anon" }, value }] });
+  const a = difference(stats(10, 1, [gauge(9)]), stats(11, 1, [gauge(4)]));
+  assert.equal(total(a, "memory/pages"), 4);
+  assert.equal(total(merge([a, a]), "memory/pages"), 4);
+});
+
+test("differences add up", () => {
+  const a = stats(10, 1, [counter({ read: 1 }), times(0, 0, [0, 0, 0, 0])]);
+  const b = stats(11, 2, [counter({ read: 4 }), times(2, 3, [1, 2, 2, 2])]);
+  const c = stats(13, 4, [counter({ read: 8, write: 2 }), times(5, 9, [1, 3, 5, 5])]);
+  const whole = merge([difference(a, b), { time: 11.5 }, difference(b, c)]);
+  assert.deepEqual(histogram(whole, "io/times"), { bounds: [1, 2, 4], count: 5, sum: 9, buckets: [1, 3, 5, 5] });
+  assert.equal(rate(whole, "io/calls"), 3);
+  assert.equal(whole.cpu, 3);
+  assert.equal(rate(merge([]), "io/calls"), null);
+});
+
+test("quantiles are those of histogram_quantile", () => {
+  const bounds = [1, 2, 4];
+  assert.equal(quantile(0.5, { bounds, buckets: [0, 10, 10, 10] }), 1.5);
+  assert.equal(quantile(0.5, { bounds, buckets: [10, 10, 10, 10] }), 0.5);
+  assert.equal(quantile(0.99, { bounds, buckets: [0, 0, 100, 100] }), 3.98);
+  assert.equal(quantile(0.75, { bounds, buckets: [2, 4, 8, 8] }), 3);
+  assert.equal(quantile(0.25, { bounds, buckets: [2, 4, 8, 8] }), 1);
+  assert.equal(quantile(0.99, { bounds, buckets: [0, 0, 0, 5] }), 4);
+  assert.equal(quantile(0.5, { bounds, buckets: [0, 0, 0, 0] }), null);
+});
+
+test("the history keeps its span and no more", () => {
+  const history = new History(600);
+  for (let t = 1; t <= 700; t++) history.add({ time: t, metrics: new Map() });
+  assert.equal(history.items.length, 600);
+  assert.equal(history.items[0].time, 101);
+  assert.equal(history.last(60).length, 60);
+});
+
+test("a gap moves on, and gives way to what the server says", () => {
+  const history = new History(600);
+  history.gap(1);
+  assert.equal(history.items.length, 0);
+  const item = (time) => ({ time, seconds: 1, metrics: new Map() });
+  history.add(item(1));
+  history.gap(3);
+  history.gap(9);
+  assert.deepEqual(
+    history.items.map((i) => i.time),
+    [1, 9],
+  );
+  history.add(item(8));
+  assert.deepEqual(
+    history.items.map((i) => [i.time, Boolean(i.metrics)]),
+    [
+      [1, true],
+      [7, false],
+      [8, true],
+    ],
+  );
+  history.add(item(4));
+  assert.deepEqual(
+    history.items.map((i) => i.time),
+    [4],
+  );
+  history.gap(5);
+  history.add(item(4.5));
+  assert.deepEqual(
+    history.items.map((i) => i.time),
+    [4, 4.5],
+  );
+});
+
+test("the heat map has each call once, in its slot and its bucket", () => {
+  const a = stats(0, 1, [times(0, 0, [0, 0, 0, 0])]);
+  const b = stats(10, 2, [times(30, 3, [10, 30, 30, 30])]);
+  const c = stats(20, 3, [times(40, 3, [10, 30, 30, 40])]);
+  const map = heat([difference(a, b), difference(b, c)], "io/times", undefined, 0, 40, 8);
+  assert.deepEqual(map.columns, [
+    { from: 0, to: 5, rates: [1, 2, 0, 0] },
+    { from: 5, to: 10, rates: [1, 2, 0, 0] },
+    { from: 10, to: 15, rates: [0, 0, 0, 1] },
+    { from: 15, to: 20, rates: [0, 0, 0, 1] },
+  ]);
+  assert.deepEqual([map.max, map.low, map.high], [2, 0, 3]);
+  const wide = heat([difference(a, b), difference(b, c)], "io/times", undefined, 0, 20, 1);
+  assert.deepEqual(wide.columns, [{ from: 0, to: 20, rates: [0.5, 1, 0, 0.5] }]);
+  // A slot that is known in part is not paler for it.
+  const part = heat([difference(a, b)], "io/times", undefined, 0, 40, 1);
+  assert.deepEqual(part.columns[0].rates, [1, 2, 0, 0]);
+  assert.deepEqual(heat([{ time: 5 }], "io/times", undefined, 0, 40, 1).columns, []);
+});
+
+test("the open buckets are drawn as wide as the others", () => {
+  assert.deepEqual(edges([1, 2, 4], 0), [0.5, 1]);
+  assert.deepEqual(edges([1, 2, 4], 1), [1, 2]);
+  assert.deepEqual(edges([1, 2, 4], 3), [4, 8]);
+});
+
+test("one call among thousands is seen", () => {
+  assert.equal(shade(0, 10), 0);
+  assert.equal(shade(10, 10), 1);
+  assert.ok(shade(0.001, 1000) >= 0.04);
+  assert.ok(shade(5, 10) > shade(1, 10));
+});
+
+const module = (name, rest) => ({
+  name,
+  up: true,
+  disabled: false,
+  cause: "",
+  remedy: "",
+  absent: [],
+  disabled_hooks: [],
+  hooks: [],
+  metrics: [],
+  overhead_seconds: 0,
+  ...rest,
+});
+const config = (modules, readOnly = false) => ({ config: { modules }, available: ["block", "io"], read_only: readOnly });
+
+test("a switch changes one module and no other", () => {
+  assert.deepEqual(change(["io", "cache"], "block", true), ["io", "cache", "block"]);
+  assert.deepEqual(change(["io", "cache"], "io", false), ["cache"]);
+  assert.deepEqual(change(["io"], "io", true), ["io"]);
+  assert.deepEqual(change(["io"], "block", false), ["io"]);
+});
+
+test("the list has what is available and what only the health names", () => {
+  const rows = list({ modules: [module("own"), module("io")] }, config(["io"]));
+  assert.deepEqual(
+    rows.map((r) => [r.name, r.on, Boolean(r.health)]),
+    [
+      ["block", false, false],
+      ["io", true, true],
+      ["own", false, true],
+    ],
+  );
+});
+
+test("what is absent has its reason", () => {
+  const hook = { name: "lookup", attach: "", variant: "", refused: [{ variant: "tp_btf", attach: "tp_btf", cause: "no such tracepoint" }] };
+  const of = (m, c = config(["io"])) => absence("io/calls", { modules: m ? [m] : [] }, c);
+  assert.equal(of(module("io")), null);
+  assert.deepEqual(of(module("io", { absent: ["calls"], hooks: [hook] })), {
+    title: "Not available on this kernel",
+    reasons: ["lookup: tp_btf: no such tracepoint"],
+  });
+  assert.deepEqual(of(module("io", { metrics: [{ name: "calls", left_out: true, reason: "counted 1 of 2" }] })).reasons, [
+    "Left out, since it counted wrong: counted 1 of 2",
+  ]);
+  assert.deepEqual(of(module("io", { up: false, cause: "no BTF", remedy: "" })), { title: "Module io is down", reasons: ["no BTF"] });
+  assert.equal(of(module("io"), config([])).title, "Module io is switched off");
+  assert.deepEqual(of(module("io"), config([], true)).reasons, []);
+  assert.equal(of(null).title, "Module io is not loaded");
+  assert.deepEqual(of(module("io", { absent: ["calls"], hooks: [{ ...hook, refused: [] }], disabled_hooks: ["lookup"] })), {
+    title: "Switched off",
+    reasons: ["Hook lookup is switched off."],
+  });
+  const both = of(module("io", { absent: ["calls"], hooks: [hook, { ...hook, name: "size" }], disabled_hooks: ["size"] }));
+  assert.deepEqual(both, { title: "Not available", reasons: ["lookup: tp_btf: no such tracepoint", "Hook size is switched off."] });
+});
+
+test("overhead is in percent of the process's CPU time", () => {
+  const reading = (cpu, spent) => ({ cpu, health: { modules: [module("io", { overhead_seconds: spent })] } });
+  assert.deepEqual([...overhead(reading(10, 1), reading(20, 1.25))], [["io", 2.5]]);
+  assert.deepEqual([...overhead(reading(10, 1), reading(10, 1.25))], []);
+  assert.deepEqual([...overhead(reading(10, 1), reading(20, 0.5))], []);
+  assert.deepEqual([...overhead({ cpu: 10, health: { modules: [] } }, reading(20, 1))], []);
+});
+
+test("waiting grows, up to half a minute", () => {
+  assert.deepEqual(
+    [1, 2, 3, 4, 9].map((n) => backoff(2, n)),
+    [2, 4, 8, 16, 30],
+  );
+});
+
+test("figures have three digits that count", () => {
+  const narrow = (text) => text.replaceAll("\u202f", " ");
+  assert.equal(narrow(format.duration(2.4567e-3)), "2.46 ms");
+  assert.equal(narrow(format.duration(0.99999e-3)), "1.00 ms");
+  assert.equal(narrow(format.duration(256e-9)), "256 ns");
+  assert.equal(narrow(format.duration(0)), "0 s");
+  assert.equal(format.duration(null), "–");
+  assert.equal(narrow(format.bytes(1536)), "1.50 KiB");
+  assert.equal(format.count(0), "0");
+  assert.equal(narrow(format.count(999.7)), "1.00 k");
+  assert.equal(narrow(format.percent(0.001)), "< 0.01 %");
+  assert.equal(narrow(exact(1234567)), "1 234 567");
+  assert.equal(exact(0.0001234), "0.0001234");
+  assert.equal(narrow(exact(12345.6789)), "12 345.6789");
+  assert.equal(format.ago(75), "1 min 15 s");
+});
