@@ -79,7 +79,7 @@ func (a *API) Handler() http.Handler { return a.handler(func(*http.Request) erro
 
 // handler has a guard pass each request that asks for data. The page has none.
 func (a *API) handler(guard func(r *http.Request) error) http.Handler {
-	routes, files := a.routes(), page.Files()
+	routes, files := a.routes(), page.Files
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", contentPolicy)
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -380,7 +380,7 @@ func TestRoutes(t *testing.T) {
 		refused(t, r, http.StatusNotFound, "there is no /")
 	}
 
-	want, err := page.Files().Open("index.html")
+	want, err := page.Files.Open("index.html")
 	require.NoError(t, err)
 	index, err := io.ReadAll(want)
 	require.NoError(t, err)
