@@ -48,14 +48,12 @@ type budget struct {
 	begun   time.Time
 	cpu     time.Duration // of the process, when the window began
 	window  time.Duration
-	max     float64 // part of the process's CPU time, 0 for no limit
 }
 
 type moduleBudget struct {
 	overhead time.Duration // when the window began
 	kept     int           // windows, since the last change
 	wait     int           // windows to keep the budget before the next try
-	level    observer.Level
 }
 
 // change is what the budget has done to a module.
@@ -66,13 +64,13 @@ type change struct {
 	share    float64 // of the process's CPU time, in the window
 }
 
-func newBudget(max float64, window time.Duration) *budget {
-	return &budget{max: max, window: window, modules: make(map[string]*moduleBudget)}
+func newBudget(window time.Duration) *budget {
+	return &budget{window: window, modules: make(map[string]*moduleBudget)}
 }
 
 // check looks at the end of each window whether a module has cost more than it may, and sheds or restores it by one level.
-func (b *budget) check(now time.Time, cpu time.Duration, health observer.Health, s shedder) []change {
-	if b.max == 0 || (!b.begun.IsZero() && now.Sub(b.begun) < b.window) {
+func (b *budget) check(max float64, now time.Time, cpu time.Duration, health observer.Health, s shedder) []change {
+	if !b.begun.IsZero() && now.Sub(b.begun) < b.window {
 		return nil
 	}
 	first := b.begun.IsZero()
@@ -94,7 +92,7 @@ func (b *budget) check(now time.Time, cpu time.Duration, health observer.Health,
 		}
 		state.overhead = m.Overhead
 		if !first {
-			if c, ok := state.decide(b.max, share, m.Name, s); ok {
+			if c, ok := state.decide(max, share, m, s); ok {
 				changes = append(changes, c)
 			}
 		}
@@ -103,34 +101,30 @@ func (b *budget) check(now time.Time, cpu time.Duration, health observer.Health,
 }
 
 // decide does what one window asks for.
-func (m *moduleBudget) decide(max, share float64, name string, s shedder) (change, bool) {
-	c := change{module: name, from: m.level, share: share}
+func (m *moduleBudget) decide(max, share float64, module observer.ModuleHealth, s shedder) (change, bool) {
+	c := change{module: module.Name, from: module.Level, share: share}
 	switch {
-	case share > max:
+	case max > 0 && share > max:
 		if m.kept < m.wait {
 			// It was restored too early, or has not been shed enough.
 			m.wait = min(2*m.wait, restoreAtMost)
 		}
 		m.kept = 0
-		c.to, c.err = s.Shed(name)
-	case m.level == observer.LevelFull:
+		c.to, c.err = s.Shed(module.Name)
+	case module.Level == observer.LevelFull:
 		if m.kept++; m.kept > m.wait {
 			m.wait = restoreAfter
 		}
 		return c, false
-	case share < keeps*max:
+	case max == 0 || share < keeps*max:
 		if m.kept++; m.kept < m.wait {
 			return c, false
 		}
 		m.kept = 0
-		c.to, c.err = s.Restore(name)
+		c.to, c.err = s.Restore(module.Name)
 	default:
 		m.kept = 0
 		return c, false
 	}
-	if c.err != nil {
-		return c, true
-	}
-	m.level = c.to
-	return c, c.from != c.to
+	return c, c.err != nil || c.from != c.to
 }

@@ -41,15 +41,18 @@ func (l *levels) Shed(string) (observer.Level, error) {
 }
 
 func (l *levels) Restore(string) (observer.Level, error) {
+	if l.err != nil {
+		return l.level, l.err
+	}
 	l.level = map[observer.Level]observer.Level{observer.LevelOff: observer.LevelSampled}[l.level]
 	return l.level, l.err
 }
 
 // windows feeds one window after the other, in which a module costs a part of the CPU time, and returns the levels after each.
-func windows(b *budget, s shedder, costs ...float64) []observer.Level {
+func windows(b *budget, s *levels, costs ...float64) []observer.Level {
 	now, cpu, overhead := time.Unix(1000, 0), time.Duration(0), time.Duration(0)
 	look := func() {
-		b.check(now, cpu, observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Overhead: overhead}, {Name: "down"}}}, s)
+		b.check(0.01, now, cpu, observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Overhead: overhead, Level: s.level}, {Name: "down"}}}, s)
 	}
 	look()
 	var after []observer.Level
@@ -61,7 +64,7 @@ func windows(b *budget, s shedder, costs ...float64) []observer.Level {
 		cpu += time.Second
 		overhead += time.Duration(cost * float64(time.Second))
 		look()
-		after = append(after, b.modules["io"].level)
+		after = append(after, s.level)
 	}
 	return after
 }
@@ -84,23 +87,31 @@ func TestBudget(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			require.Equal(t, c.want, windows(newBudget(0.01, time.Minute), &levels{}, c.costs...))
+			require.Equal(t, c.want, windows(newBudget(time.Minute), &levels{}, c.costs...))
 		})
 	}
 	t.Run("no limit", func(t *testing.T) {
-		b := newBudget(0, time.Minute)
-		require.Empty(t, b.check(time.Now(), time.Second, observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Overhead: time.Hour}}}, nil))
+		b := newBudget(time.Minute)
+		now := time.Now()
+		look := func(level observer.Level) []change {
+			now = now.Add(time.Minute)
+			return b.check(0, now, time.Second, observer.Health{Modules: []observer.ModuleHealth{{Name: "io", Up: true, Overhead: time.Hour, Level: level}}}, &levels{level: level})
+		}
+		require.Empty(t, look(observer.LevelFull))
+		require.Empty(t, look(observer.LevelFull))
+		// What was shed before the limit was lifted comes back.
+		require.Equal(t, []change{{module: "io", from: observer.LevelSampled, to: observer.LevelFull}}, look(observer.LevelSampled))
 	})
 	t.Run("what cannot be restored stays", func(t *testing.T) {
 		s := &levels{}
-		b := newBudget(0.01, time.Minute)
+		b := newBudget(time.Minute)
 		require.Equal(t, []observer.Level{sampled}, windows(b, s, 0.02))
 		s.err = errors.New("refused")
-		c, changed := b.modules["io"].decide(0.01, 0, "io", s)
+		shed := observer.ModuleHealth{Name: "io", Level: sampled}
+		_, changed := b.modules["io"].decide(0.01, 0, shed, s)
 		require.False(t, changed)
-		c, changed = b.modules["io"].decide(0.01, 0, "io", s)
+		c, changed := b.modules["io"].decide(0.01, 0, shed, s)
 		require.True(t, changed)
 		require.ErrorIs(t, c.err, s.err)
-		require.Equal(t, sampled, b.modules["io"].level)
 	})
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 )
 
 // TestBudgetFlood: a flood of cheap calls makes a module cost more than it may. It is shed until it costs nothing, no count falls, and
@@ -53,7 +54,7 @@ func TestBudgetFlood(t *testing.T) {
 		}
 	}()
 
-	b := newBudget(0.01, 200*time.Millisecond)
+	b := newBudget(200 * time.Millisecond)
 	var snapshot observer.Snapshot
 	last := make(map[string]uint64)
 	var levels []observer.Level
@@ -73,7 +74,7 @@ func TestBudgetFlood(t *testing.T) {
 					last[key] = value
 				}
 			}
-			for _, c := range b.check(time.Now(), processCPU(), o.Health(), o) {
+			for _, c := range b.check(0.01, time.Now(), api.ProcessCPU(), o.Health(), o) {
 				require.NoError(t, c.err)
 				levels = append(levels, c.to)
 			}

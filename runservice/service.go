@@ -27,7 +27,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/pkg/logger"
 	"github.com/apache/skywalking-banyandb/pkg/meter"
 	"github.com/apache/skywalking-banyandb/pkg/run"
@@ -50,10 +52,7 @@ const (
 	// read tell nearly as well.
 	defaultDisabledHooks = "cache.lookup"
 	defaultInterval      = 5 * time.Second
-	minInterval          = 100 * time.Millisecond
-	maxInterval          = time.Hour
 	intervals            = "100ms to 1h"
-	maxSampling          = 1024
 	samplings            = "1 (all) to 1024"
 
 	messageOff = "eBPF observation is off; the server runs without it"
@@ -83,10 +82,15 @@ type Service struct {
 	disabled    hookMap
 	attach      string
 	scratchDir  string
+	configFile  string
+	listen      api.ListenOptions
+	api         *api.Server
+	config      api.Config    // in force
+	changed     chan struct{} // tells collect that there is another configuration
 	interval    time.Duration
 	maxOverhead float64
 	sampling    uint32
-	mu          sync.Mutex // guards health
+	mu          sync.Mutex // guards health and config
 	enabled     bool
 	verify      bool
 }
@@ -110,7 +114,7 @@ func DefaultDisabledHooks() map[string][]string {
 // New returns a Service over the modules of options.Objects (nil means the built-in ones). options.Modules is what the
 // flag --ebpf-modules says.
 func New(registry Registry, options observer.Options) *Service {
-	return &Service{registry: registry, options: options, closer: run.NewCloser(0)}
+	return &Service{registry: registry, options: options, closer: run.NewCloser(0), changed: make(chan struct{}, 1)}
 }
 
 // Name returns the unit's name.
@@ -139,6 +143,7 @@ func (s *Service) FlagSet() *run.FlagSet {
 		"where eBPF verification makes its scratch folder, best on the data's disk; empty means the system's folder for temporary files")
 	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
 		"how often the eBPF counters are collected into metrics, "+intervals)
+	s.apiFlags(flags)
 	return flags
 }
 
@@ -152,16 +157,7 @@ func (s *Service) Validate() error {
 	if !slices.Contains(attaches(), s.attach) {
 		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
 	}
-	if s.interval < minInterval || s.interval > maxInterval {
-		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
-	}
-	if s.maxOverhead < 0 || s.maxOverhead > 100 || math.IsNaN(s.maxOverhead) {
-		err = errors.Join(err, fmt.Errorf("--ebpf-max-overhead=%v: allowed is 0 (no limit) to 100", s.maxOverhead))
-	}
-	if s.sampling < 1 || s.sampling > maxSampling {
-		err = errors.Join(err, fmt.Errorf("--ebpf-latency-sampling=%d: allowed is %s", s.sampling, samplings))
-	}
-	return err
+	return errors.Join(err, s.validateRunTime())
 }
 
 // PreRun attaches the modules and makes the instruments. It returns no error: the server runs without eBPF too.
@@ -171,7 +167,13 @@ func (s *Service) PreRun(ctx context.Context) error {
 	}
 	s.log = logger.GetLogger(name)
 	defer s.survive()
-	o, err := observer.Open(ctx, s.openOptions())
+	var err error
+	if s.config, err = s.fileConfig(); err != nil {
+		// Validate has found nothing wrong: this came later.
+		s.log.Error().Err(err).Msg("the flags are in force")
+		s.config = s.flagConfig()
+	}
+	o, err := observer.Open(ctx, s.openOptions(s.config))
 	var schema []observer.Metric
 	var down *observer.DownError
 	switch {
@@ -186,16 +188,19 @@ func (s *Service) PreRun(ctx context.Context) error {
 		return nil
 	}
 	s.logHealth(err)
+	// What was read of the kernel's types is not needed any more, tens of megabytes, and would be given back only by and by.
+	debug.FreeOSMemory()
 	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
 	s.bridge.Report(s.Health())
+	s.serveAPI()
 	return nil
 }
 
 // openOptions are the options that the flags say.
-func (s *Service) openOptions() observer.Options {
+func (s *Service) openOptions(c api.Config) observer.Options {
 	options := s.options
-	options.Modules, options.DisabledHooks = s.modules, s.disabled
-	options.Verify, options.ScratchDir, options.LatencySampling = s.verify, s.scratchDir, s.sampling
+	options.Modules, options.DisabledHooks, options.LatencySampling = c.Modules, c.DisabledHooks, c.LatencySampling
+	options.Verify, options.ScratchDir = s.verify, s.scratchDir
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)
 	}
@@ -212,14 +217,20 @@ func attaches() []string {
 
 // Serve collects at the interval until GracefulStop.
 func (s *Service) Serve() run.StopNotify {
+	reload := s.takeSignal()
 	if s.observer != nil && s.closer.AddRunning() {
-		go s.collect()
+		go s.collect(reload)
 	}
 	return s.closer.CloseNotify()
 }
 
 // GracefulStop detaches everything.
 func (s *Service) GracefulStop() {
+	if s.api != nil {
+		if err := s.api.Close(); err != nil {
+			s.log.Error().Err(err).Msg("closing the eBPF API")
+		}
+	}
 	s.closer.CloseThenWait()
 	s.stopObserver()
 }
@@ -237,13 +248,15 @@ func (s *Service) setHealth(h observer.Health) {
 	s.health = h
 }
 
-func (s *Service) collect() {
+// collect pushes the counters once in each interval, and at once when the configuration has changed, until the service is to
+// stop.
+func (s *Service) collect(reload <-chan os.Signal) {
 	defer s.closer.Done()
 	defer s.survive()
-	ticker := time.NewTicker(s.interval)
+	ticker := time.NewTicker(time.Duration(s.Config().CollectInterval))
 	defer ticker.Stop()
 	failed := false
-	limit := newBudget(s.maxOverhead/100, budgetWindow)
+	limit := newBudget(budgetWindow)
 	for {
 		err := errors.Join(s.bridge.Collect(s.observer), s.observer.Account())
 		if err != nil && !failed {
@@ -251,21 +264,24 @@ func (s *Service) collect() {
 			failed = true
 		}
 		health := s.observer.Health()
-		s.logChanges(limit.check(time.Now(), processCPU(), health, s.observer))
+		s.logChanges(limit.check(s.Config().MaxOverheadPercent/100, time.Now(), api.ProcessCPU(), health, s.observer))
 		s.setHealth(health)
 		s.bridge.Report(health)
 		select {
 		case <-ticker.C:
+		case <-s.changed:
+			ticker.Reset(time.Duration(s.Config().CollectInterval))
+		case <-reload:
+			s.reload()
 		case <-s.closer.CloseNotify():
 			return
 		}
 	}
 }
 
-// logChanges tells when a module begins to be shed, when it is whole again, and what went wrong with either.
 func (s *Service) logChanges(changes []change) {
 	for _, c := range changes {
-		event := s.log.Warn().Err(c.err).Str("module", c.module).Float64("percent", c.share*100).Float64("allowed", s.maxOverhead)
+		event := s.log.Warn().Err(c.err).Str("module", c.module).Float64("percent", c.share*100).Float64("allowed", s.Config().MaxOverheadPercent)
 		switch {
 		case c.err != nil:
 			event.Msg("changing what an eBPF module costs")
@@ -289,7 +305,7 @@ func (s *Service) survive() {
 // off notes and logs that no module counts, for a reason that is none of theirs.
 func (s *Service) off(err error) {
 	var h observer.Health
-	for _, m := range s.modules {
+	for _, m := range s.config.Modules {
 		h.Modules = append(h.Modules, observer.ModuleHealth{Name: m, Cause: err.Error()})
 	}
 	s.setHealth(h)
@@ -324,5 +340,4 @@ func (s *Service) stopObserver() {
 	if err := s.observer.Close(); err != nil {
 		s.log.Error().Err(err).Msg("detaching eBPF probes")
 	}
-	s.observer = nil
 }

@@ -1,0 +1,200 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package runservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
+	"github.com/apache/skywalking-banyandb/pkg/run"
+)
+
+var (
+	_ api.Control = (*Service)(nil)
+	_ api.Source  = source{}
+)
+
+// apiFlags adds the flags of what may be done while the server works.
+func (s *Service) apiFlags(flags *run.FlagSet) {
+	flags.StringVar(&s.configFile, "ebpf-config-file", "",
+		"a YAML file whose fields modules, disabled_hooks, latency_sampling, collect_interval and max_overhead_percent go before the flags; "+
+			"it is read again on SIGHUP, which does not end the server then, and by the API")
+	flags.StringVar(&s.listen.HTTPAddr, "ebpf-http-addr", "",
+		"host:port of the HTTP API and the page of eBPF observation, a port alone for 127.0.0.1; empty is off; what other machines reach needs --ebpf-token-file")
+	flags.StringVar(&s.listen.GRPCAddr, "ebpf-grpc-addr", "", "the same of the gRPC API")
+	flags.StringVar(&s.listen.TLSCert, "ebpf-tls-cert", "", "PEM file of the certificate of both eBPF APIs; it is read again when it changes")
+	flags.StringVar(&s.listen.TLSKey, "ebpf-tls-key", "", "PEM file of its key")
+	flags.StringVar(&s.listen.TokenFile, "ebpf-token-file", "", "file of the token that clients of the eBPF APIs must have; it is read again when it changes")
+}
+
+// validateRunTime checks what may be changed later, and the flags of the API.
+func (s *Service) validateRunTime() error {
+	var errs []error
+	if s.interval < api.MinInterval || s.interval > api.MaxInterval {
+		errs = append(errs, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
+	}
+	if s.maxOverhead < 0 || s.maxOverhead > 100 || math.IsNaN(s.maxOverhead) {
+		errs = append(errs, fmt.Errorf("--ebpf-max-overhead=%v: allowed is 0 (no limit) to 100", s.maxOverhead))
+	}
+	if s.sampling < 1 || s.sampling > api.MaxSampling {
+		errs = append(errs, fmt.Errorf("--ebpf-latency-sampling=%d: allowed is %s", s.sampling, samplings))
+	}
+	if err := s.listen.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("the eBPF API: %w", err))
+	}
+	if _, err := s.fileConfig(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// flagConfig is what the flags say of what may change.
+func (s *Service) flagConfig() api.Config {
+	return api.Config{
+		Modules: s.modules, DisabledHooks: s.disabled, LatencySampling: s.sampling,
+		CollectInterval: api.Duration(s.interval), MaxOverheadPercent: s.maxOverhead,
+	}
+}
+
+// fileConfig is what the configuration file says, and the flags where it says nothing.
+func (s *Service) fileConfig() (api.Config, error) {
+	c := s.flagConfig()
+	if s.configFile == "" {
+		return c, nil
+	}
+	data, err := os.ReadFile(s.configFile)
+	if err != nil {
+		return c, fmt.Errorf("--ebpf-config-file: %w", err)
+	}
+	if c, err = c.Decode(data); err != nil {
+		return c, fmt.Errorf("--ebpf-config-file=%s: %w", s.configFile, err)
+	}
+	known, err := observer.Modules(s.options.Objects)
+	if err != nil {
+		return c, err
+	}
+	modules, hooks := moduleList(c.Modules), hookMap(c.DisabledHooks)
+	if err = errors.Join(modules.validate(known), hooks.validate(s.options.Objects, known)); err != nil {
+		return c, fmt.Errorf("%s: %w", s.configFile, err)
+	}
+	return c, nil
+}
+
+// Config returns the configuration in force. It serves the API.
+func (s *Service) Config() api.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config
+}
+
+// Configure brings a configuration into force, whole or not at all: the error says why, and all is as it was. It serves the API.
+func (s *Service) Configure(ctx context.Context, c api.Config) error {
+	if s.observer == nil {
+		return errors.New("eBPF observation is off until the server is started again: the health tells why")
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if err := s.observer.Configure(ctx, observer.Config{Modules: c.Modules, DisabledHooks: c.DisabledHooks, LatencySampling: c.LatencySampling}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.config, s.health = c, s.observer.Health()
+	s.mu.Unlock()
+	hooks := hookMap(c.DisabledHooks)
+	s.log.Info().Strs("modules", c.Modules).Stringer("disabled hooks", &hooks).Uint32("latency sampling", c.LatencySampling).
+		Stringer("collect interval", time.Duration(c.CollectInterval)).Float64("max overhead percent", c.MaxOverheadPercent).
+		Msg("eBPF observation is configured anew")
+	select {
+	case s.changed <- struct{}{}:
+	default:
+		// It is going to look anyway.
+	}
+	return nil
+}
+
+// Reload reads the configuration file again and brings it into force, as Configure does. It serves the API.
+func (s *Service) Reload(ctx context.Context) error {
+	if s.configFile == "" {
+		return fmt.Errorf("there is no --ebpf-config-file: %w", errors.ErrUnsupported)
+	}
+	c, err := s.fileConfig()
+	if err != nil {
+		return err
+	}
+	return s.Configure(ctx, c)
+}
+
+// takeSignal has SIGHUP be a wish to read the configuration file again, where there is one. BanyanDB's own handler takes the
+// signal for one to stop, and must have asked for it before.
+func (s *Service) takeSignal() <-chan os.Signal {
+	if s.configFile == "" {
+		return nil
+	}
+	signal.Reset(syscall.SIGHUP)
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	return reload
+}
+
+// reload answers the signal.
+func (s *Service) reload() {
+	if err := s.Reload(context.Background()); err != nil {
+		s.log.Error().Err(err).Msg("eBPF observation stays configured as it was")
+	}
+}
+
+// serveAPI opens the API. The server works without it, too.
+func (s *Service) serveAPI() {
+	s.listen.Report = func(err error) { s.log.Warn().Err(err).Msg("serving the eBPF API") }
+	a := api.New(source{s}, s, api.Options{Available: func() ([]string, error) { return observer.Modules(s.options.Objects) }})
+	served, err := a.Listen(s.listen)
+	if err != nil {
+		s.log.Error().Err(err).Msg("the eBPF API is off")
+		return
+	}
+	s.api = served
+}
+
+// source is what the API serves: the observer, if there is one.
+type source struct{ s *Service }
+
+func (o source) Refresh() error {
+	if o.s.observer == nil {
+		return nil
+	}
+	return o.s.observer.Refresh()
+}
+
+func (o source) Snapshot(snapshot *observer.Snapshot) error {
+	if o.s.observer == nil {
+		*snapshot = observer.SnapshotOf(nil, nil)
+		return nil
+	}
+	return o.s.observer.Snapshot(snapshot)
+}
+
+func (o source) Health() observer.Health { return o.s.Health() }

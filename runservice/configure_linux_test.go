@@ -1,0 +1,185 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package runservice_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/runservice"
+)
+
+var errRefused = errors.New("refused by the test")
+
+// configFile writes a configuration file and returns its name.
+func configFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "ebpf.yaml")
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	return name
+}
+
+func TestConfigFileIsChecked(t *testing.T) {
+	for _, c := range []struct{ text, cause string }{
+		{"modules: [io]\ncollect_interval: 1s\n", ""},
+		{"", ""},
+		{"modules: [nosuch]\n", `unknown module "nosuch": allowed are block`},
+		{"disabled_hooks: {cache: [nosuch]}\n", `module cache has no hook "nosuch": allowed are lookup`},
+		{"collect_interval: 1ms\n", "collect_interval 1ms: allowed is 100ms to 1h"},
+		{"interval: 1s\n", `field "interval"`},
+		{"modules: [io\n", "ebpf.yaml"},
+	} {
+		s := runservice.New(newRegistry(), observer.Options{})
+		require.NoError(t, s.FlagSet().Parse([]string{"--ebpf-config-file=" + configFile(t, c.text)}))
+		if err := s.Validate(); c.cause == "" {
+			require.NoError(t, err, c.text)
+		} else {
+			require.ErrorContains(t, err, c.cause, c.text)
+		}
+	}
+	s := runservice.New(newRegistry(), observer.Options{})
+	require.NoError(t, s.FlagSet().Parse([]string{"--ebpf-config-file=/nosuch"}))
+	require.ErrorIs(t, s.Validate(), os.ErrNotExist)
+}
+
+func TestAddressesAreChecked(t *testing.T) {
+	s := runservice.New(newRegistry(), observer.Options{})
+	require.NoError(t, s.FlagSet().Parse([]string{"--ebpf-http-addr=0.0.0.0:1"}))
+	require.ErrorContains(t, s.Validate(), "token")
+}
+
+// TestReload: SIGHUP reads the configuration file again, which goes before the flags; one that is wrong changes nothing.
+func TestReload(t *testing.T) {
+	kprobetest.Require(t)
+	file := configFile(t, "modules: [io]\n")
+	s := start(t, newRegistry(), observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-config-file="+file)
+	require.Equal(t, []string{"io"}, s.Config().Modules)
+
+	require.NoError(t, os.WriteFile(file, []byte("modules: [cache, sched]\ncollect_interval: 1s\nmax_overhead_percent: 2\n"), 0o600))
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	require.Eventually(t, func() bool { return len(s.Config().Modules) == 2 }, 10*time.Second, 10*time.Millisecond)
+	c := s.Config()
+	require.Equal(t, []string{"cache", "sched"}, c.Modules)
+	require.Equal(t, time.Second, time.Duration(c.CollectInterval))
+	require.InDelta(t, 2, c.MaxOverheadPercent, 0)
+	health := s.Health()
+	require.True(t, health.Modules[0].Disabled)
+	require.Equal(t, "io", health.Modules[0].Name)
+	require.Len(t, health.Modules, 3)
+
+	require.NoError(t, os.WriteFile(file, []byte("modules: [nosuch]\n"), 0o600))
+	require.ErrorContains(t, s.Reload(t.Context()), "nosuch")
+	require.Equal(t, c, s.Config())
+
+	// What the file says no more is what the flags say.
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, s.Reload(t.Context()))
+	require.Equal(t, runservice.DefaultModules(), s.Config().Modules)
+	require.Equal(t, 5*time.Second, time.Duration(s.Config().CollectInterval))
+}
+
+// freeAddress returns an address of this host that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestAPI: the service is served and configured over its own listener, which is gone when it stops.
+func TestAPI(t *testing.T) {
+	kprobetest.Require(t)
+	goroutines := runtime.NumGoroutine()
+	address := freeAddress(t)
+	r := newRegistry()
+	s := start(t, r, observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io,cache", "--ebpf-collect-interval=100ms", "--ebpf-http-addr="+address)
+	ask := func(method, path, body string) (int, map[string]any) {
+		request, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, bytes.NewReader([]byte(body)))
+		require.NoError(t, err)
+		request.Header.Set("Content-Type", "application/json")
+		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		data, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		var answer map[string]any
+		require.NoError(t, json.Unmarshal(data, &answer), string(data))
+		return response.StatusCode, answer
+	}
+	status, answer := ask(http.MethodGet, "/health", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "up", answer["status"])
+
+	status, answer = ask(http.MethodPost, "/api/v1/config", `{"modules":["cache"]}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	require.Equal(t, []string{"cache"}, s.Config().Modules)
+	require.Eventually(t, func() bool {
+		_, found := r.value(t, "banyandb_ebpf_io_operations_total")
+		return !found
+	}, 10*time.Second, 10*time.Millisecond, "a disabled module's series stop")
+	status, answer = ask(http.MethodPost, "/api/v1/config", `{"modules":["nosuch"]}`)
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Contains(t, answer["error"], "nosuch")
+	require.Equal(t, []string{"cache"}, s.Config().Modules)
+	status, _ = ask(http.MethodPost, "/api/v1/config/reload", "")
+	require.Equal(t, http.StatusNotImplemented, status, "there is no file")
+
+	s.GracefulStop()
+	_, err := net.DialTimeout("tcp", address, time.Second)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines }, 10*time.Second, 10*time.Millisecond)
+}
+
+// TestAPIWithoutKernel: the API tells why nothing is observed.
+func TestAPIWithoutKernel(t *testing.T) {
+	address := freeAddress(t)
+	refused := func(string) error { return errRefused }
+	start(t, newRegistry(), observer.Options{Step: refused}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-http-addr="+address)
+	response, err := http.Get("http://" + address + "/health")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+	data, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(data), errRefused.Error())
+}
+
+// TestAPIAddressInUse: the server starts without the API.
+func TestAPIAddressInUse(t *testing.T) {
+	kprobetest.Require(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	s := start(t, newRegistry(), observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io", "--ebpf-http-addr="+l.Addr().String())
+	require.True(t, s.Health().Modules[0].Up)
+}
