@@ -157,7 +157,7 @@ func TestAPI(t *testing.T) {
 	s.GracefulStop()
 	_, err := net.DialTimeout("tcp", address, time.Second)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines }, 10*time.Second, 10*time.Millisecond)
+	requireGoroutines(t, goroutines)
 }
 
 // TestAPIWithoutKernel: the API tells why nothing is observed.

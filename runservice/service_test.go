@@ -165,6 +165,15 @@ func TestDisabled(t *testing.T) {
 	require.Empty(t, s.Health().Modules)
 }
 
+// requireGoroutines waits until there are no more goroutines than before.
+func requireGoroutines(t *testing.T, goroutines int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+}
+
 func TestEnabled(t *testing.T) {
 	kprobetest.Require(t)
 	r := newRegistry()
@@ -187,10 +196,7 @@ func TestEnabled(t *testing.T) {
 	}, 5*time.Second, 20*time.Millisecond)
 	s.GracefulStop()
 	// Not by Eventually, which has a goroutine of its own.
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond)
-	}
-	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+	requireGoroutines(t, goroutines)
 }
 
 // TestNoCapability: the service starts all the same, and says what is missing.
