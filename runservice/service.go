@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -83,6 +84,7 @@ type Service struct {
 	disabled    hookMap
 	attach      string
 	scratchDir  string
+	moduleDir   string
 	interval    time.Duration
 	maxOverhead float64
 	sampling    uint32
@@ -126,6 +128,9 @@ func (s *Service) FlagSet() *run.FlagSet {
 	s.disabled = DefaultDisabledHooks()
 	flags.Var(&s.disabled, "ebpf-disabled-hooks",
 		"hooks of eBPF modules that are not attached, as module.hook, separated by commas; empty attaches all; \"banyand ebpf plan\" lists them")
+	flags.StringVar(&s.moduleDir, "ebpf-module-dir", "",
+		"a folder with eBPF probe modules of your own, <module>.bpf.o, all of which are loaded besides --ebpf-modules; "+
+			"it and its files must belong to root or the server's user, and nobody else may write to them")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
@@ -151,6 +156,9 @@ func (s *Service) Validate() error {
 	err = errors.Join(s.modules.validate(known), s.disabled.validate(s.options.Objects, known))
 	if !slices.Contains(attaches(), s.attach) {
 		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
+	}
+	if s.moduleDir != "" && !filepath.IsAbs(s.moduleDir) {
+		err = errors.Join(err, fmt.Errorf("--ebpf-module-dir=%s: allowed is a path that begins with /", s.moduleDir))
 	}
 	if s.interval < minInterval || s.interval > maxInterval {
 		err = errors.Join(err, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
@@ -196,6 +204,9 @@ func (s *Service) openOptions() observer.Options {
 	options := s.options
 	options.Modules, options.DisabledHooks = s.modules, s.disabled
 	options.Verify, options.ScratchDir, options.LatencySampling = s.verify, s.scratchDir, s.sampling
+	if s.moduleDir != "" {
+		options = options.WithModules(observer.ModuleDir(s.moduleDir))
+	}
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)
 	}
