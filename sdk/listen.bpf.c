@@ -171,13 +171,13 @@ static __always_inline void accepted(long ret)
 {
 	struct metrics *m;
 
-	pin();
+	pin_tracepoint();
 	m = metrics_in_scope(bpf_get_current_pid_tgid());
 	if (m && ret >= 0)
 		m->accepts_total[ACCEPT_RESULT_TAKEN]++;
 	else if (m)
 		m->accepts_total[ret == -EAGAIN ? ACCEPT_RESULT_EMPTY : ACCEPT_RESULT_FAILED]++;
-	unpin();
+	unpin_tracepoint();
 }
 
 /* Runs at this system call alone, and needs tracefs. */
