@@ -395,3 +395,24 @@ func TestModuleDirOfAUser(t *testing.T) {
 	require.ErrorIs(t, err, observer.ErrUntrusted)
 	require.NotEmpty(t, kprobe.Remedy(err))
 }
+
+// TestSwitchUserModule: a user's module is one of those that there are, and can be switched like any other.
+func TestSwitchUserModule(t *testing.T) {
+	kprobetest.Require(t)
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.Spec("good", userSpec(t, nil))))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, o.Close()) })
+	available, err := o.Available()
+	require.NoError(t, err)
+	require.Contains(t, available, "good")
+	require.Equal(t, []string{"cache", "good"}, o.Config().Modules)
+	requireCounts(t, o, "good")
+	before := count(t, o)
+	require.NoError(t, o.Disable("good"))
+	require.True(t, healthOf(t, o.Health(), "good").Disabled)
+	_, err = unix.Pread(openFile(t, "/proc/self/exe", unix.O_RDONLY), make([]byte, 100), 0)
+	require.NoError(t, err)
+	require.NoError(t, o.Enable(context.Background(), "good"))
+	require.Equal(t, before["ebpf_good_calls_total{ok}"], count(t, o)["ebpf_good_calls_total{ok}"])
+	requireCounts(t, o, "good")
+}
