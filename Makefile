@@ -23,11 +23,14 @@ buf         := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
 go_files = $(shell git ls-files --cached --others --exclude-standard '*.go' ':!*.pb.go')
 c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
 
+# What users write modules of their own with.
+sdk := integration/out/banyandb-ebpf-sdk
+
 # What tests and generation need beyond Go and a C compiler, as Debian's packages.
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
 
 .DEFAULT_GOAL := help
-.PHONY: help test-kernels mutations setup generate generate-api generate-check format lint build test test-unit
+.PHONY: help sdk test-kernels mutations setup generate generate-api generate-check format lint build test test-unit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +67,15 @@ generate-check: setup ## Fail if what is committed as generated is not what the 
 		cmp observer/api/ebpfpb/skywalking/ebpf/v1/$$f $(generated)/api/skywalking/ebpf/v1/$$f || { echo "$$f differs from its proto file: run make generate-api and commit"; exit 1; }; \
 		done
 	@echo "the committed objects and the API's code are those of their sources"
+
+sdk: ## Pack what users write modules of their own with: integration/out/banyandb-ebpf-sdk.tar.gz
+	@rm -rf $(sdk) && mkdir -p $(sdk)/include $(sdk)/example $(sdk)/docs
+	@cp bpf/sdk/Makefile bpf/sdk/README.md LICENSE $(sdk) && cp bpf/sdk/*.bpf.c $(sdk)/example
+	@cp bpf/probe.bpf.h bpf/kernel.h bpf/task.h $(sdk)/include && cp docs/sdk.md docs/adding-a-module.md $(sdk)/docs
+	@tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar -C $(dir $(sdk)) -cf - $(notdir $(sdk)) \
+		| gzip -9n >$(sdk).tar.gz
+	@rm -rf $(sdk)
+	@echo "$(sdk).tar.gz"
 
 format: setup ## Format Go and C
 	$(gofumpt) -w $(go_files)

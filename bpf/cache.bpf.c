@@ -286,11 +286,9 @@ TP_BTF(lookup__tp_btf, mm_filemap_get_pages)
 	return looked_up();
 }
 
-SEC("tracepoint/filemap/mm_filemap_get_pages")
-int lookup__tracepoint(void *ctx)
+TRACEPOINT(lookup__tracepoint, filemap, mm_filemap_get_pages, void *ctx)
 {
 	looked_up();
-	return PERF_TOO;
 }
 
 TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
@@ -308,8 +306,8 @@ TP_BTF(fill__tp_btf_page, mm_filemap_add_to_page_cache, struct page *page)
 	return 0;
 }
 
-SEC("tracepoint/filemap/mm_filemap_add_to_page_cache")
-int fill__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
+TRACEPOINT(
+	fill__tracepoint, filemap, mm_filemap_add_to_page_cache, struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
 	struct metrics *m;
 
@@ -318,7 +316,6 @@ int fill__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 	if (m)
 		m->filled_pages_total += event_pages(ctx);
 	unpin_tracepoint();
-	return PERF_TOO;
 }
 
 TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
@@ -335,8 +332,8 @@ TP_BTF(delete__tp_btf_page, mm_filemap_delete_from_page_cache, struct page *page
 	return 0;
 }
 
-SEC("tracepoint/filemap/mm_filemap_delete_from_page_cache")
-int delete__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
+TRACEPOINT(delete__tracepoint, filemap, mm_filemap_delete_from_page_cache,
+	struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
 	struct metrics *m;
 
@@ -345,7 +342,6 @@ int delete__tracepoint(struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 	if (m)
 		m->deleted_pages_total += event_pages(ctx);
 	unpin_tracepoint();
-	return PERF_TOO;
 }
 
 TP_BTF(dirty__tp_btf, writeback_dirty_folio, struct folio *folio)
@@ -413,18 +409,14 @@ TP_BTF(wait__tp_btf_page, wait_on_page_writeback)
 	return waited();
 }
 
-SEC("tracepoint/writeback/folio_wait_writeback")
-int wait__tracepoint(void *ctx)
+TRACEPOINT(wait__tracepoint, writeback, folio_wait_writeback, void *ctx)
 {
 	waited();
-	return PERF_TOO;
 }
 
-SEC("tracepoint/writeback/wait_on_page_writeback")
-int wait__tracepoint_page(void *ctx)
+TRACEPOINT(wait__tracepoint_page, writeback, wait_on_page_writeback, void *ctx)
 {
 	waited();
-	return PERF_TOO;
 }
 
 /* folio_wait_writeback waits in here. */
@@ -494,11 +486,9 @@ TP_BTF(throttle__tp_btf_words, balance_dirty_pages, struct bdi_writeback *wb, un
 	return paused(pause);
 }
 
-SEC("tracepoint/writeback/balance_dirty_pages")
-int throttle__tracepoint(struct trace_event_raw_balance_dirty_pages *ctx)
+TRACEPOINT(throttle__tracepoint, writeback, balance_dirty_pages, struct trace_event_raw_balance_dirty_pages *ctx)
 {
 	paused(ctx->pause);
-	return PERF_TOO;
 }
 
 FENTRY(throttle_time__fentry__begin, "balance_dirty_pages")

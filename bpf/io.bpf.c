@@ -418,24 +418,20 @@ TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
 	return 0;
 }
 
-SEC("tracepoint/raw_syscalls/sys_enter")
-int syscall__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
+TRACEPOINT(syscall__tracepoint__enter, raw_syscalls, sys_enter, struct trace_event_raw_sys_enter *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (in_scope(pid_tgid))
 		enter_any(pid_tgid, ctx->id, ctx->args[1], ctx->args[3]);
-	return PERF_TOO;
 }
 
-SEC("tracepoint/raw_syscalls/sys_exit")
-int syscall__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
+TRACEPOINT(syscall__tracepoint__exit, raw_syscalls, sys_exit, struct trace_event_raw_sys_exit *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (in_scope(pid_tgid))
 		leave_any(pid_tgid, ctx->id, ctx->ret);
-	return PERF_TOO;
 }
 
 PLAIN_CALLS(CALL_BY_KPROBE, kprobe)

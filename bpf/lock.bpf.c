@@ -139,26 +139,20 @@ FEXIT(futex__fentry__exit, SYS_FN(futex), const struct pt_regs *regs, long ret)
 }
 
 /* The tracepoints of the one call cost the others less than those of all calls. */
-SEC("tracepoint/syscalls/sys_enter_futex")
-int futex__tracepoint__enter(struct trace_event_raw_sys_enter *ctx)
+TRACEPOINT(futex__tracepoint__enter, syscalls, sys_enter_futex, struct trace_event_raw_sys_enter *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (!in_scope(pid_tgid))
-		return PERF_TOO;
-	enter(pid_tgid, ctx->args[1]);
-	return PERF_TOO;
+	if (in_scope(pid_tgid))
+		enter(pid_tgid, ctx->args[1]);
 }
 
-SEC("tracepoint/syscalls/sys_exit_futex")
-int futex__tracepoint__exit(struct trace_event_raw_sys_exit *ctx)
+TRACEPOINT(futex__tracepoint__exit, syscalls, sys_exit_futex, struct trace_event_raw_sys_exit *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (!in_scope(pid_tgid))
-		return PERF_TOO;
-	leave(pid_tgid, ctx->ret);
-	return PERF_TOO;
+	if (in_scope(pid_tgid))
+		leave(pid_tgid, ctx->ret);
 }
 
 TP_BTF(futex__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)

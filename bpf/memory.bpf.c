@@ -173,18 +173,14 @@ TP_BTF(direct__tp_btf__end, mm_vmscan_direct_reclaim_end)
 	return end(MEMORY_KIND_DIRECT);
 }
 
-SEC("tracepoint/vmscan/mm_vmscan_direct_reclaim_begin")
-int direct__tracepoint__begin(void *ctx)
+TRACEPOINT(direct__tracepoint__begin, vmscan, mm_vmscan_direct_reclaim_begin, void *ctx)
 {
 	begin(MEMORY_KIND_DIRECT);
-	return PERF_TOO;
 }
 
-SEC("tracepoint/vmscan/mm_vmscan_direct_reclaim_end")
-int direct__tracepoint__end(void *ctx)
+TRACEPOINT(direct__tracepoint__end, vmscan, mm_vmscan_direct_reclaim_end, void *ctx)
 {
 	end(MEMORY_KIND_DIRECT);
-	return PERF_TOO;
 }
 
 TP_BTF(memcg__tp_btf__begin, mm_vmscan_memcg_reclaim_begin)
@@ -197,18 +193,14 @@ TP_BTF(memcg__tp_btf__end, mm_vmscan_memcg_reclaim_end)
 	return end(MEMORY_KIND_MEMCG);
 }
 
-SEC("tracepoint/vmscan/mm_vmscan_memcg_reclaim_begin")
-int memcg__tracepoint__begin(void *ctx)
+TRACEPOINT(memcg__tracepoint__begin, vmscan, mm_vmscan_memcg_reclaim_begin, void *ctx)
 {
 	begin(MEMORY_KIND_MEMCG);
-	return PERF_TOO;
 }
 
-SEC("tracepoint/vmscan/mm_vmscan_memcg_reclaim_end")
-int memcg__tracepoint__end(void *ctx)
+TRACEPOINT(memcg__tracepoint__end, vmscan, mm_vmscan_memcg_reclaim_end, void *ctx)
 {
 	end(MEMORY_KIND_MEMCG);
-	return PERF_TOO;
 }
 
 TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
@@ -216,11 +208,9 @@ TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
 	return woken(nid);
 }
 
-SEC("tracepoint/vmscan/mm_vmscan_kswapd_wake")
-int kswapd__tracepoint(struct trace_event_raw_mm_vmscan_kswapd_wake *ctx)
+TRACEPOINT(kswapd__tracepoint, vmscan, mm_vmscan_kswapd_wake, struct trace_event_raw_mm_vmscan_kswapd_wake *ctx)
 {
 	woken(ctx->nid);
-	return PERF_TOO;
 }
 
 /* The inactive lists are where pages leave memory; each pass over one reports what it saw and freed. */
@@ -229,11 +219,10 @@ TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_sc
 	return scanned(nid, nr_scanned, nr_reclaimed);
 }
 
-SEC("tracepoint/vmscan/mm_vmscan_lru_shrink_inactive")
-int scan__tracepoint(struct trace_event_raw_mm_vmscan_lru_shrink_inactive *ctx)
+TRACEPOINT(scan__tracepoint, vmscan, mm_vmscan_lru_shrink_inactive,
+	struct trace_event_raw_mm_vmscan_lru_shrink_inactive *ctx)
 {
 	scanned(ctx->nid, ctx->nr_scanned, ctx->nr_reclaimed);
-	return PERF_TOO;
 }
 
 static __always_inline int compact_begin(void)
@@ -271,18 +260,14 @@ TP_BTF(compaction__tp_btf__end, mm_compaction_end)
 	return compact_end();
 }
 
-SEC("tracepoint/compaction/mm_compaction_begin")
-int compaction__tracepoint__begin(void *ctx)
+TRACEPOINT(compaction__tracepoint__begin, compaction, mm_compaction_begin, void *ctx)
 {
 	compact_begin();
-	return PERF_TOO;
 }
 
-SEC("tracepoint/compaction/mm_compaction_end")
-int compaction__tracepoint__end(void *ctx)
+TRACEPOINT(compaction__tracepoint__end, compaction, mm_compaction_end, void *ctx)
 {
 	compact_end();
-	return PERF_TOO;
 }
 
 /* What the kernel has kept of the process since it began. */
@@ -517,11 +502,9 @@ TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
 	return marked_pid(pid);
 }
 
-SEC("tracepoint/oom/mark_victim")
-int oom__tracepoint(struct trace_event_raw_mark_victim *ctx)
+TRACEPOINT(oom__tracepoint, oom, mark_victim, struct trace_event_raw_mark_victim *ctx)
 {
 	marked_pid(ctx->pid);
-	return PERF_TOO;
 }
 
 /* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all. */
@@ -555,8 +538,7 @@ TP_BTF(collapse__tp_btf, mm_collapse_huge_page, struct mm_struct *mm, int isolat
 	return collapsed(owner ? owner->tgid : 0, status);
 }
 
-SEC("tracepoint/huge_memory/mm_collapse_huge_page")
-int collapse__tracepoint(struct trace_event_raw_mm_collapse_huge_page *ctx)
+TRACEPOINT(collapse__tracepoint, huge_memory, mm_collapse_huge_page, struct trace_event_raw_mm_collapse_huge_page *ctx)
 {
 	struct mm_struct *mm = ctx->mm;
 
@@ -564,5 +546,4 @@ int collapse__tracepoint(struct trace_event_raw_mm_collapse_huge_page *ctx)
 		collapsed(BPF_CORE_READ(mm, owner, tgid), ctx->status);
 	else
 		collapsed(bpf_get_current_pid_tgid() >> 32, ctx->status);
-	return PERF_TOO;
 }

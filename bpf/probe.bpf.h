@@ -438,7 +438,17 @@ static __always_inline void timer_stop_wide(struct timer *t, __u32 tid, struct h
 #define FENTRY(name, target, args...) SEC("fentry/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
 #define FEXIT(name, target, args...) SEC("fexit/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
 
-/* What a program on a classic tracepoint returns. At zero the kernel hides the event from everybody's perf. */
-enum { PERF_TOO = 1 };
+/*
+ * On a classic tracepoint, as tracefs describes it in events/<group>/<event>/format. The body returns nothing: what the
+ * program returns is 1, since at 0 the kernel hides the event from everybody's perf.
+ */
+#define TRACEPOINT(name, group, event, context)                  \
+	static __always_inline void name##__body(context);       \
+	SEC("tracepoint/" #group "/" #event) int name(void *ctx) \
+	{                                                        \
+		name##__body(ctx);                               \
+		return 1;                                        \
+	}                                                        \
+	static __always_inline void name##__body(context)
 
 #endif /* PROBE_BPF_H */

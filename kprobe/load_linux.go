@@ -91,6 +91,9 @@ type program struct {
 // hook at all can be attached, which is a *RefusedError. The caller's spec is not changed.
 // Needs Linux 5.10 with BTF, CAP_BPF and CAP_PERFMON.
 func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
+	if err := checkBounds(spec); err != nil {
+		return nil, err
+	}
 	hooks, err := hooksOf(spec)
 	if err != nil {
 		return nil, err

@@ -183,6 +183,9 @@ func addProgram(hooks []hook, hookName, variantName string, attach Attach, progr
 
 // attachOf tells the kind of attachment that a program's section asks for.
 func attachOf(prog *ebpf.ProgramSpec) (Attach, error) {
+	if prog.Flags&sleepable != 0 || prog.AttachTarget != nil {
+		return "", fmt.Errorf("section %q asks to sleep, or for another program: a module observes the kernel, where it may not wait", prog.SectionName)
+	}
 	switch prog.Type {
 	case ebpf.Tracing:
 		switch prog.AttachType {
@@ -198,7 +201,10 @@ func attachOf(prog *ebpf.ProgramSpec) (Attach, error) {
 	case ebpf.TracePoint:
 		return Tracepoint, nil
 	case ebpf.Kprobe:
-		return Kprobe, nil
+		// There are uprobes and multiple kprobes of the same type.
+		if kind, _, _ := strings.Cut(prog.SectionName, "/"); kind == "kprobe" || kind == "kretprobe" {
+			return Kprobe, nil
+		}
 	}
 	return "", fmt.Errorf("section %q asks for no attachment that is known here", prog.SectionName)
 }

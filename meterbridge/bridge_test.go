@@ -313,6 +313,30 @@ func TestReport(t *testing.T) {
 	}, gather(t, registry))
 }
 
+// names notes what it is asked to make.
+type names struct {
+	provider
+	all *[]string
+}
+
+func (n names) NewCounter(name string, labels ...string) meter.Counter {
+	*n.all = append(*n.all, name)
+	return n.provider.NewCounter(name, labels...)
+}
+
+func (n names) NewGauge(name string, labels ...string) meter.Gauge {
+	*n.all = append(*n.all, name)
+	return n.provider.NewGauge(name, labels...)
+}
+
+// TestOwnMetrics: no module can have a metric that the bridge has of its own.
+func TestOwnMetrics(t *testing.T) {
+	p, _ := newProvider()
+	var made []string
+	meterbridge.New(names{p, &made}, nil)
+	require.ElementsMatch(t, made, observer.OwnMetrics())
+}
+
 // TestNames compares names, types and labels of everything that the default modules can export with the golden file, and
 // lints them. A histogram goes over as three counters, since BanyanDB's meter has no other way: for the linter it is put
 // together again, as the histogram that every reader takes it for.

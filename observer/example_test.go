@@ -63,3 +63,19 @@ func Example() {
 		}
 	}
 }
+
+// Users' own modules lie in a folder, or are embedded into the program. One that is not right is down, and the health tells
+// why; the others count.
+func ExampleOptions_WithModules() {
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}}.WithModules(observer.ModuleDir("/etc/myserver/modules")))
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer o.Close()
+	for _, m := range o.Health().Modules {
+		if !m.Up {
+			log.Printf("%s: %s; remedy: %s", m.Name, m.Cause, m.Remedy)
+		}
+	}
+}

@@ -48,8 +48,10 @@ var ErrUnknownModule = errors.New("unknown module")
 type Options struct {
 	// Objects holds the modules, one file <name>.bpf.o each. Nil means the built-in ones.
 	Objects fs.FS
-	// Modules names those to open, in this order. Empty means all.
+	// Modules names those of Objects to open, in this order. Empty means all.
 	Modules []string
+	// Extra are further sources of modules, users' own, all of which are opened besides. WithModules adds to it.
+	Extra []fs.FS
 	// Step is called before each step of a module's opening that may fail, with what is about to be done; an error makes
 	// the step fail with it. It is there to test what happens then.
 	Step func(what string) error
@@ -74,7 +76,7 @@ type Options struct {
 
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
-	objects   fs.FS
+	objects   *sources
 	opts      Options
 	modules   []*module // that are open, enabled or not
 	schema    []Metric  // of those that count; another slice after each change
@@ -126,14 +128,15 @@ func orBuiltIn(objects fs.FS) fs.FS {
 // options are wrong (ErrUnknownModule, ErrUnknownHook), if ctx ends, or if no module could be attached; the last one is a *DownError,
 // which has the health too. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
-	objects := orBuiltIn(opts.Objects)
-	names, err := Modules(objects)
+	objects, err := opts.sources()
 	if err != nil {
 		return nil, err
 	}
+	names := objects.names
 	if len(opts.Modules) == 0 {
-		opts.Modules = names
+		opts.Modules = objects.own
 	}
+	opts.Modules = append(slices.Clone(opts.Modules), objects.extra(opts.Modules)...)
 	for _, name := range opts.Modules {
 		if !slices.Contains(names, name) {
 			return nil, fmt.Errorf("%w: %q is none of %s", ErrUnknownModule, name, strings.Join(names, ", "))
@@ -152,7 +155,7 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		return nil, errors.Join(err, o.Close())
 	}
 	if len(o.modules) == 0 {
-		return nil, &DownError{Health: o.health, err: errors.Join(o.failures...)}
+		return nil, &DownError{Health: o.Health(), err: errors.Join(append(o.failures, objects.failures()...)...)}
 	}
 	return o, nil
 }
@@ -345,11 +348,17 @@ func readSpec(objects fs.FS, name string) (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("opening the object: %w", err)
 	}
 	defer f.Close()
-	r, err := readerAt(f)
+	if s, ok := f.(*specFile); ok {
+		return s.spec, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxObject+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the object: %w", err)
 	}
-	spec, err := ebpf.LoadCollectionSpecFromReader(r)
+	if len(data) > maxObject {
+		return nil, fmt.Errorf("%w: the object has more than %d bytes", kprobe.ErrInvalidModule, maxObject)
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: parsing the object: %w", kprobe.ErrInvalidModule, err)
 	}
@@ -382,6 +391,7 @@ func (o *Observer) Health() Health {
 			h.Disabled, h.Up, h.Cause, h.Remedy = true, false, "", ""
 		}
 	}
+	health.Modules = append(health.Modules, o.objects.refused...)
 	return health
 }
 
@@ -455,15 +465,3 @@ func (o *Observer) Close() error {
 }
 
 func (m *module) close() error { return errors.Join(m.probes.Close(), m.counters.close()) }
-
-// readerAt gives random access to an object; a file of an fs.FS need not have it.
-func readerAt(f fs.File) (io.ReaderAt, error) {
-	if r, ok := f.(io.ReaderAt); ok {
-		return r, nil
-	}
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return nil, err
-	}
-	return bytes.NewReader(data), nil
-}

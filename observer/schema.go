@@ -20,6 +20,7 @@ package observer
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -40,6 +41,15 @@ const countersMap = "metrics"
 
 // maxSeries bounds the series of one metric: more is a label that should not be one.
 const maxSeries = 1024
+
+// maxWords bounds what one module counts, in 8-byte words of one CPU's entry. Each may become a series where it is stored.
+const maxWords = 8192
+
+// maxLabels bounds the labels of a metric.
+const maxLabels = 8
+
+// maxName bounds the length of a name.
+const maxName = 64
 
 // oldestLinux is what all of this needs.
 const oldestLinux = "5.10"
@@ -155,13 +165,78 @@ func errSchema(member, format string, args ...any) error {
 	return fmt.Errorf("%w: metric %q: %w", kprobe.ErrInvalidModule, member, fmt.Errorf(format, args...))
 }
 
-var validName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+var (
+	validName  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	validValue = regexp.MustCompile(`^[a-z0-9_]+$`)
+)
+
+// takenLabels are what Prometheus adds to a histogram, and what servers add to all that they export.
+var takenLabels = [...]string{"le", "quantile", "module", "node_type", "node_id", "grpc_address", "http_address"}
+
+// eventsLost is the one metric that all modules share.
+const eventsLost = namespace + "_events_lost_total"
+
+// OwnMetrics returns the names of the metrics that tell the observer's own state. No module may have one of them, but for
+// ebpf_events_lost_total, which is shared.
+func OwnMetrics() []string {
+	return []string{
+		eventsLost, namespace + "_module_up", namespace + "_probe_info", namespace + "_map_memory_bytes", namespace + "_metric_verified",
+		namespace + "_collect_duration_seconds", namespace + "_shed_level", namespace + "_overhead_seconds_total",
+	}
+}
+
+// exported returns the names under which a metric is exported: a histogram has three.
+func (m *Metric) exported() []string {
+	if m.Kind == Histogram {
+		return []string{m.Name, m.Name + "_bucket", m.Name + "_sum", m.Name + "_count"}
+	}
+	return []string{m.Name}
+}
+
+// claims are the names of metrics that are taken, and by which module.
+type claims map[string]string
+
+// own is who has claimed OwnMetrics.
+const own = "the observer"
+
+func newClaims() claims {
+	c := make(claims)
+	for _, name := range OwnMetrics() {
+		c[name] = own
+	}
+	return c
+}
+
+// add claims the names of a module's metrics, or none and tells which is taken.
+func (c claims) add(module string, metrics []Metric) error {
+	names := make(claims)
+	for i := range metrics {
+		if metrics[i].Name == eventsLost {
+			continue
+		}
+		for _, name := range metrics[i].exported() {
+			owner, taken := c[name]
+			if !taken {
+				owner, taken = names[name]
+			}
+			if taken {
+				return fmt.Errorf("%w: metric %q is one of %s already", kprobe.ErrInvalidModule, name, owner)
+			}
+			names[name] = "module " + module
+		}
+	}
+	maps.Copy(c, names)
+	return nil
+}
 
 // describe reads the metrics that a module declares, with offsets from the module's own first word, and the number of
 // words of one CPU's entry.
 func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
-	if !validName.MatchString(module) {
-		return nil, 0, fmt.Errorf("%w: a module's name is lower case: %q", kprobe.ErrInvalidModule, module)
+	if !validName.MatchString(module) || len(module) > maxName {
+		return nil, 0, fmt.Errorf("%w: a module's name is lower case, of letters, digits and underscores, %d at most: %q", kprobe.ErrInvalidModule, maxName, module)
+	}
+	if spec.Types == nil {
+		return nil, 0, fmt.Errorf("%w: no BTF in the object: compile it with -g", kprobe.ErrInvalidModule)
 	}
 	m := spec.Maps[countersMap]
 	if m == nil {
@@ -169,6 +244,9 @@ func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
 	}
 	if m.Type != ebpf.Array || m.Flags&mmapable == 0 || m.ValueSize%wordSize != 0 {
 		return nil, 0, fmt.Errorf("%w: map %q is not an array that can be mapped, of 8-byte words", kprobe.ErrInvalidModule, countersMap)
+	}
+	if n := m.ValueSize / wordSize; n > maxWords {
+		return nil, 0, fmt.Errorf("%w: %d words to count into, at most %d are allowed", kprobe.ErrInvalidModule, n, maxWords)
 	}
 	layout, ok := btf.UnderlyingType(m.Value).(*btf.Struct)
 	if !ok {
@@ -180,9 +258,15 @@ func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
 		if err != nil {
 			return nil, 0, err
 		}
+		if metric.offset+metric.Series()*metric.width > int(m.ValueSize/wordSize) {
+			return nil, 0, errSchema(member.Name, "it lies beyond the map's value")
+		}
 		metrics = append(metrics, metric)
 	}
-	return metrics, int(m.ValueSize / wordSize), nil
+	if len(metrics) == 0 {
+		return nil, 0, fmt.Errorf("%w: no metric", kprobe.ErrInvalidModule)
+	}
+	return metrics, int(m.ValueSize / wordSize), newClaims().add(module, metrics)
 }
 
 // mmapable is BPF_F_MMAPABLE.
@@ -193,8 +277,8 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 		Name: namespace + "_" + module + "_" + member.Name, Module: module, Scale: 1, Since: oldestLinux,
 		offset: int(member.Offset.Bytes() / wordSize),
 	}
-	if !validName.MatchString(member.Name) {
-		return metric, errSchema(member.Name, "the name is not lower case")
+	if !validName.MatchString(member.Name) || len(member.Name) > maxName {
+		return metric, errSchema(member.Name, "a name is lower case, of letters, digits and underscores, %d at most", maxName)
 	}
 	var labels, verify string
 	for _, tag := range member.Tags {
@@ -227,15 +311,22 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 	if err != nil {
 		return metric, errSchema(member.Name, "%w", err)
 	}
+	series := 1
+	for _, size := range sizes {
+		if series *= size; series > maxSeries {
+			return metric, errSchema(member.Name, "its labels have more than %d series", maxSeries)
+		}
+	}
 	metric.Labels = append(metric.Labels, declared...)
 	if metric.Verify, err = expectations(verify, metric.Labels); err != nil {
 		return metric, errSchema(member.Name, "%w", err)
 	}
-	if n := metric.Series(); n > maxSeries {
-		return metric, errSchema(member.Name, "%d series, at most %d are allowed", n, maxSeries)
-	}
 	if err := describeElement(&metric, element); err != nil {
 		return metric, errSchema(member.Name, "%w", err)
+	}
+	if common := len(metric.Labels) > len(declared); common != (metric.Name == eventsLost) ||
+		common && (metric.Kind != Counter || !slices.Equal(metric.LabelNames(), []string{"module", "reason"})) {
+		return metric, errSchema(member.Name, "all modules share one metric, %s: declare it with EVENTS_LOST", eventsLost)
 	}
 	return metric, nil
 }
@@ -304,7 +395,7 @@ func elementOf(typ btf.Type) (btf.Type, []int) {
 	var sizes []int
 	for {
 		array, ok := typ.(*btf.Array)
-		if !ok {
+		if !ok || len(sizes) == maxLabels {
 			return typ, sizes
 		}
 		sizes = append(sizes, int(array.Nelems))
@@ -391,8 +482,11 @@ func describeLabels(types *btf.Spec, list string, sizes []int) ([]Label, error) 
 	var labels []Label
 	for i, pair := range pairs {
 		name, enumName, ok := strings.Cut(pair, "=")
-		if !ok || !validName.MatchString(name) {
+		if !ok || !validName.MatchString(name) || len(name) > maxName {
 			return nil, fmt.Errorf("label %q is not name=enum", pair)
+		}
+		if slices.Contains(takenLabels[:], name) || slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name }) {
+			return nil, fmt.Errorf("label %q is there already, or says where a series comes from", name)
 		}
 		values, err := enumerators(types, enumName)
 		if err != nil {
@@ -422,7 +516,11 @@ func enumerators(types *btf.Spec, name string) ([]string, error) {
 		if value == "_COUNT" {
 			continue
 		}
-		values = append(values, strings.ToLower(value))
+		value = strings.ToLower(value)
+		if !validValue.MatchString(value) || len(value) > maxName || slices.Contains(values, value) {
+			return nil, fmt.Errorf("enumerator %q stands for a value twice, or for none of 1 to %d letters, digits and underscores", v.Name, maxName)
+		}
+		values = append(values, value)
 	}
 	return values, nil
 }

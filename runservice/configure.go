@@ -24,6 +24,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -79,12 +80,43 @@ func (s *Service) flagConfig() api.Config {
 	}
 }
 
+// known returns the names of all modules that there are objects of.
+func (s *Service) known() ([]string, error) {
+	names, err := observer.Modules(s.options.Objects)
+	return append(names, s.usersModules()...), err
+}
+
+// usersModules returns the names of those in --ebpf-module-dir. What is wrong with the folder is told when it is opened.
+func (s *Service) usersModules() []string {
+	if s.moduleDir == "" {
+		return nil
+	}
+	names, err := observer.Modules(observer.ModuleDir(s.moduleDir))
+	if err != nil {
+		return nil
+	}
+	return names
+}
+
+// leaveOut disables the users' modules that the configuration file does not name: all that there are have been opened.
+func (s *Service) leaveOut(ctx context.Context) {
+	opened := s.observer.Config()
+	if s.configFile != "" {
+		opened.Modules = s.config.Modules
+		if err := s.observer.Configure(ctx, opened); err != nil {
+			s.log.Error().Err(err).Msg("disabling what --ebpf-config-file does not name")
+		}
+	}
+	s.config.Modules = s.observer.Config().Modules
+}
+
 // fileConfig is what the configuration file says, and the flags where it says nothing.
 func (s *Service) fileConfig() (api.Config, error) {
 	c := s.flagConfig()
 	if s.configFile == "" {
 		return c, nil
 	}
+	c.Modules = append(slices.Clone(c.Modules), s.usersModules()...)
 	data, err := os.ReadFile(s.configFile)
 	if err != nil {
 		return c, fmt.Errorf("--ebpf-config-file: %w", err)
@@ -92,7 +124,7 @@ func (s *Service) fileConfig() (api.Config, error) {
 	if c, err = c.Decode(data); err != nil {
 		return c, fmt.Errorf("--ebpf-config-file=%s: %w", s.configFile, err)
 	}
-	known, err := observer.Modules(s.options.Objects)
+	known, err := s.known()
 	if err != nil {
 		return c, err
 	}
@@ -170,7 +202,7 @@ func (s *Service) reload() {
 // serveAPI opens the API. The server works without it, too.
 func (s *Service) serveAPI() {
 	s.listen.Report = func(err error) { s.log.Warn().Err(err).Msg("serving the eBPF API") }
-	a := api.New(source{s}, s, api.Options{Available: func() ([]string, error) { return observer.Modules(s.options.Objects) }})
+	a := api.New(source{s}, s, api.Options{Available: s.known})
 	served, err := a.Listen(s.listen)
 	if err != nil {
 		s.log.Error().Err(err).Msg("the eBPF API is off")

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -82,6 +83,7 @@ type Service struct {
 	disabled    hookMap
 	attach      string
 	scratchDir  string
+	moduleDir   string
 	configFile  string
 	listen      api.ListenOptions
 	api         *api.Server
@@ -130,6 +132,9 @@ func (s *Service) FlagSet() *run.FlagSet {
 	s.disabled = DefaultDisabledHooks()
 	flags.Var(&s.disabled, "ebpf-disabled-hooks",
 		"hooks of eBPF modules that are not attached, as module.hook, separated by commas; empty attaches all; \"banyand ebpf plan\" lists them")
+	flags.StringVar(&s.moduleDir, "ebpf-module-dir", "",
+		"a folder with eBPF probe modules of your own, <module>.bpf.o, all of which are loaded besides --ebpf-modules; "+
+			"it and its files must belong to root or the server's user, and nobody else may write to them")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
@@ -149,13 +154,16 @@ func (s *Service) FlagSet() *run.FlagSet {
 
 // Validate checks the flags, also if the service is disabled.
 func (s *Service) Validate() error {
-	known, err := observer.Modules(s.options.Objects)
+	known, err := s.known()
 	if err != nil {
 		return err
 	}
 	err = errors.Join(s.modules.validate(known), s.disabled.validate(s.options.Objects, known))
 	if !slices.Contains(attaches(), s.attach) {
 		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
+	}
+	if s.moduleDir != "" && !filepath.IsAbs(s.moduleDir) {
+		err = errors.Join(err, fmt.Errorf("--ebpf-module-dir=%s: allowed is a path that begins with /", s.moduleDir))
 	}
 	return errors.Join(err, s.validateRunTime())
 }
@@ -179,6 +187,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.observer = o
+		s.leaveOut(ctx)
 		s.setHealth(o.Health())
 		schema = o.Schema()
 	case errors.As(err, &down):
@@ -201,6 +210,9 @@ func (s *Service) openOptions(c api.Config) observer.Options {
 	options := s.options
 	options.Modules, options.DisabledHooks, options.LatencySampling = c.Modules, c.DisabledHooks, c.LatencySampling
 	options.Verify, options.ScratchDir = s.verify, s.scratchDir
+	if s.moduleDir != "" {
+		options = options.WithModules(observer.ModuleDir(s.moduleDir))
+	}
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)
 	}

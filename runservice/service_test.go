@@ -137,6 +137,8 @@ func TestValidate(t *testing.T) {
 		{"no interval", []string{"--ebpf-collect-interval=0"}, []string{"--ebpf-collect-interval=0s", "allowed is 100ms to 1h"}},
 		{"negative interval", []string{"--ebpf-collect-interval=-5s"}, []string{"allowed is 100ms to 1h"}},
 		{"too long an interval", []string{"--ebpf-collect-interval=61m"}, []string{"allowed is 100ms to 1h"}},
+		{"a folder with modules", []string{"--ebpf-module-dir=/etc/banyandb/modules"}, nil},
+		{"a folder that depends", []string{"--ebpf-module-dir=modules"}, []string{"--ebpf-module-dir=modules: allowed is a path that begins with /"}},
 		{"unknown attachment", []string{"--ebpf-attach=uprobe"}, []string{"--ebpf-attach=uprobe: allowed are auto, fentry, tp_btf, tracepoint, kprobe"}},
 		{"no sampling", []string{"--ebpf-latency-sampling=0"}, []string{"--ebpf-latency-sampling=0: allowed is 1 (all) to 1024"}},
 		{"both wrong", []string{"--ebpf-modules=x", "--ebpf-collect-interval=1ms"}, []string{`unknown module "x"`, "allowed is 100ms"}},

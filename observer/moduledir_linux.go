@@ -1,0 +1,143 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+)
+
+// ModuleDir returns the modules in a folder, for Options.WithModules: each <module>.bpf.o in it. What it opens runs in the
+// kernel, so the folder and the file must belong to root or to the user whom the process runs as, and nobody else may
+// write to them; a link must not lead out of the folder. ErrUntrusted tells what is not so. It is the open descriptor that
+// is looked at: nothing can be exchanged between the look and the reading.
+func ModuleDir(dir string) fs.FS { return moduleDir(dir) }
+
+type moduleDir string
+
+func (d moduleDir) String() string { return string(d) }
+
+// ReadDir lists the objects. There are no other folders.
+func (d moduleDir) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name != "." {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	folder, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	entries, err := folder.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !strings.HasSuffix(e.Name(), bpf.Suffix) })
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+// Open opens an object.
+func (d moduleDir) Open(name string) (fs.File, error) {
+	if filepath.Base(name) != name || !strings.HasSuffix(name, bpf.Suffix) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	folder, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	path := filepath.Join(string(d), name)
+	fd, err := openBeneath(int(folder.Fd()), name)
+	switch {
+	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP):
+		return nil, &refusal{fmt.Errorf("%s is a link that leads out of the folder: %w", path, ErrUntrusted), "put the object itself into the folder"}
+	case err != nil:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	if err = trust(fd, path, unix.S_IFREG); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// open opens the folder, if it is to be trusted.
+func (d moduleDir) open() (*os.File, error) {
+	// Not through os.Open, which would take a pipe too, and wait for somebody to write into it.
+	fd, err := unix.Open(string(d), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &refusal{
+			&fs.PathError{Op: "open", Path: string(d), Err: err},
+			"make the folder " + string(d) + ", or name the one with the modules",
+		}
+	}
+	folder := os.NewFile(uintptr(fd), string(d))
+	if err = trust(fd, string(d), unix.S_IFDIR); err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	return folder, nil
+}
+
+// openBeneath opens a file by a way that stays in the folder. Where the means are missing, it follows no link at all.
+func openBeneath(folder int, name string) (int, error) {
+	// Opening a pipe would wait for its other end.
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	fd, err := unix.Openat2(folder, name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS})
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		return unix.Openat(folder, name, flags|unix.O_NOFOLLOW, 0)
+	}
+	return fd, err
+}
+
+// trust tells what is wrong with an open file or folder.
+func trust(fd int, path string, kind uint32) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return &fs.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	owner := os.Geteuid()
+	switch {
+	case stat.Mode&unix.S_IFMT != kind:
+		return &refusal{fmt.Errorf("%s is no regular file: %w", path, ErrUntrusted), "put the object itself into the folder"}
+	case stat.Uid != 0 && int(stat.Uid) != owner:
+		return &refusal{
+			fmt.Errorf("%s belongs to user %d, neither to root nor to the server's user %d: %w", path, stat.Uid, owner, ErrUntrusted),
+			fmt.Sprintf("look who put it there, then `chown %d %s`", owner, path),
+		}
+	case stat.Mode&(unix.S_IWGRP|unix.S_IWOTH) != 0:
+		return &refusal{
+			fmt.Errorf("%s can be written to by others than its owner, its mode is %#o: %w", path, stat.Mode&0o7777, ErrUntrusted),
+			fmt.Sprintf("look whether it is what it should be, then `chmod go-w %s`", path),
+		}
+	case kind == unix.S_IFREG && stat.Size > maxObject:
+		return &refusal{
+			fmt.Errorf("%s has %d bytes, at most %d are allowed: %w", path, stat.Size, maxObject, ErrUntrusted),
+			"strip the object of its debug information: `llvm-strip -g`",
+		}
+	}
+	return nil
+}

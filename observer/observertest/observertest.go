@@ -1,0 +1,173 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package observertest tests a probe module against what it says of itself, for whoever writes one.
+//
+//	func TestListen(t *testing.T) {
+//		observertest.Run(t, observer.ModuleDir("."), "listen", observertest.Work{Do: func() (map[string]uint64, error) {
+//			... work of which you know what it must count ...
+//			return map[string]uint64{`ebpf_listen_accepts_total{result="taken"}`: 3}, nil
+//		}})
+//	}
+package observertest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// TB is what of testing.TB is needed.
+type TB interface {
+	Helper()
+	Skipf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// Work is done several times, and not by several threads at once.
+type Work struct {
+	// Do does the work and returns what it must have counted, by series: `ebpf_io_operations_total{op="read",result="ok"}`. Of a
+	// counter that is how much it has grown, of a gauge the value afterwards, of a histogram how many values were added. A
+	// series that is not named must not have changed. For a time, and whatever else cannot be known, say Some.
+	Do func() (map[string]uint64, error)
+	// Undo gives back what Do has left open, so that a gauge could be read. It may be nil.
+	Undo func() error
+}
+
+// Some means that a series must have counted, however much.
+const Some = ^uint64(0)
+
+// tries is how often the work is done before the counts are said to be wrong: the rest of the test's process may do a bit
+// of the same.
+const tries = 3
+
+// conventions finds what Prometheus' users would stumble over.
+func conventions(m *observer.Metric) error {
+	seconds, total := m.Scale != 1, strings.HasSuffix(m.Name, "_total")
+	base := strings.TrimSuffix(m.Name, "_total")
+	switch {
+	case total != (m.Kind == observer.Counter):
+		return errors.New("a counter's name ends with _total, and no other's does")
+	case seconds != strings.HasSuffix(base, "_seconds"):
+		return errors.New("the name of a time, and no other, ends with _seconds, before _total")
+	case m.Kind == observer.Histogram && !seconds && !strings.HasSuffix(base, "_bytes"):
+		return errors.New("the name of a distribution of bytes ends with _bytes")
+	case !strings.HasSuffix(m.Help, "."):
+		return errors.New("the help is no sentence: it tells what is counted, and what is not")
+	}
+	for _, l := range m.Labels {
+		if strings.Contains(m.Name, "_"+l.Name+"_") {
+			return fmt.Errorf("the name has the label %s in it", l.Name)
+		}
+	}
+	return nil
+}
+
+// CheckSchema tests what the module says of itself, by the rules of the engine and of Prometheus, and tells whether it is
+// right. It needs no eBPF and works everywhere.
+func CheckSchema(t TB, source fs.FS, module string) bool {
+	t.Helper()
+	schema, _, err := observer.Describe(source, module)
+	if err != nil {
+		t.Errorf("schema: %v", err)
+		return false
+	}
+	right := true
+	for i := range schema {
+		if err = conventions(&schema[i]); err != nil {
+			t.Errorf("schema: metric %s: %v", schema[i].Name, err)
+			right = false
+		}
+	}
+	return right
+}
+
+// value is that of a series: a histogram's is how many values it has.
+type value struct {
+	n     uint64
+	gauge bool
+}
+
+// values reads all series.
+func values(o *observer.Observer) (map[string]value, error) {
+	var s observer.Snapshot
+	if err := errors.Join(o.Refresh(), o.Snapshot(&s)); err != nil {
+		return nil, err
+	}
+	all := make(map[string]value)
+	schema := o.Schema()
+	for i := range schema {
+		m := &schema[i]
+		names := m.LabelNames()
+		for series := range m.Series() {
+			v := value{gauge: m.Kind == observer.Gauge}
+			if m.Kind == observer.Histogram {
+				for _, slot := range s.Slots(m, series) {
+					v.n += slot
+				}
+			} else {
+				v.n = s.Value(m, series)
+			}
+			all[key(m.Name, names, m.LabelValues(series))] = v
+		}
+	}
+	return all, nil
+}
+
+// key writes a series as Prometheus does.
+func key(name string, names, values []string) string {
+	if len(names) == 0 {
+		return name
+	}
+	pairs := make([]string, len(names))
+	for i := range names {
+		pairs[i] = fmt.Sprintf("%s=%q", names[i], values[i])
+	}
+	return name + "{" + strings.Join(pairs, ",") + "}"
+}
+
+// differences compares what was counted between two readings with what was to be.
+func differences(before, after map[string]value, want map[string]uint64) error {
+	var errs []error
+	for _, series := range slices.Sorted(maps.Keys(want)) {
+		if _, ok := after[series]; !ok {
+			errs = append(errs, fmt.Errorf("%s is not there; there are %s", series, strings.Join(slices.Sorted(maps.Keys(after)), ", ")))
+		}
+	}
+	for _, series := range slices.Sorted(maps.Keys(after)) {
+		v := after[series]
+		wanted, named := want[series]
+		got := v.n - before[series].n
+		if v.gauge {
+			got = v.n
+		}
+		switch {
+		case v.gauge && !named:
+		case wanted == Some && got > 0:
+		case wanted == Some:
+			errs = append(errs, fmt.Errorf("%s counted nothing", series))
+		case got != wanted:
+			errs = append(errs, fmt.Errorf("%s counted %d, %d were to be", series, got, wanted))
+		}
+	}
+	return errors.Join(errs...)
+}

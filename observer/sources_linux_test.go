@@ -1,0 +1,418 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package observer_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+const userProgram, userMetrics = "call__tp_btf", "metrics"
+
+// userObject is a user's module as it should be.
+func userObject(t testing.TB) []byte {
+	t.Helper()
+	object, err := testModules.ReadFile("testdata/" + runtime.GOARCH + "/sdk.bpf.o")
+	require.NoError(t, err)
+	return object
+}
+
+// userSpec is the same, changed.
+func userSpec(t testing.TB, change func(*ebpf.CollectionSpec)) *ebpf.CollectionSpec {
+	t.Helper()
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(userObject(t)))
+	require.NoError(t, err)
+	if change != nil {
+		change(spec)
+	}
+	return spec
+}
+
+// members are the metrics that a module declares.
+func members(spec *ebpf.CollectionSpec) []btf.Member {
+	return spec.Maps[userMetrics].Value.(*btf.Struct).Members
+}
+
+// begin has the program begin with other instructions.
+func begin(spec *ebpf.CollectionSpec, with ...asm.Instruction) {
+	prog := spec.Programs[userProgram]
+	// The first instruction carries what is known of the function.
+	prog.Instructions = append(append(prog.Instructions[:1:1], with...), prog.Instructions[1:]...)
+}
+
+// attachAs gives the program another section.
+func attachAs(typ ebpf.ProgramType, attach ebpf.AttachType, section string) func(*ebpf.CollectionSpec) {
+	return func(spec *ebpf.CollectionSpec) {
+		prog := spec.Programs[userProgram]
+		prog.Type, prog.AttachType, prog.SectionName = typ, attach, section
+	}
+}
+
+// aMap gives the module one more map.
+func aMap(m ebpf.MapSpec) func(*ebpf.CollectionSpec) {
+	return func(spec *ebpf.CollectionSpec) { spec.Maps["more"] = &m }
+}
+
+// helper gives the program a call of a helper function.
+func helper(fn asm.BuiltinFunc) func(*ebpf.CollectionSpec) {
+	return func(spec *ebpf.CollectionSpec) { begin(spec, fn.Call()) }
+}
+
+// requireCounts wants the good module to count one call, whatever stands beside it.
+func requireCounts(t *testing.T, o *observer.Observer, module string) {
+	t.Helper()
+	quiet(t)
+	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
+	before := count(t, o)
+	_, err := unix.Pread(fd, make([]byte, 100), 0)
+	require.NoError(t, err)
+	got := count(t, o).since(before)
+	require.Equal(t, uint64(1), got["ebpf_"+module+"_calls_total{ok}"], got)
+}
+
+// health returns a module's.
+func healthOf(t *testing.T, h observer.Health, module string) observer.ModuleHealth {
+	t.Helper()
+	for _, m := range h.Modules {
+		if m.Name == module {
+			return m
+		}
+	}
+	require.Failf(t, "not in the health", "%s: %s", module, h)
+	return observer.ModuleHealth{}
+}
+
+// TestBadModules: each way in which a module can be wrong is refused with its own reason, before the kernel is asked where that
+// is possible, and the good module beside it counts.
+func TestBadModules(t *testing.T) {
+	for name, c := range map[string]struct {
+		change        func(*ebpf.CollectionSpec)
+		bytes         func([]byte) []byte // instead of change
+		cause, remedy string
+	}{
+		"too many programs": {change: func(spec *ebpf.CollectionSpec) {
+			for i := range 256 {
+				spec.Programs[fmt.Sprintf("call__more__%d", i)] = spec.Programs[userProgram].Copy()
+			}
+		}, cause: "257 programs, at most 256 are allowed"},
+		"fmod_ret": {
+			change: attachAs(ebpf.Tracing, ebpf.AttachModifyReturn, "fmod_ret/bpf_modify_return_test"),
+			cause:  `program "call__tp_btf": section "fmod_ret/bpf_modify_return_test" asks for no attachment that is known here`,
+		},
+		"lsm":          {change: attachAs(ebpf.LSM, ebpf.AttachLSMMac, "lsm/file_open"), cause: `section "lsm/file_open" asks for no attachment`},
+		"xdp":          {change: attachAs(ebpf.XDP, ebpf.AttachXDP, "xdp"), cause: `section "xdp" asks for no attachment`},
+		"struct_ops":   {change: attachAs(ebpf.StructOps, ebpf.AttachStructOps, "struct_ops/x"), cause: `section "struct_ops/x" asks for no attachment`},
+		"uprobe":       {change: attachAs(ebpf.Kprobe, 0, "uprobe//bin/sh:main"), cause: `section "uprobe//bin/sh:main" asks for no attachment`},
+		"kprobe.multi": {change: attachAs(ebpf.Kprobe, ebpf.AttachTraceKprobeMulti, "kprobe.multi/vfs_*"), cause: `section "kprobe.multi/vfs_*" asks for no attachment`},
+		"sleepable": {change: func(spec *ebpf.CollectionSpec) {
+			spec.Programs[userProgram].Flags |= unix.BPF_F_SLEEPABLE
+		}, cause: "asks to sleep"},
+		"no program":   {change: func(spec *ebpf.CollectionSpec) { clear(spec.Programs) }, cause: "no program"},
+		"program name": {change: func(spec *ebpf.CollectionSpec) { spec.Programs["call"] = spec.Programs[userProgram] }, cause: "2 programs, but BTF for 1"},
+		"prog_array":   {change: aMap(ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type ProgramArray is none that a module may have`},
+		"sockmap":      {change: aMap(ebpf.MapSpec{Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type SockMap is none`},
+		"ring buffer":  {change: aMap(ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: 4096}), cause: `map "more": type RingBuf is none`},
+		"perf buffer":  {change: aMap(ebpf.MapSpec{Type: ebpf.PerfEventArray, KeySize: 4, ValueSize: 4}), cause: `map "more": type PerfEventArray is none`},
+		"map of maps":  {change: aMap(ebpf.MapSpec{Type: ebpf.HashOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type HashOfMaps is none`},
+		"pinned map":   {change: aMap(ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1, Pinning: ebpf.PinByName}), cause: `map "more": it is pinned`},
+		"large map":    {change: aMap(ebpf.MapSpec{Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: 1 << 20}), cause: "bytes, at most 16777216 are allowed"},
+		"larger map":   {change: aMap(ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 1 << 31, MaxEntries: 1 << 31}), cause: `map "more": 2147483648 entries of 4 and 2147483648 bytes are too many`},
+		"too many maps": {change: func(spec *ebpf.CollectionSpec) {
+			for i := range 16 {
+				spec.Maps[fmt.Sprint("more", i)] = &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1}
+			}
+		}, cause: "18 maps, at most 16 are allowed"},
+		"another's map": {
+			change: func(spec *ebpf.CollectionSpec) { begin(spec, asm.LoadMapPtr(asm.R1, 7)) },
+			cause:  `it uses a map "" that the object does not have`,
+		},
+		"probe_write_user": {change: helper(asm.FnProbeWriteUser), cause: "it calls FnProbeWriteUser, and a module may only look"},
+		"override_return":  {change: helper(asm.FnOverrideReturn), cause: "it calls FnOverrideReturn"},
+		"send_signal":      {change: helper(asm.FnSendSignal), cause: "it calls FnSendSignal,"},
+		"send_signal_thread": {
+			change: helper(asm.FnSendSignalThread), cause: "it calls FnSendSignalThread",
+		},
+		"kernel function": {change: func(spec *ebpf.CollectionSpec) {
+			begin(spec, asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: -1}.WithReference("crash_kexec"))
+		}, cause: `it calls "crash_kexec" of the kernel: allowed are bpf_preempt_disable`},
+		"refused by the verifier": {
+			change: func(spec *ebpf.CollectionSpec) { begin(spec, asm.Mov.Reg(asm.R0, asm.R9)) },
+			cause:  "R9 !read_ok", remedy: "the kernel's verifier refuses the program",
+		},
+		"no counters":        {change: func(spec *ebpf.CollectionSpec) { delete(spec.Maps, userMetrics) }, cause: `no map "metrics"`},
+		"counters of a hash": {change: func(spec *ebpf.CollectionSpec) { spec.Maps[userMetrics].Type = ebpf.Hash }, cause: "is not an array that can be mapped"},
+		"wrong BTF": {change: func(spec *ebpf.CollectionSpec) {
+			spec.Maps[userMetrics].Value = &btf.Int{Name: "long", Size: 8}
+		}, cause: `the value of map "metrics" is no struct`},
+		"no BTF":     {bytes: func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(".BTF\x00"), []byte(".BTX\x00")) }, cause: "missing BTF"},
+		"no types":   {change: func(spec *ebpf.CollectionSpec) { spec.Types = nil }, cause: "no BTF in the object: compile it with -g"},
+		"broken BTF": {bytes: breakBTF, cause: "parsing the object"},
+		"truncated":  {bytes: func(b []byte) []byte { return b[:len(b)/2] }, cause: "parsing the object"},
+		"no object":  {bytes: func([]byte) []byte { return []byte("#!/bin/sh\n") }, cause: "parsing the object"},
+		"empty":      {bytes: func([]byte) []byte { return nil }, cause: "parsing the object"},
+		"too large":  {bytes: func(b []byte) []byte { return append(b, make([]byte, 1<<20)...) }, cause: "the object has more than 1048576 bytes"},
+		"unbounded labels": {change: func(spec *ebpf.CollectionSpec) {
+			var enum *btf.Enum
+			require.NoError(t, spec.Types.TypeByName("sdk_result", &enum))
+			enum.Values = nil
+			for i := range 2000 {
+				enum.Values = append(enum.Values, btf.EnumValue{Name: fmt.Sprint("SDK_RESULT_", i), Value: uint64(i)})
+			}
+			members(spec)[0].Type.(*btf.Array).Nelems = 2000
+		}, cause: `metric "calls_total": its labels have more than 1024 series`},
+		"too many words": {change: func(spec *ebpf.CollectionSpec) { spec.Maps[userMetrics].ValueSize = 1 << 20 }, cause: "131072 words to count into, at most 8192 are allowed"},
+		"beyond the counters": {change: func(spec *ebpf.CollectionSpec) {
+			members(spec)[1].Offset = 1 << 20
+		}, cause: `metric "call_bytes": it lies beyond the map's value`},
+		"labels without array": {change: func(spec *ebpf.CollectionSpec) {
+			members(spec)[0].Type = members(spec)[0].Type.(*btf.Array).Type
+		}, cause: `metric "calls_total": 1 labels for an array of 0 dimensions`},
+		"label of a histogram": {change: func(spec *ebpf.CollectionSpec) {
+			members(spec)[0].Tags[1] = "labels:le=sdk_result"
+		}, cause: `metric "calls_total": label "le" is there already`},
+		"metric name":   {change: func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = "Calls-Total" }, cause: `metric "Calls-Total": a name is lower case`},
+		"no help":       {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = nil }, cause: `metric "call_bytes": no HELP`},
+		"unknown tag":   {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags[0] = "helpp:x" }, cause: `metric "call_bytes": unknown tag "helpp:x"`},
+		"unknown hook":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = []string{"help:x", "hooks:nosuch"} }, cause: `no program has hook "nosuch"`},
+		"shared metric": {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = append(members(spec)[1].Tags, "common") }, cause: "declare it with EVENTS_LOST"},
+		"unknown type":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Type = &btf.Int{Name: "long", Size: 8} }, cause: `type "long" is none of counter_t`},
+		"a name twice": {change: func(spec *ebpf.CollectionSpec) {
+			members(spec)[0].Name = "call_bytes_sum"
+		}, cause: `metric "ebpf_bad_call_bytes_sum" is one of module bad already`},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			kprobetest.Require(t)
+			good := observer.Spec("good", userSpec(t, nil))
+			var bad fs.FS
+			if c.bytes != nil {
+				bad = fstest.MapFS{"bad.bpf.o": {Data: c.bytes(userObject(t))}}
+			} else {
+				bad = observer.Spec("bad", userSpec(t, c.change))
+			}
+			o, err := observer.Open(context.Background(), observer.Options{Objects: fstest.MapFS{}}.WithModules(bad, good))
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, o.Close()) })
+			h := healthOf(t, o.Health(), "bad")
+			require.False(t, h.Up)
+			require.Contains(t, h.Cause, c.cause)
+			require.Contains(t, h.Remedy, c.remedy)
+			require.True(t, healthOf(t, o.Health(), "good").Up)
+			requireCounts(t, o, "good")
+		})
+	}
+}
+
+// breakBTF makes the BTF say that its strings begin beyond its end.
+func breakBTF(object []byte) []byte {
+	// magic, version, flags, length of the header, then offset and length of types and of strings.
+	header := []byte{0x9f, 0xeb, 1, 0, 24, 0, 0, 0}
+	i := bytes.Index(object, header)
+	copy(object[i+16:], []byte{0xff, 0xff, 0xff, 0x7f})
+	return object
+}
+
+// TestCollisions: the first of a name counts.
+func TestCollisions(t *testing.T) {
+	kprobetest.Require(t)
+	named := func(metric string) *ebpf.CollectionSpec {
+		return userSpec(t, func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = metric })
+	}
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}}.WithModules(
+		observer.Spec("io", userSpec(t, nil)),         // a built-in module's name
+		observer.Spec("net", userSpec(t, nil)),        // one's that is not even to be loaded
+		observer.Spec("good", userSpec(t, nil)),       //
+		observer.Spec("good", userSpec(t, nil)),       // another user's
+		observer.Spec("x", named("y_calls_total")),    //
+		observer.Spec("x_y", userSpec(t, nil)),        // ebpf_x_y_calls_total, and so is x's
+		observer.Spec("module", named("up")),          // the observer's own
+		observer.Spec("Not-A-Name", userSpec(t, nil)), //
+		observer.Spec("sched_cpu", named("seconds_total")),
+	))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, o.Close()) })
+	var up []string
+	causes := make(map[string]string)
+	for _, m := range o.Health().Modules {
+		if m.Up {
+			up = append(up, m.Name)
+			continue
+		}
+		causes[m.Name] = m.Cause
+	}
+	require.ElementsMatch(t, []string{"io", "good", "x"}, up)
+	require.Equal(t, map[string]string{
+		"io of source 1":   `invalid probe module: there is a module "io" already`,
+		"net of source 2":  `invalid probe module: there is a module "net" already`,
+		"good of source 4": `invalid probe module: there is a module "good" already`,
+		"x_y":              `opening the object: invalid probe module: metric "ebpf_x_y_calls_total" is one of module x already`,
+		"module":           `invalid probe module: metric "ebpf_module_up" is one of the observer already`,
+		"Not-A-Name":       `invalid probe module: a module's name is lower case, of letters, digits and underscores, 64 at most: "Not-A-Name"`,
+		"sched_cpu":        `opening the object: invalid probe module: metric "ebpf_sched_cpu_seconds_total" is one of module sched already`,
+	}, causes)
+	require.Contains(t, healthOf(t, o.Health(), "x_y").Remedy, "give the module's file, or the metric, another name")
+	requireCounts(t, o, "good")
+}
+
+// TestModuleDir: what somebody else could have changed is not loaded.
+func TestModuleDir(t *testing.T) {
+	const stranger = 4242
+	chown := func(t *testing.T, path string) { require.NoError(t, os.Chown(path, stranger, -1)) }
+	for _, c := range []struct {
+		name          string
+		prepare       func(t *testing.T, dir, bad string)
+		cause, remedy string
+		whole         bool // the folder is refused
+	}{
+		{name: "folder of a stranger", whole: true, prepare: func(t *testing.T, dir, _ string) { chown(t, dir) }, cause: "belongs to user 4242, neither to root nor to the server's user 0", remedy: "chown 0 "},
+		{name: "folder for the group", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.Chmod(dir, 0o770)) }, cause: "can be written to by others than its owner, its mode is 0770", remedy: "chmod go-w "},
+		{name: "folder for all", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.Chmod(dir, 0o702)) }, cause: "can be written to by others", remedy: "chmod go-w "},
+		{name: "no folder", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.RemoveAll(dir)) }, cause: "no such file or directory", remedy: "make the folder "},
+		{name: "a file", whole: true, prepare: func(t *testing.T, dir, _ string) {
+			require.NoError(t, os.RemoveAll(dir))
+			require.NoError(t, os.WriteFile(dir, nil, 0o600))
+		}, cause: "not a directory", remedy: "make the folder "},
+		{name: "file of a stranger", prepare: func(t *testing.T, _, bad string) { chown(t, bad) }, cause: "belongs to user 4242", remedy: "chown 0 "},
+		{name: "file for the group", prepare: func(t *testing.T, _, bad string) { require.NoError(t, os.Chmod(bad, 0o620)) }, cause: "its mode is 0620", remedy: "chmod go-w "},
+		{name: "file for all", prepare: func(t *testing.T, _, bad string) { require.NoError(t, os.Chmod(bad, 0o602)) }, cause: "its mode is 0602", remedy: "chmod go-w "},
+		{name: "link to outside", prepare: func(t *testing.T, dir, bad string) {
+			outside := filepath.Join(filepath.Dir(dir), "outside.bpf.o")
+			require.NoError(t, os.Rename(bad, outside))
+			require.NoError(t, os.Symlink(outside, bad))
+		}, cause: "is a link that leads out of the folder", remedy: "put the object itself into the folder"},
+		{name: "link up", prepare: func(t *testing.T, dir, bad string) {
+			require.NoError(t, os.Rename(bad, filepath.Join(filepath.Dir(dir), "outside.bpf.o")))
+			require.NoError(t, os.Symlink("../outside.bpf.o", bad))
+		}, cause: "is a link that leads out of the folder", remedy: "put the object itself"},
+		{name: "link to itself", prepare: func(t *testing.T, _, bad string) {
+			require.NoError(t, os.Remove(bad))
+			require.NoError(t, os.Symlink(filepath.Base(bad), bad))
+		}, cause: "is a link that leads out", remedy: "put the object itself"},
+		{name: "link to a stranger's", prepare: func(t *testing.T, dir, bad string) {
+			inside := filepath.Join(dir, "inside")
+			require.NoError(t, os.Rename(bad, inside))
+			chown(t, inside)
+			require.NoError(t, os.Symlink("inside", bad))
+		}, cause: "belongs to user 4242", remedy: "chown 0 "},
+		{name: "pipe", prepare: func(t *testing.T, _, bad string) {
+			require.NoError(t, os.Remove(bad))
+			require.NoError(t, unix.Mkfifo(bad, 0o600))
+		}, cause: "is no regular file", remedy: "put the object itself"},
+		{name: "folder in it", prepare: func(t *testing.T, _, bad string) {
+			require.NoError(t, os.Remove(bad))
+			require.NoError(t, os.Mkdir(bad, 0o700))
+		}, cause: "is no regular file", remedy: "put the object itself"},
+		{name: "too large", prepare: func(t *testing.T, _, bad string) { require.NoError(t, os.Truncate(bad, 1<<20+1)) }, cause: "has 1048577 bytes, at most 1048576 are allowed", remedy: "llvm-strip -g"},
+		{name: "may not be read", prepare: func(t *testing.T, _, bad string) {
+			require.NoError(t, os.Remove(bad))
+			require.NoError(t, os.Symlink("gone", bad))
+		}, cause: "no such file or directory"},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			kprobetest.Require(t)
+			if os.Geteuid() != 0 {
+				t.Skip("only root gives files away")
+			}
+			dir := filepath.Join(t.TempDir(), "modules")
+			require.NoError(t, os.Mkdir(dir, 0o755))
+			bad := filepath.Join(dir, "bad.bpf.o")
+			for _, name := range []string{bad, filepath.Join(dir, "good.bpf.o"), filepath.Join(dir, "README")} {
+				require.NoError(t, os.WriteFile(name, userObject(t), 0o644))
+			}
+			c.prepare(t, dir, bad)
+			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.ModuleDir(dir)))
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, o.Close()) })
+			require.True(t, healthOf(t, o.Health(), "cache").Up)
+			refused := "bad"
+			if c.whole {
+				refused = dir
+				require.Len(t, o.Health().Modules, 2)
+			} else {
+				require.Len(t, o.Health().Modules, 3)
+				requireCounts(t, o, "good")
+			}
+			h := healthOf(t, o.Health(), refused)
+			require.False(t, h.Up)
+			require.Contains(t, h.Cause, c.cause)
+			require.Contains(t, h.Remedy, c.remedy)
+		})
+	}
+}
+
+// TestModuleDirOfAUser: a server that is not root's trusts root and its own user, and a link that stays in the folder, and
+// never opens anything else by a name.
+func TestModuleDirOfAUser(t *testing.T) {
+	kprobetest.Require(t)
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "inside"), userObject(t), 0o644))
+	require.NoError(t, os.Symlink("inside", filepath.Join(dir, "linked.bpf.o")))
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.ModuleDir(dir)))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, o.Close()) })
+	requireCounts(t, o, "linked")
+	for _, name := range []string{"inside", "../outside.bpf.o", "/etc/x.bpf.o", "sub/x.bpf.o", "..", ""} {
+		_, err = observer.ModuleDir(dir).Open(name)
+		require.ErrorIs(t, err, fs.ErrNotExist, name)
+	}
+	require.NoError(t, os.Chmod(filepath.Join(dir, "inside"), 0o666))
+	_, err = observer.ModuleDir(dir).Open("linked.bpf.o")
+	require.ErrorIs(t, err, observer.ErrUntrusted)
+	require.NotEmpty(t, kprobe.Remedy(err))
+}
+
+// TestSwitchUserModule: a user's module is one of those that there are, and can be switched like any other.
+func TestSwitchUserModule(t *testing.T) {
+	kprobetest.Require(t)
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.Spec("good", userSpec(t, nil))))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, o.Close()) })
+	available, err := o.Available()
+	require.NoError(t, err)
+	require.Contains(t, available, "good")
+	require.Equal(t, []string{"cache", "good"}, o.Config().Modules)
+	requireCounts(t, o, "good")
+	before := count(t, o)
+	require.NoError(t, o.Disable("good"))
+	require.True(t, healthOf(t, o.Health(), "good").Disabled)
+	_, err = unix.Pread(openFile(t, "/proc/self/exe", unix.O_RDONLY), make([]byte, 100), 0)
+	require.NoError(t, err)
+	require.NoError(t, o.Enable(context.Background(), "good"))
+	require.Equal(t, before["ebpf_good_calls_total{ok}"], count(t, o)["ebpf_good_calls_total{ok}"])
+	requireCounts(t, o, "good")
+}

@@ -1,0 +1,46 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+/* sdk: a user's module as it should be, and, where a test asks for it, wrong in one way. */
+#include "../../bpf/probe.bpf.h"
+
+enum sdk_result { SDK_RESULT_OK, SDK_RESULT_ERROR, SDK_RESULT__COUNT };
+LABEL_VALUES(sdk_result);
+
+struct metrics {
+	counter_t calls_total[SDK_RESULT__COUNT] HOOKS("call") LABELS("result=sdk_result") HELP("Calls of pread.");
+	struct hist_bytes call_bytes HOOKS("call")
+		HELP("Bytes that a call of pread got. Not counted: calls that failed.");
+} __attribute__((aligned(64)));
+METRICS;
+
+/* What a test has the module do wrong. */
+enum fault { FAULT_NONE, FAULT_DOUBLED, FAULT_SILENT, FAULT_EVERYBODY, FAULT_ALL_THREADS, FAULT_SERIES };
+const volatile __u32 fault;
+
+static __always_inline int counts(__u64 pid_tgid)
+{
+	if (fault == FAULT_EVERYBODY)
+		return 1;
+	if (fault == FAULT_ALL_THREADS)
+		return pid_tgid >> 32 == scope_tgid;
+	return fault != FAULT_SILENT && in_scope(pid_tgid);
+}
+
+TP_BTF(call__tp_btf, sys_exit, struct pt_regs *regs, long ret)
+{
+	__u32 result = ret < 0 && fault != FAULT_SERIES ? SDK_RESULT_ERROR : SDK_RESULT_OK;
+	struct metrics *m;
+
+	if (!counts(bpf_get_current_pid_tgid()) || SYSCALL_NR(regs) != SYS_PREAD64)
+		return 0;
+	pin();
+	m = metrics_here();
+	if (m) {
+		m->calls_total[result] += fault == FAULT_DOUBLED ? 2 : 1;
+		if (ret >= 0)
+			hist_bytes_add(&m->call_bytes, ret);
+	}
+	unpin();
+	return 0;
+}
