@@ -119,20 +119,20 @@ type bar struct {
 }
 
 const (
-	whyPread = "three things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is " +
-		"allowed in tracing programs; a third program, of the page cache's lookup, see the row of empty programs on every hook; and the counting itself. " +
-		"The first two are a floor for who wants each call timed and each lookup counted. Latency sampling is there for who cannot afford the clock."
+	whyPread = "two things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is allowed in " +
+		"tracing programs; and the counting itself. Latency sampling is there for who cannot afford the clock."
 	whyStranger = "the module asks on each call whose it is, which is one helper and one comparison; an empty program asks nothing. Nothing else is done for a stranger."
-	whyFill     = "the module asks whose page it is, finds the counters of this CPU and adds to one, where an empty program does nothing. The pages come from one system " +
-		"call for 32 of them, whose own time varies more than what is measured: see the quartiles."
+	whyFill     = "the module asks whose page it is, adds to a counter, and looks up whether the page was dropped of late, by its file and place in it: regret is what " +
+		"the pages of a database cost that gives them back too early. An empty program does nothing. The pages come from one system call for 32 of them, " +
+		"whose own time varies more than what is measured: see the quartiles."
 	whyMemory = "nearly all of it are tables that are there once, for all CPUs together: the threads' start times and what the scheduler had kept of each " +
 		"thread. This machine has few CPUs to divide them by; the next row has what grows with them."
 	whyNative = "a native instrument of the server makes its tag values and their hash anew at each addition, which is nearly all of this time and no part " +
 		"of the bridge: the same collection into Prometheus instruments has the row below. Here each series moves; the section on scaling has " +
 		"the cost of each, and those that do not move cost next to nothing."
-	whySnapshot = "each counter of each CPU is read once, by a load that cannot tear, and added, but for histograms that have counted nothing on a CPU, which " +
-		"are not read: a server is between this row and the next. The section on scaling has the time of one counter; the bar was set by " +
-		"measurements of 300."
+	whySnapshot = "each counter of each CPU is read by a load that cannot tear, and added where it has counted; a histogram that has counted nothing is passed over at " +
+		"its sum. A server is between this row and the next, since not every CPU has seen every call. The section on scaling has the time of one counter; the " +
+		"bar was set by measurements of 300 of them."
 )
 
 // bars are all that the observer has to reach.

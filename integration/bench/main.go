@@ -186,6 +186,11 @@ func (b *bench) measure(ctx context.Context, dir, only string) (err error) {
 	if err = b.describe(); err != nil {
 		return err
 	}
+	unmount, err := mountTracefs()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unmount()) }()
 	if peerErr := b.startPeer(ctx); peerErr != nil {
 		b.results.skip(ktm, peerErr)
 	} else {
@@ -235,6 +240,18 @@ func (b *bench) eachRound(ctx context.Context, what string, step func() error) e
 		}
 	}
 	return nil
+}
+
+// mountTracefs mounts what KTM and classic tracepoints are attached by, if nobody has, and returns what undoes it.
+func mountTracefs() (undo func() error, err error) {
+	const tracing = "/sys/kernel/tracing"
+	if _, err = os.Stat(tracing + "/events"); err == nil {
+		return func() error { return nil }, nil
+	}
+	if err = unix.Mount("tracefs", tracing, "tracefs", 0, ""); err != nil {
+		return nil, fmt.Errorf("mounting tracefs on %s (this needs root): %w", tracing, err)
+	}
+	return func() error { return unix.Unmount(tracing, 0) }, nil
 }
 
 // startPeer builds and starts the process that runs KTM.
