@@ -76,6 +76,7 @@ type Probes struct {
 	maps     map[string]*ebpf.Map
 	plan     Plan
 	programs []program
+	missed   uint64 // by programs that Reload has replaced
 }
 
 // program is one that the kernel has taken.
@@ -94,34 +95,90 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	if err := checkBounds(spec); err != nil {
 		return nil, err
 	}
-	hooks, err := hooksOf(spec)
+	l, hooks, err := newLoader(spec, opts)
 	if err != nil {
 		return nil, err
 	}
+	p := &Probes{}
+	if p.maps, err = l.loadMaps(); err != nil {
+		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
+	}
+	l.maps = p.maps
+	for _, h := range hooks {
+		p.plan = append(p.plan, p.attachHook(l, h))
+	}
+	if len(p.programs) == 0 {
+		return nil, errors.Join(&RefusedError{Plan: p.plan, err: diagnose(errors.Join(p.plan.Refusals()...))}, p.Close())
+	}
+	return p, nil
+}
+
+// Reload loads the programs of hooks anew, of all that are detached if none is named, and attaches them in place of those that
+// Attach cannot put back: Linux before 5.13 attaches a program of fentry only once. The maps stay, and counting goes on where
+// it was. It takes what Load did. A hook that fails stays detached.
+func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string) error {
+	l, all, err := newLoader(spec, opts)
+	if err != nil {
+		return err
+	}
+	if err = p.clearTimers(); err != nil {
+		return err
+	}
+	l.maps = p.maps
+	for name, m := range p.maps {
+		l.spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
+	var errs []error
+	for _, h := range all {
+		old := slices.IndexFunc(p.programs, func(loaded program) bool { return loaded.hook == h.name && loaded.link == nil })
+		if old < 0 || len(hooks) > 0 && !slices.Contains(hooks, h.name) {
+			continue
+		}
+		row := p.attachHook(l, h)
+		if row.Variant == "" {
+			errs = append(errs, diagnose(errors.Join(Plan{row}.Refusals()...)))
+			continue
+		}
+		errs = append(errs, p.drop(h.name))
+		p.plan[slices.IndexFunc(p.plan, func(r Hook) bool { return r.Name == h.name })] = row
+	}
+	return errors.Join(errs...)
+}
+
+// drop closes the programs of a hook that are detached.
+func (p *Probes) drop(hook string) error {
+	var errs []error
+	p.programs = slices.DeleteFunc(p.programs, func(loaded program) bool {
+		if loaded.hook != hook || loaded.link != nil {
+			return false
+		}
+		if stats, err := loaded.prog.Stats(); err == nil {
+			p.missed += stats.RecursionMisses
+		}
+		errs = append(errs, loaded.prog.Close())
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// newLoader prepares a module's spec to be loaded, and lists its hooks.
+func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error) {
+	hooks, err := hooksOf(spec)
+	if err != nil {
+		return nil, nil, err
+	}
 	spec = spec.Copy()
 	if err = configure(spec, opts); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if opts.Cache == nil {
 		opts.Cache = btf.NewCache()
 	}
 	kernel, err := opts.Cache.Kernel()
 	if err != nil {
-		return nil, diagnose(fmt.Errorf("reading the kernel's BTF: %w", err))
+		return nil, nil, diagnose(fmt.Errorf("reading the kernel's BTF: %w", err))
 	}
-	p := &Probes{}
-	l := loader{spec: spec, opts: &opts, kernel: kernel}
-	if p.maps, err = l.loadMaps(); err != nil {
-		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
-	}
-	l.maps = p.maps
-	for _, h := range hooks {
-		p.plan = append(p.plan, p.attachHook(&l, h))
-	}
-	if len(p.programs) == 0 {
-		return nil, errors.Join(&RefusedError{Plan: p.plan, err: diagnose(errors.Join(p.plan.Refusals()...))}, p.Close())
-	}
-	return p, nil
+	return &loader{spec: spec, opts: &opts, kernel: kernel}, hooks, nil
 }
 
 // loader is what all variants of a module need to be loaded.
@@ -157,7 +214,7 @@ func (p *Probes) MapMemory() uint64 {
 // the same program: an upper bound of the events that were missed, since a run for another process misses nothing. It
 // makes a system call for each program. Linux before 5.12 does not count them and returns 0.
 func (p *Probes) Missed() (uint64, error) {
-	var sum uint64
+	sum := p.missed
 	for _, loaded := range p.programs {
 		stats, err := loaded.prog.Stats()
 		if err != nil {
@@ -249,7 +306,7 @@ func (p *Probes) Detach(hooks ...string) error {
 
 // Attach puts back what Detach has taken off, the programs of some hooks, or of all if none is named. Counting goes on where it
 // was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others.
-// Linux before 5.13 does not attach a program of fentry twice.
+// Linux before 5.13 does not attach a program of fentry twice: then it is ErrNotSupported, and Reload helps.
 func (p *Probes) Attach(hooks ...string) error {
 	var errs []error
 	detached := make(map[string][]*program)

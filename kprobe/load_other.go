@@ -68,6 +68,9 @@ func (*Probes) Samples() bool { return false }
 // Detach takes the programs of hooks off the kernel.
 func (*Probes) Detach(...string) error { return nil }
 
+// Reload loads and attaches programs of hooks anew.
+func (*Probes) Reload(*ebpf.CollectionSpec, Options, ...string) error { return unsupported() }
+
 // Attach puts back what Detach has taken off.
 func (*Probes) Attach(...string) error { return unsupported() }
 

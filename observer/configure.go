@@ -24,6 +24,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
 // ErrUnknownHook is returned for the name of a hook that a module does not have.
@@ -272,13 +276,29 @@ func (o *Observer) attach(m *module, next state, sampling uint32) error {
 		errs = append(errs, m.probes.Detach(off...))
 	}
 	if len(on) > 0 {
-		errs = append(errs, m.probes.Attach(on...))
+		errs = append(errs, o.putBack(m, on))
 	}
 	if m.state.disabled && !next.disabled {
 		errs = append(errs, o.leaveOut(m))
 	}
 	m.state = next
 	return errors.Join(errs...)
+}
+
+// putBack attaches hooks again. Where the kernel attaches programs only once, they are loaded anew, on the same counters.
+func (o *Observer) putBack(m *module, hooks []string) error {
+	err := m.probes.Attach(hooks...)
+	if !errors.Is(err, kprobe.ErrNotSupported) {
+		return err
+	}
+	spec, specErr := readSpec(o.objects, o.name(m))
+	if specErr != nil {
+		return errors.Join(err, specErr)
+	}
+	if err = m.probes.Reload(spec, o.probeOptions(btf.NewCache()), hooks...); err == nil {
+		o.health.Modules[m.health].Plan = m.probes.Plan()
+	}
+	return err
 }
 
 // leaveOut has the counters that iterators feed go on from where they were: what the kernel has added up while the module was

@@ -213,9 +213,14 @@ func (o *Observer) openAll(ctx context.Context, names []string) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("opening module %s: %w", name, err)
 		}
-		o.open(o.objects, name, kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attach: o.opts.Attach, Step: o.opts.Step}, verified)
+		o.open(o.objects, name, o.probeOptions(cache), verified)
 	}
 	return nil
+}
+
+// probeOptions are those of each module.
+func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
+	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attach: o.opts.Attach, Step: o.opts.Step}
 }
 
 // open attaches one module and enters it in the health. verified is nil where nothing is to be verified.

@@ -21,7 +21,6 @@ package observer_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -123,14 +122,10 @@ func runTime(t *testing.T, programs map[string]bool) time.Duration {
 	return sum
 }
 
-// restore puts a module back by one level, where the kernel can attach a program twice.
+// restore puts a module back by one level.
 func restore(t *testing.T, o *observer.Observer, module string) observer.Level {
 	t.Helper()
 	level, err := o.Restore(module)
-	if errors.Is(err, kprobe.ErrNotSupported) && o.Health().Modules[0].Plan[0].Attach == kprobe.Fentry {
-		require.Equal(t, observer.LevelOff, level)
-		t.Skipf("Linux before 5.13 attaches a program of fentry once: %v", err)
-	}
 	require.NoError(t, err)
 	return level
 }

@@ -166,7 +166,7 @@ func TestPage(t *testing.T) {
 	require.Contains(t, string(content), "40.0 us and 100 ns for each thread. This machine allows no more threads; by that line a pass over 10000 takes 1.0 ms.")
 	require.Contains(t, string(content), "| io,cache | 0 ns | 0.0 KiB | 0 ns | 500 | 100.0 us (200 ns) |")
 	require.Contains(t, string(content), "it was 1.10 times these")
-	require.Contains(t, string(content), "- **added to the server's own cached 4 KiB pread, default modules, against KTM**: three things")
+	require.Contains(t, string(content), "- **added to the server's own cached 4 KiB pread, default modules, against KTM**: two things")
 	calls, err := os.ReadFile(filepath.Join(dir, callsChart))
 	require.NoError(t, err)
 	require.Contains(t, string(calls), ">2.00</text>", "the default modules against the empty pair")

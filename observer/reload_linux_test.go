@@ -1,0 +1,76 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+)
+
+// TestReload: programs that are loaded anew count on where those before them were, as kernels need it that attach a program
+// only once. Others are left alone.
+func TestReload(t *testing.T) {
+	kprobetest.Require(t)
+	o, err := Open(t.Context(), Options{Modules: []string{"io", "cache"}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, o.Close()) }()
+	file, err := os.Open("/proc/self/exe")
+	require.NoError(t, err)
+	defer file.Close()
+	var s Snapshot
+	preads := func(n int) uint64 {
+		buf := make([]byte, 8)
+		for range n {
+			_, err := file.ReadAt(buf, 0)
+			require.NoError(t, err)
+		}
+		require.NoError(t, o.Snapshot(&s))
+		for _, m := range s.Schema() {
+			if m.Name == "ebpf_io_operations_total" {
+				return s.Value(&m, 2)
+			}
+		}
+		return 0
+	}
+	before := preads(3)
+	io := o.module("io")
+	programs := len(io.probes.Plan())
+	require.NoError(t, io.probes.Detach())
+	require.Equal(t, before, preads(4))
+	spec, err := readSpec(o.objects, "io")
+	require.NoError(t, err)
+	require.NoError(t, io.probes.Reload(spec, o.probeOptions(btf.NewCache())))
+	require.Equal(t, before+5, preads(5))
+	require.Len(t, io.probes.Plan(), programs)
+	// There is nothing to put back any more, so nothing is loaded twice.
+	require.NoError(t, io.probes.Reload(spec, o.probeOptions(btf.NewCache())))
+	require.Equal(t, before+6, preads(1))
+
+	// One hook of several.
+	cache := o.module("cache")
+	require.NoError(t, cache.probes.Detach("fill", "delete"))
+	spec, err = readSpec(o.objects, "cache")
+	require.NoError(t, err)
+	require.NoError(t, cache.probes.Reload(spec, o.probeOptions(btf.NewCache()), "fill"))
+	require.NoError(t, cache.probes.Attach("delete"))
+}
