@@ -41,6 +41,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/banyand/observability"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
@@ -401,6 +403,9 @@ func (b *bench) bridges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err = b.loadedBridges(ctx); err != nil {
+		return err
+	}
 	targets := newTargets(schema, words)
 	return b.eachRound(ctx, "bridge", func() error {
 		for name, t := range targets { // In the random order of a Go map.
@@ -412,6 +417,68 @@ func (b *bench) bridges(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// loadedBridges measures the collections of an observer that is attached to a server under full load, whose series are those that
+// a server has: what each costs the thread that makes it.
+func (b *bench) loadedBridges(ctx context.Context) (err error) {
+	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: load.ServerFlags, Dir: b.dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	conn, err := server.Dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	o, err := observer.Open(ctx, b.scoped(kprobe.Scope{TGID: uint32(server.PID())}))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	ctx, stop := context.WithCancel(ctx)
+	loaded := make(chan error, 1)
+	go func() {
+		_, err := load.Run(ctx, conn, load.Options{Duration: time.Hour, Pause: -1})
+		loaded <- err
+	}()
+	// The end of the load is not its failure.
+	defer func() { stop(); <-loaded }()
+	targets := newTargets(o.Schema(), 0)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for i := range b.rounds + 1 {
+		time.Sleep(loadedInterval)
+		for name, t := range targets {
+			before, err := threadTime()
+			if err != nil {
+				return err
+			}
+			if err = t.bridge.Collect(o); err != nil {
+				return err
+			}
+			after, err := threadTime()
+			if err != nil {
+				return err
+			}
+			// The first collection makes the series.
+			if i > 0 {
+				b.results.add(bridgeName+name+"-loaded", 1, value{"cpu-ns/op", float64((after - before).Nanoseconds())})
+			}
+		}
+	}
+	return nil
+}
+
+// loadedInterval is between two collections under load. The server's own is longer, and its series move no more than all.
+const loadedInterval = time.Second
+
+// threadTime is what this thread has used of the CPUs.
+func threadTime() (time.Duration, error) {
+	var ts unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
+	return time.Duration(ts.Nano()), err
 }
 
 // bridgeTimes is how many collections are measured at once.
