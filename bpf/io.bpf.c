@@ -168,7 +168,7 @@ static __always_inline void enter(__u64 pid_tgid, __u32 op, unsigned long arg)
 		if (m)
 			m->mapping_bytes_total[mapping] += arg;
 	}
-	if (sampled())
+	if (sampled(&calls, pid_tgid))
 		timer_start(&calls, pid_tgid, 0);
 }
 
@@ -242,8 +242,10 @@ static __always_inline void leave(__u64 pid_tgid, __u32 op, long ret)
 		m->errors_total[op][errno_of(ret)]++;
 	}
 	/* Where only some are timed, one that has not begun is no loss. */
-	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0)
+	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0) {
 		took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
+		sampled_on(&calls, pid_tgid);
+	}
 }
 
 /* For the programs that are there once for each call: one copy of the code serves them all. */

@@ -334,28 +334,6 @@ static __always_inline __u64 timer_tag(__u32 tid)
 	return (tid >> TIMER_SLOT_BITS) & ((1 << TIMER_TAG_BITS) - 1);
 }
 
-/*
- * For a module whose events are so many that reading the clock twice for each may cost too much: `SAMPLING;`, and it
- * times those for which sampled() is true. A random number is not above the threshold then, and the duration stands for
- * as many as the weight says. All are counted. It begins with all; the loader changes it while the programs run.
- */
-struct sampling {
-	__u32 threshold;
-	__u32 weight;
-};
-
-#define SAMPLING                                                                          \
-	static volatile struct sampling sampling SEC(".data.sampling") = {0xffffffff, 1}; \
-                                                                                          \
-	/* Whether the event that begins is timed. */                                     \
-	static __always_inline int sampled(void)                                          \
-	{                                                                                 \
-		__u32 threshold = sampling.threshold;                                     \
-                                                                                          \
-		return threshold == 0xffffffff || bpf_get_prandom_u32() <= threshold;     \
-	}                                                                                 \
-	struct sampling
-
 static __always_inline void timer_start(struct timer *t, __u32 tid, __u32 note)
 {
 	__u64 word = bpf_ktime_get_ns() << TIMER_TIME_SHIFT | (__u64)note << TIMER_TAG_BITS | timer_tag(tid);
@@ -363,14 +341,26 @@ static __always_inline void timer_start(struct timer *t, __u32 tid, __u32 note)
 	*(volatile __u64 *)timer_word(t, tid) = word;
 }
 
+/* The note of a word that is no start: see SAMPLING. */
+enum { TIMER_WAITING = (1 << TIMER_NOTE_BITS) - 1 };
+
+static __always_inline __u32 timer_note_of(__u64 word)
+{
+	return word >> TIMER_TAG_BITS & ((1 << TIMER_NOTE_BITS) - 1);
+}
+
+/* Whether the word is the start of what the thread has begun. */
+static __always_inline int timer_begun(__u64 word, __u32 tid)
+{
+	return word && (word & ((1 << TIMER_TAG_BITS) - 1)) == timer_tag(tid) && timer_note_of(word) != TIMER_WAITING;
+}
+
 /* The note of what the thread has begun, or -1. */
 static __always_inline int timer_note(struct timer *t, __u32 tid)
 {
 	__u64 word = *(volatile __u64 *)timer_word(t, tid);
 
-	if (!word || (word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid))
-		return -1;
-	return word >> TIMER_TAG_BITS & ((1 << TIMER_NOTE_BITS) - 1);
+	return timer_begun(word, tid) ? (int)timer_note_of(word) : -1;
 }
 
 /* Changes the note of what the thread has begun, if it has. */
@@ -380,7 +370,7 @@ static __always_inline void timer_renote(struct timer *t, __u32 tid, __u32 note)
 	__u64 word = *(volatile __u64 *)slot;
 	__u64 notes = ((1ULL << TIMER_NOTE_BITS) - 1) << TIMER_TAG_BITS;
 
-	if (word && (word & ((1 << TIMER_TAG_BITS) - 1)) == timer_tag(tid))
+	if (timer_begun(word, tid))
 		*(volatile __u64 *)slot = (word & ~notes) | (__u64)note << TIMER_TAG_BITS;
 }
 
@@ -402,8 +392,8 @@ static __always_inline __s64 timer_end(struct timer *t, __u32 tid, counter_t *lo
 	__u64 *slot = timer_word(t, tid);
 	__u64 word = *(volatile __u64 *)slot;
 
-	if (!word || (word & ((1 << TIMER_TAG_BITS) - 1)) != timer_tag(tid)) {
-		lost[word ? LOST_REASON_COLLISION : LOST_REASON_NO_START]++;
+	if (!timer_begun(word, tid)) {
+		lost[word && timer_note_of(word) != TIMER_WAITING ? LOST_REASON_COLLISION : LOST_REASON_NO_START]++;
 		return TIMER_NONE;
 	}
 	*(volatile __u64 *)slot = 0;
@@ -427,6 +417,58 @@ static __always_inline void timer_stop_wide(struct timer *t, __u32 tid, struct h
 	if (ns != TIMER_NONE)
 		hist_ns_wide_add(h, ns);
 }
+
+/*
+ * For a module whose events are so many that reading the clock twice for each may cost too much: `SAMPLING;`. It times
+ * those for which sampled() is true, and calls sampled_on() when one that was timed has ended. The duration of one
+ * stands for as many as the weight says. All are counted. It begins with all; the loader changes it while the programs
+ * run.
+ *
+ * How many events a thread passes over is drawn when one was timed, from 0 to twice the weight less 2, and counted down
+ * in its place of the table of start times, since a random number for each event would cost as much as counting it. A
+ * thread that finds another's word there draws for each.
+ */
+struct sampling {
+	__u32 threshold;
+	__u32 weight;
+};
+
+#define SAMPLING                                                                                         \
+	static volatile struct sampling sampling SEC(".data.sampling") = {0xffffffff, 1};                \
+                                                                                                         \
+	static __always_inline __u64 sampling_wait(__u32 tid)                                            \
+	{                                                                                                \
+		return (__u64)TIMER_WAITING << TIMER_TAG_BITS | timer_tag(tid);                          \
+	}                                                                                                \
+                                                                                                         \
+	/* Whether the event that begins is timed. */                                                    \
+	static __always_inline int sampled(struct timer *t, __u32 tid)                                   \
+	{                                                                                                \
+		__u64 *slot = timer_word(t, tid), word;                                                  \
+		__u32 threshold = sampling.threshold;                                                    \
+                                                                                                         \
+		if (threshold == 0xffffffff)                                                             \
+			return 1;                                                                        \
+		word = *(volatile __u64 *)slot;                                                          \
+		if ((word & ((1ULL << TIMER_TIME_SHIFT) - 1)) != sampling_wait(tid))                     \
+			return bpf_get_prandom_u32() <= threshold;                                       \
+		if (!(word >> TIMER_TIME_SHIFT))                                                         \
+			return 1;                                                                        \
+		*(volatile __u64 *)slot = word - (1ULL << TIMER_TIME_SHIFT);                             \
+		return 0;                                                                                \
+	}                                                                                                \
+                                                                                                         \
+	static __always_inline void sampled_on(struct timer *t, __u32 tid)                               \
+	{                                                                                                \
+		__u32 weight = sampling.weight;                                                          \
+		__u64 passed;                                                                            \
+                                                                                                         \
+		if (weight == 1)                                                                         \
+			return;                                                                          \
+		passed = (__u64)bpf_get_prandom_u32() * (2 * weight - 1) >> 32;                          \
+		*(volatile __u64 *)timer_word(t, tid) = passed << TIMER_TIME_SHIFT | sampling_wait(tid); \
+	}                                                                                                \
+	struct sampling
 
 /*
  * Programs. The expected prototype of the target stands in a tag, which the loader compares with the running kernel's
