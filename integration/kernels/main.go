@@ -164,6 +164,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 			}
 			r.runIn(ctx, kernels[i], suites[r.row.arch], o, filepath.Join(tmp, r.row.name), watch)
 			say("%s: %s in %.0fs", r.row.name, r.outcome(), r.elapsed.Seconds())
+			if len(r.problems) > 0 {
+				fmt.Fprint(shared, r.failure())
+			}
 		})
 	}
 	if ctx.Err() != nil {
@@ -270,7 +273,6 @@ func report(o options, results []result, stdout io.Writer) error {
 	for _, r := range results {
 		if len(r.problems) > 0 {
 			bad++
-			fmt.Fprint(stdout, r.failure())
 		}
 	}
 	if !o.fetch {
