@@ -154,19 +154,21 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		atOnce(o.parallel, len(o.rows), func(i int) {
 			// The last row takes the longest, so it starts first.
 			i = len(results) - 1 - i
-			if len(results[i].problems) > 0 || ctx.Err() != nil {
+			r := &results[i]
+			defer func() {
+				if len(r.problems) > 0 {
+					fmt.Fprint(shared, r.failure())
+				}
+			}()
+			if len(r.problems) > 0 || ctx.Err() != nil {
 				return
 			}
-			r := &results[i]
 			watch := io.Discard
 			if o.verbose {
 				watch = &linePrefix{w: shared, prefix: r.row.name + "| "}
 			}
 			r.runIn(ctx, kernels[i], suites[r.row.arch], o, filepath.Join(tmp, r.row.name), watch)
 			say("%s: %s in %.0fs", r.row.name, r.outcome(), r.elapsed.Seconds())
-			if len(r.problems) > 0 {
-				fmt.Fprint(shared, r.failure())
-			}
 		})
 	}
 	if ctx.Err() != nil {
