@@ -79,8 +79,10 @@ type series struct {
 	values []string   // label values
 	les    [][]string // label values with le, one for each slot of a histogram
 	last   []uint64   // what has been pushed: the value, or the slots, cumulative, and the sum
+	shown  float64    // what the counter of the value or the sum comes to, by what has been added to it
 	index  int
 	live   bool // something has been pushed
+	back   bool // the series has been taken back, and nothing has been pushed since
 }
 
 // New makes the instruments for a schema and for the observer's own state; those of metrics that come later are made when a
@@ -222,7 +224,7 @@ func (s *series) pushCounter(snapshot *observer.Snapshot) {
 	if value == s.last[0] {
 		return
 	}
-	s.value.Inc(s.delta(0, value)*s.metric.Scale, s.values...)
+	s.grow(s.value, 0, value)
 }
 
 func (s *series) pushGauge(snapshot *observer.Snapshot) {
@@ -256,7 +258,7 @@ func (s *series) pushHistogram(snapshot *observer.Snapshot) {
 	}
 	s.live = true
 	s.count.Inc(float64(count-before), s.values...)
-	s.sum.Inc(s.delta(inf+1, snapshot.Sum(s.metric, s.index))*s.metric.Scale, s.values...)
+	s.grow(s.sum, inf+1, snapshot.Sum(s.metric, s.index))
 }
 
 // takeBack has the series be no more, as if it had never been pushed.
@@ -273,12 +275,26 @@ func (s *series) takeBack() {
 		s.bucket.Delete(values...)
 	}
 	clear(s.last)
-	s.live = false
+	s.live, s.back = false, true
 }
 
-// delta returns how much a value has grown since it was pushed, and notes it as pushed.
-func (s *series) delta(i int, value uint64) float64 {
-	grown := value - s.last[i]
+// roundingMargin is more than adding up can round, relative to the sum.
+const roundingMargin = 1.0 / (1 << 40)
+
+// grow brings a counter to a value, and notes it as pushed. Each addition of fractions rounds, in an order that is the
+// provider's secret. A series that comes back is added in one piece, and could be the last digit lower than it was, which a
+// reader would take for a start from nothing: it begins a trifle above.
+func (s *series) grow(counter meter.Counter, i int, value uint64) {
+	total := float64(value) * s.metric.Scale
+	if s.back {
+		if s.metric.Scale != 1 {
+			total = max(total, s.shown*(1+roundingMargin))
+		}
+		s.shown, s.back = 0, false
+	}
+	// A sum of nothing is made, too.
+	grown := max(0, total-s.shown)
+	counter.Inc(grown, s.values...)
+	s.shown += grown
 	s.last[i] = value
-	return float64(grown)
 }

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -275,6 +276,43 @@ func TestCollectChange(t *testing.T) {
 	w.schema = nil
 	require.NoError(t, b.Collect(w))
 	require.Empty(t, gather(t, registry))
+}
+
+// TestCollectNeverFalls: what comes back is not lower by the rounding of fractions that were added up before.
+func TestCollectNeverFalls(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	cpu, duration := find(t, schema, "ebpf_sched_cpu_seconds_total"), find(t, schema, "ebpf_io_duration_seconds")
+	sum, slots := sumOf(w, duration, 0), observer.SnapshotOf(w.schema, w.all)
+	random := rand.New(rand.NewPCG(1, 2))
+	var ns uint64
+	for round := range 1000 {
+		before := gather(t, registry)
+		if w.schema = schema; round%10 == 9 {
+			w.schema = nil
+			require.NoError(t, b.Collect(w))
+			require.Empty(t, gather(t, registry))
+			w.schema = slices.Clone(schema)
+		} else {
+			// A whole second is added up apart from fractions by some.
+			grown := random.Uint64N(1e6)
+			if round%7 == 0 {
+				grown = 1e9
+			}
+			ns += grown
+			*sum += grown
+			slots.Slots(duration, 0)[2]++
+			set(w, cpu, 0, 0, ns)
+		}
+		require.NoError(t, b.Collect(w))
+		got := gather(t, registry)
+		for key, value := range before {
+			require.GreaterOrEqual(t, got[key], value, "%s in round %d", key, round)
+		}
+		require.InEpsilon(t, float64(ns)/1e9, got["ebpf_sched_cpu_seconds_total{}"], 1e-9)
+		require.InEpsilon(t, float64(ns)/1e9, got["ebpf_io_duration_seconds_sum{op=read}"], 1e-9)
+	}
 }
 
 func TestReport(t *testing.T) {
