@@ -119,7 +119,7 @@ func (s *Service) fileConfig() (api.Config, error) {
 	c.Modules = append(slices.Clone(c.Modules), s.usersModules()...)
 	data, err := os.ReadFile(s.configFile)
 	if err != nil {
-		return c, fmt.Errorf("--ebpf-config-file: %w", err)
+		return c, fmt.Errorf("--ebpf-config-file: %w: %w", api.ErrInvalid, err)
 	}
 	if c, err = c.Decode(data); err != nil {
 		return c, fmt.Errorf("--ebpf-config-file=%s: %w", s.configFile, err)
@@ -130,7 +130,7 @@ func (s *Service) fileConfig() (api.Config, error) {
 	}
 	modules, hooks := moduleList(c.Modules), hookMap(c.DisabledHooks)
 	if err = errors.Join(modules.validate(known), hooks.validate(s.options.Objects, known)); err != nil {
-		return c, fmt.Errorf("%s: %w", s.configFile, err)
+		return c, fmt.Errorf("--ebpf-config-file=%s: %w: %w", s.configFile, api.ErrInvalid, err)
 	}
 	return c, nil
 }

@@ -35,6 +35,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 )
 
@@ -98,6 +99,9 @@ func TestReload(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(file, []byte("modules: [nosuch]\n"), 0o600))
 	require.ErrorContains(t, s.Reload(t.Context()), "nosuch")
+	require.ErrorIs(t, s.Reload(t.Context()), api.ErrInvalid, "the API tells that from a refusal of the kernel")
+	require.NoError(t, os.Remove(file))
+	require.ErrorIs(t, s.Reload(t.Context()), api.ErrInvalid)
 	require.Equal(t, c, s.Config())
 
 	// What the file says no more is what the flags say.
