@@ -126,6 +126,7 @@ func TestConfigureIterated(t *testing.T) {
 		continue
 	}
 	require.NoError(t, o.Enable(t.Context(), "sched"))
+	require.NoError(t, o.Refresh())
 	require.Less(t, count(t, o)[cpu]-before, uint64(100_000_000), "of 300 ms and more while it was disabled")
 	begun = processCPU(t)
 	for processCPU(t)-begun < 300_000_000 {
