@@ -140,6 +140,29 @@ var mutations = []mutation{
 	{"leave a link open", "kprobe/load_linux.go", "if err := loaded.link.Close(); err != nil {", "if err := error(nil); err != nil {", "./observer", "TestOpenCloseLeavesNothing"},
 	{"leave memory mapped", "observer/counters_linux.go", "return unix.Munmap(c.memory)", "return nil", "./observer", "TestOpenCloseLeavesNothing"},
 	{"export what is not fed", "observer/observer.go", "if !fed(metric, health.Plan) {", "if false {", "./observer", "TestAbsent"},
+	{"take back nothing", "meterbridge/bridge.go", "\t\t\tall[i].takeBack()\n", "\t\t\t_ = i\n", "./meterbridge", "TestCollectChange"},
+	{"come back from nothing", "meterbridge/bridge.go", "clear(s.last)\n", "", "./meterbridge", "TestCollectChange"},
+	{"come back a digit lower", "meterbridge/bridge.go", "total-s.shown)\n", "float64(value-s.last[i])*s.metric.Scale)\n", "./meterbridge", "TestCollectNeverFalls"},
+	{"count what was not asked for", "observer/configure.go", "errs = append(errs, o.leaveOut(m))", "_ = o.leaveOut", "./observer", "TestConfigureIterated"},
+	{"show what a disabled hook fed", "observer/configure.go", "m.probes.Plan().Attached(hook) && ", "true || ", "./observer", "TestConfigureHook"},
+	{"leave what a change opened", "observer/configure.go", "o.settle(old), o.forget(opened))", "o.settle(old), o.forget(max(opened, len(o.modules))))", "./observer", "TestConfigureFails"},
+	{"never try again what is down", "observer/configure.go", "(name == retry || !slices", "(!slices", "./observer", "TestEnableWhatIsDown"},
+	{"trust what others may write", "observer/moduledir_linux.go", "(unix.S_IWGRP|unix.S_IWOTH)", "unix.S_IWOTH", "./observer", "TestModuleDir"},
+	{"trust a stranger's object", "observer/moduledir_linux.go", "stat.Uid != 0 && int(stat.Uid) != owner", "false", "./observer", "TestModuleDir"},
+	{"follow links out of the folder", "observer/moduledir_linux.go", "unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS", "0", "./observer", "TestModuleDir"},
+	{"let a module meddle", "kprobe/bounds.go", "ins.IsBuiltinCall() && slices", "false && slices", "./observer", "TestBadModules"},
+	{"let a module outlive the server", "kprobe/bounds.go", "if m.Pinning != ebpf.PinNone {", "if false {", "./observer", "TestBadModules"},
+	{"take any size of maps", "kprobe/bounds.go", "if memory > maxMapMemory {", "if false {", "./observer", "TestBadModules"},
+	{"take any token", "observer/api/credentials.go", "subtle.ConstantTimeCompare(t[:], hash[:]) == 1", "subtle.ConstantTimeCompare(t[:], hash[:]) <= 1", "./observer/api", "TestToken"},
+	{"answer to any host", "observer/api/listen.go", "host != \"localhost\" && net.ParseIP(host) == nil {", "false {", "./observer/api", "TestConfig"},
+	{"take what another site sends", "observer/api/http.go", "http.NewCrossOriginProtection().Check(r); err != nil", "error(nil); err != nil", "./observer/api", "TestConfig"},
+	{"listen to others without a token", "observer/api/listen.go", "!loopback(host) && o.TokenFile == \"\"", "false", "./observer/api", "TestAddresses"},
+	{"say nothing of what is skipped", "observer/api/grpc.go", "uint64(now - sent - 1)", "0", "./observer/api", "TestSlowStream"},
+	{"wait for a slow client", "observer/api/grpc.go", "max(sent+1, int64(time.Since(start)/interval))", "sent + 1", "./observer/api", "TestSlowStream"},
+	{"let one change undo another", "observer/api/api.go", "\ta.changing.Lock()\n\tdefer a.changing.Unlock()\n\tchanged", "\tchanged", "./observer/api", "TestChangesTakeTurns"},
+	{"listen to SIGHUP no more", "runservice/service.go", "\t\t\ts.reload()\n", "", "./runservice", "TestReload"},
+	{"take a wrong file for a refusal", "runservice/configure.go", "--ebpf-config-file: %w: %w\", api.ErrInvalid, err", "--ebpf-config-file: %w\", err", "./runservice", "TestReload"},
+	{"take any name of a module", "runservice/configure.go", "errors.Join(modules.validate(known), hooks", "errors.Join(modules.validate(modules), hooks", "./runservice", "TestConfigFileIsChecked"},
 }
 
 func main() {
@@ -163,6 +186,14 @@ func run(filter string) error {
 	defer os.RemoveAll(dir)
 	if err = checkout.Copy(dir); err != nil {
 		return fmt.Errorf("copying the repository: %w", err)
+	}
+	// The unit needs the server's packages, which git does not track.
+	server, err := filepath.Abs("banyandb")
+	if err != nil {
+		return err
+	}
+	if err = os.Symlink(server, filepath.Join(dir, "integration", "banyandb")); err != nil {
+		return err
 	}
 	caught, tried := 0, 0
 	for _, m := range mutations {
@@ -209,7 +240,11 @@ func (m mutation) fails(dir string) error {
 	if err := generate(dir, m.file); err != nil {
 		return err
 	}
-	out, err := checkout.Run(dir, "go", "test", "-count=1", "-v", "-run", "^"+m.test+"$", m.pkg)
+	command := []string{"go", "test", "-count=1", "-v", "-run", "^" + m.test + "$", m.pkg}
+	if m.pkg == "./runservice" {
+		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
+	}
+	out, err := checkout.Run(dir, command[0], command[1:]...)
 	switch {
 	case strings.Contains(out, "--- FAIL: "+m.test):
 		return nil
