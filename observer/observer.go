@@ -434,10 +434,14 @@ func (o *Observer) Refresh() error {
 
 // refresh runs a module's iterators.
 func (m *module) refresh() error {
-	start := time.Now()
-	ran, err := m.probes.Iterate()
+	if !slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attach == kprobe.Iter }) {
+		return nil
+	}
+	var ran int
+	var err error
+	cost := cpuTime(func() { ran, err = m.probes.Iterate() })
 	if ran > 0 {
-		m.overhead += time.Since(start)
+		m.overhead += cost
 	}
 	return err
 }
