@@ -236,6 +236,12 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	health.Up = true
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
+	health.Feeds = make(map[string][]string)
+	for _, metric := range metrics {
+		for _, hook := range metric.Hooks {
+			health.Feeds[hook] = append(health.Feeds[hook], metric.Name)
+		}
+	}
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
 		if !fed(metric, health.Plan) {
 			health.Absent = append(health.Absent, metric.Name)
