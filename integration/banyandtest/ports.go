@@ -32,6 +32,15 @@ const (
 	portTries = 1000
 )
 
+// FreeAddress returns an address of loopback on which nobody listens, for what a flag is to name.
+func FreeAddress() (string, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(loopback, strconv.Itoa(ports[0])), nil
+}
+
 // freePorts returns n ports which nobody listens on at loopback. Random choices keep servers that start at the same time
 // out of each other's way.
 func freePorts(n int) ([]int, error) {
