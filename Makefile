@@ -26,8 +26,8 @@ c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' '
 # What users write modules of their own with.
 sdk := integration/out/banyandb-ebpf-sdk
 
-# What tests and generation need beyond Go and a C compiler, as Debian's packages.
-packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace
+# What tests and generation need beyond Go and a C compiler, as Debian's packages. Node and npm may have come another way.
+packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace chromium $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 .DEFAULT_GOAL := help
 .PHONY: help sdk test-kernels mutations setup generate generate-api generate-check format lint build test test-unit
@@ -93,7 +93,7 @@ lint: setup prepare ## Check format, vet and lint
 build: ## Build the library for Linux, macOS and Windows
 	go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...
 
-test: setup build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
+test: setup page-packages build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
 	@$(MAKE) --no-print-directory test-kernels ONLY=5.10,newest,newest-lockdown
 	go test -run xxx -bench . -benchtime=1x ./observer ./meterbridge ./bpf ./kprobe
 	@cd integration && go run ./testrun .. prepare examples/prometheus .:../runservice/...,./... -- -race -timeout 20m

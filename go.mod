@@ -2,6 +2,9 @@ module github.com/apache/skywalking-banyandb/ebpf
 
 go 1.25.3
 
+// What the page is built with is no Go.
+ignore ./observer/api/page/node_modules
+
 require (
 	github.com/cilium/ebpf v0.22.0
 	github.com/prometheus/client_model v0.6.2

@@ -19,7 +19,7 @@
 
 prepare := GOWORK=off go run -C integration/prepare .
 
-.PHONY: prepare banyand bydbctl bench bench-quick demo demo-picture test-integration clean-integration
+.PHONY: prepare banyand bydbctl bench bench-quick demo demo-picture page-packages page-pictures test-integration clean-integration
 
 prepare: ## Make the copy of the upstream server in integration/banyandb
 	@$(prepare)
@@ -38,6 +38,13 @@ demo-picture: ## Run the demo and draw what it prints: docs/demo.svg
 	@$(prepare) bin/banyand=./cmd/banyand bin/demo=./cmd/demo
 	@integration/bin/demo -svg docs/demo.svg
 
+page-packages: ## Install what the page is built and tested with into observer/api/page/node_modules
+	@cd observer/api/page && { cmp -s package-lock.json node_modules/.lock || { npm ci --no-progress --loglevel=error && cp package-lock.json node_modules/.lock; }; }
+
+page-pictures: setup page-packages ## Take pictures of the page of a server under load: docs/page-light.png, docs/page-dark.png
+	@$(prepare) bin/banyand=./cmd/banyand bin/demo=./cmd/demo
+	@integration/bin/demo -duration 2m -page docs
+
 bench: ## Measure what the observer costs, beside others, as root on a quiet machine; write docs/performance.md and its charts
 	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
 	@integration/bin/bench -docs docs -results integration/bench/results/bench.txt
@@ -46,7 +53,7 @@ bench-quick: ## The same in under three minutes, with few rounds: print the tabl
 	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
 	@integration/bin/bench -quick -results integration/out/bench-quick.txt
 
-test-integration: banyand bydbctl ## Test the preparation, the load, the queries and the real server
+test-integration: setup page-packages banyand bydbctl ## Test the preparation, the load, the queries and the real server
 	@cd integration/prepare && GOWORK=off go test -race ./...
 	@cd integration && go test -race ./...
 

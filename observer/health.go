@@ -41,6 +41,8 @@ type ModuleHealth struct {
 	Remedy string
 	// Plan tells how each hook is attached. A module that is down has one if the kernel refused all its hooks.
 	Plan kprobe.Plan
+	// Feeds names the metrics that each hook feeds, exported or not. A metric may have several hooks; one that has none is not in it.
+	Feeds map[string][]string
 	// Absent names the metrics that no attached hook feeds.
 	Absent []string
 	// Metrics are the results of verification, for each metric that a hook feeds. Empty if there was none.

@@ -236,6 +236,12 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	health.Up = true
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
+	health.Feeds = make(map[string][]string)
+	for _, metric := range metrics {
+		for _, hook := range metric.Hooks {
+			health.Feeds[hook] = append(health.Feeds[hook], metric.Name)
+		}
+	}
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
 		if !fed(metric, health.Plan) {
 			health.Absent = append(health.Absent, metric.Name)
@@ -434,10 +440,14 @@ func (o *Observer) Refresh() error {
 
 // refresh runs a module's iterators.
 func (m *module) refresh() error {
-	start := time.Now()
-	ran, err := m.probes.Iterate()
+	if !slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attach == kprobe.Iter }) {
+		return nil
+	}
+	var ran int
+	var err error
+	cost := cpuTime(func() { ran, err = m.probes.Iterate() })
 	if ran > 0 {
-		m.overhead += time.Since(start)
+		m.overhead += cost
 	}
 	return err
 }

@@ -161,6 +161,7 @@ func TestGetHealth(t *testing.T) {
 	source := fake.New(t, "io")
 	source.SetHealth(observer.ModuleHealth{
 		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Level: observer.LevelOff, Missed: 2, Absent: []string{"a"}, DisabledHooks: []string{"rx"},
+		Feeds: map[string][]string{"syscall": {"m"}},
 		Plan: kprobe.Plan{{
 			Name: "syscall", Attach: kprobe.TPBTF, Variant: "v",
 			Refused: []kprobe.Refusal{{Variant: "w", Attach: kprobe.Fentry, Err: observer.ErrClosed}},
@@ -180,6 +181,7 @@ func TestGetHealth(t *testing.T) {
 	require.Equal(t, []string{"syscall", "tp_btf", "v", "w", "fentry", observer.ErrClosed.Error()}, []string{
 		h.GetName(), h.GetAttach(), h.GetVariant(), h.GetRefused()[0].GetVariant(), h.GetRefused()[0].GetAttach(), h.GetRefused()[0].GetCause(),
 	})
+	require.Equal(t, []string{"m"}, h.GetMetrics())
 	require.True(t, m.GetMetrics()[0].GetLeftOut())
 	require.Equal(t, "wrong", m.GetMetrics()[0].GetReason())
 	require.True(t, r.GetModules()[1].GetDisabled())

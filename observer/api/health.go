@@ -50,6 +50,7 @@ type hook struct {
 	Attach  string    `json:"attach"`
 	Variant string    `json:"variant"`
 	Refused []refusal `json:"refused"`
+	Metrics []string  `json:"metrics"`
 }
 
 type refusal struct {
@@ -83,7 +84,7 @@ func (a *API) health() health {
 			h.Status = statusDown
 		}
 		for _, planned := range m.Plan {
-			row := hook{Name: planned.Name, Attach: string(planned.Attach), Variant: planned.Variant, Refused: []refusal{}}
+			row := hook{Name: planned.Name, Attach: string(planned.Attach), Variant: planned.Variant, Refused: []refusal{}, Metrics: list(m.Feeds[planned.Name])}
 			for _, r := range planned.Refused {
 				row.Refused = append(row.Refused, refusal{Variant: r.Variant, Attach: string(r.Attach), Cause: r.Err.Error()})
 			}
@@ -107,7 +108,7 @@ func (h *health) proto() *ebpfv1.GetHealthResponse {
 			OverheadSeconds: m.OverheadSeconds, MapMemoryBytes: m.MapMemoryBytes, MissedRuns: m.MissedRuns, Absent: m.Absent, DisabledHooks: m.DisabledHooks,
 		}
 		for _, row := range m.Hooks {
-			out := &ebpfv1.Hook{Name: row.Name, Attach: row.Attach, Variant: row.Variant}
+			out := &ebpfv1.Hook{Name: row.Name, Attach: row.Attach, Variant: row.Variant, Metrics: row.Metrics}
 			for _, r := range row.Refused {
 				out.Refused = append(out.Refused, &ebpfv1.Refusal{Variant: r.Variant, Attach: r.Attach, Cause: r.Cause})
 			}

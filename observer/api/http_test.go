@@ -241,6 +241,7 @@ func TestHealth(t *testing.T) {
 	source := fake.New(t, "io")
 	io := observer.ModuleHealth{
 		Name: "io", Up: true, MapMemory: 1, Overhead: 100 * time.Millisecond, Level: observer.LevelSampled, Missed: 2,
+		Feeds: map[string][]string{"syscall": {"m", "n"}},
 		Plan: kprobe.Plan{{
 			Name: "syscall", Attach: kprobe.TPBTF, Variant: "tp_btf",
 			Refused: []kprobe.Refusal{{Variant: "fentry", Attach: kprobe.Fentry, Err: errors.New("no")}},
@@ -255,7 +256,7 @@ func TestHealth(t *testing.T) {
 	require.JSONEq(t, `{"status":"up","modules":[
 		{"name":"io","up":true,"disabled":false,"cause":"","remedy":"","level":"sampled","overhead_seconds":0.1,"map_memory_bytes":1,"missed_runs":2,
 		 "absent":[],"disabled_hooks":[],
-		 "hooks":[{"name":"syscall","attach":"tp_btf","variant":"tp_btf","refused":[{"variant":"fentry","attach":"fentry","cause":"no"}]}],
+		 "hooks":[{"name":"syscall","attach":"tp_btf","variant":"tp_btf","refused":[{"variant":"fentry","attach":"fentry","cause":"no"}],"metrics":["m","n"]}],
 		 "metrics":[{"name":"m","verified":true,"left_out":false,"reason":""},{"name":"n","verified":false,"left_out":true,"reason":"wrong"}]},
 		{"name":"net","up":false,"disabled":true,"cause":"","remedy":"","level":"full","overhead_seconds":0,"map_memory_bytes":0,"missed_runs":0,
 		 "absent":["a"],"disabled_hooks":["rx"],"hooks":[],"metrics":[]}]}`, r.body)

@@ -26,8 +26,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -49,11 +52,12 @@ func main() {
 	duration := flag.Duration("duration", 20*time.Second, "how long to drive the load")
 	binary := flag.String("binary", banyandtest.DefaultBinary(), "the server to run")
 	picture := flag.String("svg", "", "also draw the report into this file, as SVG")
+	pages := flag.String("page", "", "also take pictures of the page at the end of the load into this folder: page-light.png, page-dark.png")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, options{binary: *binary, picture: *picture, duration: *duration, keep: *keep}, newScreen(os.Stdout))
+	err := run(ctx, options{binary: *binary, picture: *picture, pages: *pages, duration: *duration, keep: *keep}, newScreen(os.Stdout))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		// Whoever interrupts knows why, and what failed because of it does not matter.
@@ -67,16 +71,21 @@ func main() {
 type options struct {
 	binary   string
 	picture  string // A file, or empty.
+	pages    string // A folder, or empty.
 	duration time.Duration
 	keep     bool
 }
 
 func run(ctx context.Context, opts options, out *screen) (err error) {
+	page, err := banyandtest.FreeAddress()
+	if err != nil {
+		return err
+	}
 	out.progress("starting banyand standalone --ebpf-enabled")
 	server, err := banyandtest.Start(ctx, banyandtest.Options{
 		Binary: opts.binary,
 		Flags: append([]string{
-			"--ebpf-enabled", "--ebpf-collect-interval=" + interval.String(),
+			"--ebpf-enabled", "--ebpf-collect-interval=" + interval.String(), "--ebpf-http-addr=" + page,
 			"--observability-modes=native,prometheus", "--observability-native-flush-interval=" + interval.String(),
 		}, load.ServerFlags...),
 		Detached: opts.keep,
@@ -92,8 +101,15 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 		}
 	}()
 
-	stats, err := drive(ctx, server, opts.duration, out)
-	if err != nil {
+	pictures := func() error { return nil }
+	var pause time.Duration
+	if opts.pages != "" {
+		// Browsers need some of the CPU too, and a server that only waits for it is no picture of the normal.
+		pause = 100 * time.Millisecond
+		pictures = watchPage(ctx, page, opts)
+	}
+	stats, err := drive(ctx, server, opts.duration, pause, out)
+	if err = errors.Join(err, pictures()); err != nil {
 		return err
 	}
 	out.progress("waiting for the last counters to reach _monitoring")
@@ -115,12 +131,12 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 		}
 	}
 	kept = opts.keep
-	writeHowToAsk(out, server, kept)
+	writeHowToAsk(out, server, page, kept)
 	return nil
 }
 
 // drive runs the load and shows how far it is.
-func drive(ctx context.Context, server *banyandtest.Server, duration time.Duration, out *screen) (load.Stats, error) {
+func drive(ctx context.Context, server *banyandtest.Server, duration, pause time.Duration, out *screen) (load.Stats, error) {
 	conn, err := server.Dial()
 	if err != nil {
 		return load.Stats{}, err
@@ -129,6 +145,7 @@ func drive(ctx context.Context, server *banyandtest.Server, duration time.Durati
 	out.progress("creating the groups and schemas of the load")
 	stats, err := load.Run(ctx, conn, load.Options{
 		Duration: duration,
+		Pause:    pause,
 		Progress: func(s load.Stats) {
 			total := s.Total()
 			out.progress("%2.0f of %.0f s: %s points written, %s queries answered with %s rows",
@@ -142,6 +159,27 @@ func drive(ctx context.Context, server *banyandtest.Server, duration time.Durati
 		return stats, fmt.Errorf("driving the load: %w", err)
 	}
 	return stats, nil
+}
+
+// watchPage has a browser look at the page while the load runs, and take the pictures a little before its end. The function that it returns
+// waits for that.
+func watchPage(ctx context.Context, address string, opts options) func() error {
+	_, file, _, _ := runtime.Caller(0)
+	root := filepath.Join(filepath.Dir(file), "..", "..", "..")
+	seconds := strconv.Itoa(int((opts.duration - 5*time.Second).Seconds()))
+	script := filepath.Join(root, "observer", "api", "page", "e2e", "pictures.mjs")
+	cmd := exec.CommandContext(ctx, "node", script, "http://"+address+"/", opts.pages, seconds)
+	taken := make(chan error, 1)
+	go func() {
+		text, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("taking pictures of the page (make setup page-packages installs what that needs): %w\n%s", err, text)
+		}
+		taken <- err
+	}()
+	return func() error {
+		return errors.Join(<-taken, shrink(filepath.Join(opts.pages, "page-light.png")), shrink(filepath.Join(opts.pages, "page-dark.png")))
+	}
 }
 
 // ebpfLog is what the log says about eBPF, which is the reason if there are no counters.
@@ -160,11 +198,12 @@ func ebpfLog(server *banyandtest.Server) string {
 }
 
 // writeHowToAsk prints commands that give the same figures, and how to end the server if it is kept.
-func writeHowToAsk(out io.Writer, server *banyandtest.Server, kept bool) {
+func writeHowToAsk(out io.Writer, server *banyandtest.Server, page string, kept bool) {
 	bydbctl := filepath.Join(filepath.Dir(banyandtest.DefaultBinary()), "bydbctl")
 	if kept {
-		fmt.Fprintf(out, "\nThe server is still running: gRPC %s, HTTP %s, metrics %s, pid %d. To end it:\n\n  kill %d && tail --pid=%d -f /dev/null && rm -r %s\n",
-			server.GRPC, server.HTTP, server.Metrics, server.PID(), server.PID(), server.PID(), server.Root)
+		fmt.Fprintf(out, "\nThe server is still running: page http://%s/, gRPC %s, HTTP %s, metrics %s, pid %d. To end it:\n",
+			page, server.GRPC, server.HTTP, server.Metrics, server.PID())
+		fmt.Fprintf(out, "\n  kill %[1]d && tail --pid=%[1]d -f /dev/null && rm -r %[2]s\n", server.PID(), server.Root)
 		fmt.Fprintln(out, "\nAsk it yourself:")
 	} else {
 		fmt.Fprintln(out, "\nTo ask such a server yourself, keep it with \"make demo KEEP=1\". It prints these commands with its own ports:")

@@ -31,7 +31,7 @@ const (
 	// none stands for a metric which the server feeds and which has counted nothing.
 	none = "none so far"
 	// absent stands for a metric that the server does not feed, which is something else than zero.
-	absent = "absent, since nothing feeds it here"
+	absent = "absent, since no attached hook feeds it"
 	// pageSize is that of the kernels that the probes are built for.
 	pageSize = 4096
 	barWidth = 48

@@ -142,7 +142,7 @@ Page cache
            pages       size
   filled     256   1.00 MiB
   deleted: none so far
-  lookups by buffered reads: absent, since nothing feeds it here
+  lookups by buffered reads: absent, since no attached hook feeds it
 
 Memory reclaim  direct and memcg stall the server's own threads, kswapd works for the whole host
   kind     events   stalled   mean stall   scanned pages   reclaimed pages

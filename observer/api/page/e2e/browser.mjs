@@ -73,9 +73,13 @@ export async function open(context, url, prepare = () => {}) {
 // work lets the page poll so many times, with the page's clock in our hands: ten minutes pass in seconds.
 export async function work(page, polls, seconds = 1) {
   for (let i = 0; i < polls; i++) {
+    const shown = () => page.evaluate(() => document.body.dataset.time);
+    const before = await shown();
     const answered = page.waitForResponse((r) => r.url().endsWith("/api/v1/config"));
     await page.clock.runFor(seconds * 1000);
     await answered;
+    // An answer is shown some time after it came.
+    for (const end = Date.now() + 30_000; (await shown()) === before; ) if (Date.now() > end) throw new Error("the answer was not shown");
   }
   await page.clock.runFor(50);
 }

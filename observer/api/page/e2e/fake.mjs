@@ -61,7 +61,8 @@ export class Fake {
     this.down = false; // answers nothing
     this.status = 0; // answers all of the API with this error
     this.refuse = ""; // refuses changes with this cause
-    this.absent = ["ebpf_cache_lookups_total"];
+    this.refused = ["wait_time"]; // hooks that the kernel refuses
+    this.disabledHooks = { cache: ["lookup"] };
     this.leftOut = ["ebpf_cache_refaults_total"];
     this.requests = [];
     this.clock = Date.now() / 1000;
@@ -129,7 +130,7 @@ export class Fake {
 
   config() {
     return {
-      config: { modules: this.modules, disabled_hooks: {}, latency_sampling: 1, collect_interval: "5s", max_overhead_percent: this.maxOverhead },
+      config: { modules: this.modules, disabled_hooks: this.disabledHooks, latency_sampling: 1, collect_interval: "5s", max_overhead_percent: this.maxOverhead },
       available: this.available,
       read_only: this.readOnly,
     };
@@ -144,17 +145,17 @@ export class Fake {
     const metrics = schema.filter((m) => m.module === name);
     const hooks = [...new Set(metrics.flatMap((m) => m.hooks ?? []))].map((hook) => ({
       name: hook,
-      attach: hook === "lookup" ? "" : (attachOf[hook] ?? "tp_btf"),
-      variant: hook === "lookup" ? "" : (attachOf[hook] ?? "tp_btf"),
-      refused:
-        hook === "lookup"
-          ? [
-              { variant: "tp_btf", attach: "tp_btf", cause: "no tracepoint mm_filemap_get_pages in this kernel" },
-              { variant: "tracepoint", attach: "tracepoint", cause: "opening events/filemap/mm_filemap_get_pages/id: no such file" },
-            ]
-          : hook === "resident"
-            ? [{ variant: "fentry", attach: "fentry", cause: "function has another prototype" }]
-            : [],
+      metrics: metrics.filter((m) => m.hooks?.includes(hook)).map((m) => m.name),
+      attach: this.refused.includes(hook) ? "" : (attachOf[hook] ?? "tp_btf"),
+      variant: this.refused.includes(hook) ? "" : (attachOf[hook] ?? "tp_btf"),
+      refused: this.refused.includes(hook)
+        ? [
+            { variant: "tp_btf", attach: "tp_btf", cause: `no tracepoint for ${hook} in this kernel` },
+            { variant: "tracepoint", attach: "tracepoint", cause: `opening events/${hook}/id: no such file` },
+          ]
+        : hook === "resident"
+          ? [{ variant: "fentry", attach: "fentry", cause: "function has another prototype" }]
+          : [],
     }));
     const disabled = !this.modules.includes(name);
     const broken = this.broken === name;
@@ -168,11 +169,11 @@ export class Fake {
       overhead_seconds: this.costs.get(name),
       map_memory_bytes: 262144,
       missed_runs: 0,
-      absent: this.absent.filter((metric) => metrics.some((m) => m.name === metric)),
-      disabled_hooks: [],
+      absent: metrics.filter((m) => m.hooks?.every((hook) => this.refused.includes(hook))).map((m) => m.name),
+      disabled_hooks: this.disabledHooks[name] ?? [],
       hooks,
       metrics: metrics
-        .filter((m) => !this.absent.includes(m.name))
+        .filter((m) => !m.hooks?.every((hook) => this.refused.includes(hook)))
         .map((m) => ({
           name: m.name,
           verified: m.verify && !this.leftOut.includes(m.name),
@@ -182,12 +183,17 @@ export class Fake {
     };
   }
 
+  // fed tells whether a hook of the metric is attached.
+  fed({ module, hooks }) {
+    return !hooks || hooks.some((hook) => !this.refused.includes(hook) && !this.disabledHooks[module]?.includes(hook));
+  }
+
   stats() {
     const now = this.step ? this.clock + this.step : Math.max(this.clock + 1e-3, Date.now() / 1000);
     this.advance(now - this.clock);
     this.clock = now;
     const metrics = schema
-      .filter((m) => this.modules.includes(m.module) && !this.absent.includes(m.name) && !this.leftOut.includes(m.name))
+      .filter((m) => this.modules.includes(m.module) && this.fed(m) && !this.leftOut.includes(m.name))
       .map((m) => ({
         name: m.name,
         module: m.module,

@@ -17,6 +17,7 @@
 
 import uPlot from "uplot";
 import { h, say } from "./dom.js";
+import { shown } from "./history.js";
 import { theme } from "./palette.js";
 
 const font = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
@@ -66,6 +67,7 @@ export class Chart {
   update(items, now) {
     this.items = items;
     this.now = now;
+    this.from = now - shown(items, now, this.span);
     const absence = this.absence();
     this.missing.hidden = !absence;
     this.canvas.hidden = this.legend.hidden = Boolean(absence);
@@ -113,13 +115,15 @@ export class Chart {
         padding: [8, 8, 0, 0],
         legend: { show: false },
         cursor: { sync: { key: "time" }, drag: { x: false, y: false, setScale: false }, y: false, points: { size: 6 } },
-        scales: { x: { range: () => [this.now - this.span, this.now] }, y },
+        scales: { x: { range: () => [this.from, this.now] }, y },
         axes: [
           {
             ...axis,
             space: 70,
             size: 26,
-            values: (_, splits, __, ___, step) => splits.map((s) => (step < 60 ? exactClock : clock).format(s * 1000)),
+            // A time that would not fit at the right edge is left out.
+            values: (u, splits, __, ___, step) =>
+              splits.map((s) => (u.valToPos(this.now, "x") - u.valToPos(s, "x") < (step < 60 ? 20 : 10) ? "" : (step < 60 ? exactClock : clock).format(s * 1000))),
           },
           {
             ...axis,

@@ -56,3 +56,9 @@ export class History {
     return this.items.filter((i) => i.time > oldest);
   }
 }
+
+// shown is how many seconds before now the charts show, span at most: fewer while little is known, so that it is not squeezed to the edge.
+export function shown(items, now, span) {
+  const known = items.length ? now - items[0].time + (items[0].seconds ?? 0) : 0;
+  return [span / 5, span / 2].find((s) => known <= s) ?? span;
+}

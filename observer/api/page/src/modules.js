@@ -45,14 +45,15 @@ export function absence(id, health, config) {
   if (!m.up) return { title: `Module ${module} is down`, reasons: [m.cause, m.remedy].filter(Boolean) };
   const verdict = m.metrics.find((candidate) => candidate.name === name);
   if (verdict?.left_out) return { title: "Not available on this kernel", reasons: [`Left out, since it counted wrong: ${verdict.reason}`] };
-  if (!m.absent.includes(name)) return null;
-  // Any of these hooks may be the one that it lacks: the API does not say which hook feeds which metric.
-  const off = m.disabled_hooks.map((hook) => `Hook ${hook} is switched off.`);
-  const refused = m.hooks
-    .filter((hook) => !hook.attach && !m.disabled_hooks.includes(hook.name))
-    .map((hook) => `${hook.name}: ${hook.refused.map((r) => `${r.variant}: ${r.cause}`).join("; ") || "not attached"}`);
-  if (off.length && !refused.length) return { title: "Switched off", reasons: off };
-  return { title: off.length ? "Not available" : "Not available on this kernel", reasons: [...refused, ...off] };
+  const hooks = m.hooks.filter((hook) => hook.metrics.includes(name));
+  if (!hooks.length || hooks.some((hook) => hook.attach && !m.disabled_hooks.includes(hook.name))) return null;
+  // A hook that the kernel took is missed for no reason but the operator's.
+  const off = hooks.filter((hook) => hook.attach).map((hook) => `Hook ${hook.name} is switched off.`);
+  if (off.length) return { title: "Switched off", reasons: off };
+  return {
+    title: "Not available on this kernel",
+    reasons: hooks.map((hook) => `${hook.name}: ${hook.refused.map((r) => `${r.variant}: ${r.cause}`).join("; ") || "not attached"}`),
+  };
 }
 
 // overhead is what each module costs between two readings, in percent of the process's CPU time: a Map by name, without those of

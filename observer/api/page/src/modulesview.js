@@ -157,17 +157,13 @@ export class ModulesView {
         ),
       ),
     );
-    const metrics = [
-      ...m.metrics.map((x) => ({
-        name: x.name,
-        state: x.left_out ? "left-out" : x.verified ? "verified" : "unverified",
-        reason: x.reason,
-      })),
-      ...m.absent.map((name) => {
-        const why = absence(`${m.name}/${name}`, { modules: [m] }, { config: { modules: [m.name] } });
-        return { name, state: "absent", word: why.title.toLowerCase(), reason: why.reasons.join("; ") };
-      }),
-    ];
+    const here = [{ modules: [m] }, { config: { modules: [m.name] } }];
+    const metrics = [...m.metrics, ...m.absent.map((name) => ({ name }))].map((x) => {
+      if (x.left_out) return { name: x.name, state: "left-out", reason: x.reason };
+      const why = absence(`${m.name}/${x.name}`, ...here);
+      if (why) return { name: x.name, state: "absent", word: why.title.toLowerCase(), reason: why.reasons.join("; ") };
+      return { name: x.name, state: x.verified ? "verified" : "unverified", reason: x.reason };
+    });
     const words = { verified: "verified", unverified: "unverified", "left-out": "left out" };
     card.dots.replaceChildren(...metrics.map((x) => h("i", { "data-state": x.state, title: `${x.name}: ${x.word ?? words[x.state]}` })));
     const verified = metrics.filter((x) => x.state === "verified").length;

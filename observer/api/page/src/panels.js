@@ -19,6 +19,7 @@ import { Chart, spark } from "./chart.js";
 import { h, say } from "./dom.js";
 import * as format from "./format.js";
 import { edges, heat, shade } from "./heat.js";
+import { shown } from "./history.js";
 import { families, ofOp, ramp, theme } from "./palette.js";
 import { histogram, merge, quantile, rate, total } from "./stats.js";
 
@@ -34,7 +35,7 @@ const faults = "memory/ebpf_memory_page_fault_duration_seconds";
 const waited = "sched/ebpf_sched_run_queue_wait_seconds_total";
 const ran = "sched/ebpf_sched_cpu_seconds_total";
 
-const secondsPerSecond = (x) => `${format.duration(x)}/s`;
+const secondsPerSecond = format.perSecond(format.duration);
 
 // busiest returns the values of a label that counted most in the history, the first so many of them, in the order of their names, so that the
 // colours stay where they are.
@@ -279,9 +280,9 @@ function latencyPanel(container, span, absence) {
     series: (items) => {
       const t = theme();
       colour = ramp();
-      const to = chart.now;
-      const slots = Math.max(60, Math.min(300, Math.floor((chart.canvas.clientWidth - 70) / 3)));
-      picture = heat(items, duration, keep, to - span, to, slots);
+      const { from, now: to } = chart;
+      const slots = Math.max(60, Math.min(300, Math.floor((chart.canvas.clientWidth - 70) / 3), Math.floor((to - from) / 2)));
+      picture = heat(items, duration, keep, from, to, slots);
       if (picture.bounds && picture.high >= 0) {
         range = [edges(picture.bounds, Math.max(0, picture.low - 1))[0], edges(picture.bounds, Math.min(picture.bounds.length, picture.high + 1))[1]];
       }
@@ -421,7 +422,7 @@ export function vitals(container, span, absence) {
       spark(
         tile.canvas,
         items.map((i) => [i.time, i.metrics && !missing ? tile.of(i) : null]),
-        now - span,
+        now - shown(items, now, span),
         now,
         theme()[tile.hue][0],
       );

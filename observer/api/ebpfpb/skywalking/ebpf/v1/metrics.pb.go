@@ -932,7 +932,9 @@ type Hook struct {
 	// Variant that was chosen, empty if the kernel refused all.
 	Variant string `protobuf:"bytes,3,opt,name=variant,proto3" json:"variant,omitempty"`
 	// Variants before the chosen one, or all.
-	Refused       []*Refusal `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty"`
+	Refused []*Refusal `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty"`
+	// Names of the metrics that it feeds, exported or not. A metric may have several hooks.
+	Metrics       []string `protobuf:"bytes,5,rep,name=metrics,proto3" json:"metrics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -991,6 +993,13 @@ func (x *Hook) GetVariant() string {
 func (x *Hook) GetRefused() []*Refusal {
 	if x != nil {
 		return x.Refused
+	}
+	return nil
+}
+
+func (x *Hook) GetMetrics() []string {
+	if x != nil {
+		return x.Metrics
 	}
 	return nil
 }
@@ -1188,12 +1197,13 @@ const file_skywalking_ebpf_v1_metrics_proto_rawDesc = "" +
 	" \x03(\tR\x06absent\x12%\n" +
 	"\x0edisabled_hooks\x18\v \x03(\tR\rdisabledHooks\x12.\n" +
 	"\x05hooks\x18\f \x03(\v2\x18.skywalking.ebpf.v1.HookR\x05hooks\x12:\n" +
-	"\ametrics\x18\r \x03(\v2 .skywalking.ebpf.v1.VerificationR\ametrics\"\x83\x01\n" +
+	"\ametrics\x18\r \x03(\v2 .skywalking.ebpf.v1.VerificationR\ametrics\"\x9d\x01\n" +
 	"\x04Hook\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06attach\x18\x02 \x01(\tR\x06attach\x12\x18\n" +
 	"\avariant\x18\x03 \x01(\tR\avariant\x125\n" +
-	"\arefused\x18\x04 \x03(\v2\x1b.skywalking.ebpf.v1.RefusalR\arefused\"Q\n" +
+	"\arefused\x18\x04 \x03(\v2\x1b.skywalking.ebpf.v1.RefusalR\arefused\x12\x18\n" +
+	"\ametrics\x18\x05 \x03(\tR\ametrics\"Q\n" +
 	"\aRefusal\x12\x18\n" +
 	"\avariant\x18\x01 \x01(\tR\avariant\x12\x16\n" +
 	"\x06attach\x18\x02 \x01(\tR\x06attach\x12\x14\n" +

@@ -1,0 +1,36 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestCPUTime: work costs what it takes of a CPU, and waiting costs next to nothing.
+func TestCPUTime(t *testing.T) {
+	const wait = 200 * time.Millisecond
+	require.Less(t, cpuTime(func() { time.Sleep(wait) }), wait/4)
+	const work = 5 * time.Millisecond
+	require.GreaterOrEqual(t, cpuTime(func() {
+		for begin := threadTime(); threadTime()-begin < work; {
+		}
+	}), work)
+}
