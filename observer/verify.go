@@ -167,12 +167,19 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 			return nil, nil, err
 		}
 	}
+	// Not Refresh: to ask for this thread's CPU time brings it up to date, and it would not be what the scheduler has told any more.
+	iterate := func() error {
+		return o.each(func(m *module) error {
+			_, err := m.probes.Iterate()
+			return err
+		})
+	}
 	// All snapshots are taken once before, so that none has to be made while it counts.
-	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Refresh(), o.Snapshot(&before))
+	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), iterate(), o.Snapshot(&before))
 	start := time.Now()
 	known, runErr := p.run()
 	g.took = time.Since(start)
-	err = errors.Join(err, runErr, o.Snapshot(&g.events), o.Refresh(), o.Snapshot(&g.iterated))
+	err = errors.Join(err, runErr, o.Snapshot(&g.events), iterate(), o.Snapshot(&g.iterated))
 	for i, word := range before.words {
 		g.events.words[i] -= word
 		g.iterated.words[i] -= word
