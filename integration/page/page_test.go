@@ -48,18 +48,24 @@ func folder() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "observer", "api", "page")
 }
 
-// npm runs a script of the page's package.json, with arguments for it and additions to its environment. If what that needs is not there,
-// the test fails and tells how to get it.
-func npm(t *testing.T, script string, args []string, env ...string) {
+// npm runs a script of the page's package.json.
+func npm(t *testing.T, script string, env ...string) {
 	t.Helper()
-	_, err := exec.LookPath("npm")
+	run(t, []string{"npm", "run", "--silent", script}, env)
+}
+
+// run runs a command in the page's folder, with additions to its environment. If what that needs is not there, the test fails and tells how
+// to get it.
+func run(t *testing.T, command, env []string) {
+	t.Helper()
+	_, err := exec.LookPath(command[0])
 	require.NoError(t, err, "the page's tests need node and npm: make setup installs them, as root")
 	require.DirExists(t, filepath.Join(folder(), "node_modules"), "the page's tests need their packages: make page-packages installs them")
-	cmd := exec.CommandContext(t.Context(), "npm", append([]string{"run", "--silent", script, "--"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Dir = folder()
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "npm run %s:\n%s", script, out)
+	require.NoError(t, err, "%s:\n%s", strings.Join(command, " "), out)
 	t.Logf("%s", out)
 }
 
@@ -74,15 +80,15 @@ func browser(t *testing.T) {
 }
 
 // TestCommitted: the page that Go embeds is what its sources build.
-func TestCommitted(t *testing.T) { npm(t, "check", nil) }
+func TestCommitted(t *testing.T) { npm(t, "check") }
 
 // TestLogic: what the page computes, without a browser.
-func TestLogic(t *testing.T) { npm(t, "test", nil) }
+func TestLogic(t *testing.T) { npm(t, "test") }
 
 // TestFake: the page shows what a server says that the test has in its hands, with all that can go wrong.
 func TestFake(t *testing.T) {
 	browser(t)
-	npm(t, "e2e", nil)
+	npm(t, "e2e")
 }
 
 // TestServer: the page shows what the real server says under load, switches its modules, and bears that it stands still, ends and
@@ -92,7 +98,7 @@ func TestServer(t *testing.T) {
 	s := start(t)
 	control := httptest.NewServer(s)
 	t.Cleanup(control.Close)
-	npm(t, "e2e", nil, "PAGE_URL=http://"+s.address+"/", "PAGE_CONTROL="+control.URL)
+	npm(t, "e2e", "PAGE_URL=http://"+s.address+"/", "PAGE_CONTROL="+control.URL)
 }
 
 // TestToken: the page of a real server that wants a token.
@@ -102,7 +108,9 @@ func TestToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
 	s := start(t, "--ebpf-token-file="+file)
-	npm(t, "e2e", []string{"--test-name-pattern=it loads|each total|switched off and on|asks for it"}, "PAGE_URL=http://"+s.address+"/", "PAGE_TOKEN="+token)
+	// What the token makes no difference to is left to TestServer.
+	command := []string{"node", "--test", "--test-name-pattern=it loads|each total|switched off and on|asks for it", "e2e/page.test.mjs"}
+	run(t, command, []string{"PAGE_URL=http://" + s.address + "/", "PAGE_TOKEN=" + token})
 }
 
 // server is the real one and its load. Its HTTP handler does to them what the path says.

@@ -52,6 +52,15 @@ async function waitFor(condition, patience = 30_000) {
   }
 }
 
+// ask asks the server as the page does, and returns { status, body }.
+async function ask(page, path) {
+  return page.evaluate(async (of) => {
+    const token = sessionStorage["banyandb-ebpf-token"];
+    const answer = await fetch(of, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    return { status: answer.status, body: await answer.json() };
+  }, path);
+}
+
 // order has something done to the real server, and waits for it.
 async function order(what) {
   const answer = await fetch(new URL(what, control), { method: "POST" });
@@ -88,16 +97,8 @@ describe("with a server", () => {
   test("it loads, asks only its own server, and says nothing on the console", async () => {
     const { page, faults, answers } = await show();
     await polls(page, answers, 2);
-    assert.equal(
-      await text(page, "#state"),
-      (await page.evaluate(() =>
-        fetch("health")
-          .then((r) => r.status)
-          .catch(() => 0),
-      )) === 503
-        ? "Connected, not all modules are up"
-        : "Connected",
-    );
+    const { status } = await ask(page, "health");
+    assert.equal(await text(page, "#state"), status === 503 ? "Connected, not all modules are up" : "Connected");
     for (const id of charts) assert.ok((await page.locator(`#${id} canvas, #${id} .missing:not([hidden])`).count()) > 0, id);
     assert.deepEqual(faults, []);
   });
@@ -207,12 +208,8 @@ describe("with a server", () => {
     await page.keyboard.press("Space");
     await waitFor(() => !answers.at(-1).metrics.some((m) => m.module === switched));
     await waitFor(async () => (await knob.getAttribute("aria-checked")) === "false");
-    const config = await page.evaluate(() =>
-      fetch("api/v1/config", {
-        headers: sessionStorage["banyandb-ebpf-token"] ? { Authorization: `Bearer ${sessionStorage["banyandb-ebpf-token"]}` } : {},
-      }).then((r) => r.json()),
-    );
-    assert.ok(!config.config.modules.includes(switched));
+    const { body } = await ask(page, "api/v1/config");
+    assert.ok(!body.config.modules.includes(switched));
     if (switched === "cache") await waitFor(async () => (await text(page, "#cache .missing")).startsWith("Module cache is switched off"));
     await page.keyboard.press("Space");
     await waitFor(() => answers.at(-1).metrics.some((m) => m.module === switched));
