@@ -144,7 +144,7 @@ func (o *Observer) configure(ctx context.Context, c Config, retry string) error 
 	if o.closed {
 		return ErrClosed
 	}
-	if err := o.known(append(slices.Collect(maps.Keys(c.DisabledHooks)), append(c.Modules, retry)...)); err != nil {
+	if err := o.known(slices.Concat(slices.Collect(maps.Keys(c.DisabledHooks)), c.Modules, []string{retry})); err != nil {
 		return err
 	}
 	old, health, failures, opened := o.config, o.health.clone(), o.failures, len(o.modules)

@@ -121,7 +121,7 @@ type bar struct {
 const (
 	whyPread = "two things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is allowed in " +
 		"tracing programs; and the counting itself. Latency sampling is there for who cannot afford the clock."
-	whyStranger = "the module asks on each call whose it is, which is one helper function of the kernel, whose return is guarded against speculation on this CPU, and one comparison; an empty program asks nothing. Nothing else is done for a stranger."
+	whyStranger = "the module asks on each call whose it is, which is one helper function of the kernel and one comparison, in each of two programs; an empty program asks nothing. Nothing else is done for a stranger."
 	whyServer   = "a server's turn differs from the next one of the same kind by up to a quarter, on a machine whose two CPUs also carry the load: see the single turns in the " +
 		"results. A median of that many turns cannot tell a few hundredths apart. What can be counted says less: the server makes some ten thousand " +
 		"system calls a second (the section on the mix counts them), and each costs what the rows above say."
