@@ -41,6 +41,14 @@ func modulesOf(schema []observer.Metric) []string {
 	return names
 }
 
+// readOnce reads the beginning of a file, and not what lies at its end, for which Linux 5.10 makes a page.
+func readOnce(t *testing.T, fd, size int) {
+	t.Helper()
+	n, err := unix.Pread(fd, make([]byte, size), 0)
+	require.NoError(t, err)
+	require.Equal(t, size, n)
+}
+
 // TestConfigure: modules come and go, count just what happens while they are there, and go on from where they were.
 func TestConfigure(t *testing.T) {
 	o := open(t, "io", "sched")
@@ -72,9 +80,9 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, o.Configure(t.Context(), observer.Config{Modules: []string{"io", "cache"}, LatencySampling: 16}))
 	require.ElementsMatch(t, []string{"io", "cache"}, modulesOf(o.Schema()))
 	require.Equal(t, uint32(16), o.Config().LatencySampling)
-	cold := cold(t, 64<<10)
+	file := cold(t, 64<<10)
 	before := count(t, o)
-	readAll(t, cold)
+	readOnce(t, file, 64<<10)
 	require.Equal(t, uint64(16), count(t, o).since(before)["ebpf_cache_filled_pages_total{}"])
 	require.Equal(t, []string{"io", "sched"}, modulesOf(old), "a schema that was given stays as it was")
 }
@@ -100,13 +108,13 @@ func TestConfigureHook(t *testing.T) {
 
 	quiet(t)
 	fd, pages := cold(t, 64<<10), uint64(16)
-	readAll(t, fd)
+	readOnce(t, fd, 64<<10)
 	evict(t, fd, 64<<10)
 	before := count(t, o)
 	require.NoError(t, o.Enable(t.Context(), "cache", "delete"))
 	require.Empty(t, o.Config().DisabledHooks)
 	require.Equal(t, all, names())
-	readAll(t, fd)
+	readOnce(t, fd, 64<<10)
 	evict(t, fd, 64<<10)
 	grown := count(t, o).since(before)
 	require.Equal(t, pages, grown["ebpf_cache_deleted_pages_total{}"])

@@ -30,6 +30,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -242,11 +244,10 @@ func TestTLS(t *testing.T) {
 	require.NoError(t, works(old))
 	require.NoError(t, works(old))
 	told := reported.take()
-	require.NotEmpty(t, told)
+	// A handshake that failed before may be told of late.
+	told = slices.DeleteFunc(told, func(line string) bool { return !strings.Contains(line, "the old one stays") })
+	require.Len(t, told, 1)
 	require.Contains(t, told[0], "the old one stays in use: TLS certificate "+cert)
-	for _, line := range told[1:] {
-		require.NotContains(t, line, "the old one stays")
-	}
 	replace(t, key, otherKey)
 	require.NoError(t, works(other))
 	require.ErrorContains(t, works(old), "certificate signed by unknown authority")
