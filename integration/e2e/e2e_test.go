@@ -152,6 +152,11 @@ func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
 		if m.Kind == observer.Histogram {
 			name += "_count"
 		}
+		if off := runservice.DefaultDisabledHooks()[m.Module]; len(m.Hooks) > 0 && !slices.ContainsFunc(m.Hooks, func(hook string) bool { return !slices.Contains(off, hook) }) {
+			require.Nil(t, families[name], m.Name)
+			t.Logf("not attached by default: %s", m.Name)
+			continue
+		}
 		if families[name] == nil {
 			require.Contains(t, m.Help, "Stays at nothing unless", m.Name)
 			t.Logf("at nothing: %s", m.Name)
