@@ -50,6 +50,9 @@ func Remedy(err error) string {
 	return ""
 }
 
+// WithRemedy returns an error that is err, and for which Remedy returns what to do about it.
+func WithRemedy(err error, remedy string) error { return &remediable{err, remedy} }
+
 // remediable is an error that knows what to do about it.
 type remediable struct {
 	err    error

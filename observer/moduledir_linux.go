@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
 // ModuleDir returns the modules in a folder, for Options.WithModules: each <module>.bpf.o in it. What it opens runs in the
@@ -74,7 +75,7 @@ func (d moduleDir) Open(name string) (fs.File, error) {
 	fd, err := openBeneath(int(folder.Fd()), name)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP):
-		return nil, &refusal{fmt.Errorf("%s is a link that leads out of the folder: %w", path, ErrUntrusted), "put the object itself into the folder"}
+		return nil, kprobe.WithRemedy(fmt.Errorf("%s is a link that leads out of the folder: %w", path, ErrUntrusted), "put the object itself into the folder")
 	case err != nil:
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -90,10 +91,10 @@ func (d moduleDir) open() (*os.File, error) {
 	// Not through os.Open, which would take a pipe too, and wait for somebody to write into it.
 	fd, err := unix.Open(string(d), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &refusal{
+		return nil, kprobe.WithRemedy(
 			&fs.PathError{Op: "open", Path: string(d), Err: err},
-			"make the folder " + string(d) + ", or name the one with the modules",
-		}
+			"make the folder "+string(d)+", or name the one with the modules",
+		)
 	}
 	folder := os.NewFile(uintptr(fd), string(d))
 	if err = trust(fd, string(d), unix.S_IFDIR); err != nil {
@@ -122,22 +123,22 @@ func trust(fd int, path string, kind uint32) error {
 	owner := os.Geteuid()
 	switch {
 	case stat.Mode&unix.S_IFMT != kind:
-		return &refusal{fmt.Errorf("%s is no regular file: %w", path, ErrUntrusted), "put the object itself into the folder"}
+		return kprobe.WithRemedy(fmt.Errorf("%s is no regular file: %w", path, ErrUntrusted), "put the object itself into the folder")
 	case stat.Uid != 0 && int(stat.Uid) != owner:
-		return &refusal{
+		return kprobe.WithRemedy(
 			fmt.Errorf("%s belongs to user %d, neither to root nor to the server's user %d: %w", path, stat.Uid, owner, ErrUntrusted),
 			fmt.Sprintf("look who put it there, then `chown %d %s`", owner, path),
-		}
+		)
 	case stat.Mode&(unix.S_IWGRP|unix.S_IWOTH) != 0:
-		return &refusal{
+		return kprobe.WithRemedy(
 			fmt.Errorf("%s can be written to by others than its owner, its mode is %#o: %w", path, stat.Mode&0o7777, ErrUntrusted),
 			fmt.Sprintf("look whether it is what it should be, then `chmod go-w %s`", path),
-		}
+		)
 	case kind == unix.S_IFREG && stat.Size > maxObject:
-		return &refusal{
+		return kprobe.WithRemedy(
 			fmt.Errorf("%s has %d bytes, at most %d are allowed: %w", path, stat.Size, maxObject, ErrUntrusted),
 			"strip the object of its debug information: `llvm-strip -g`",
-		}
+		)
 	}
 	return nil
 }

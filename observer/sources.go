@@ -202,17 +202,7 @@ func (s *sources) Glob(string) ([]string, error) {
 	return files, nil
 }
 
-// refusal is an error that knows what to do about it.
-type refusal struct {
-	err    error
-	remedy string
-}
-
-func (e *refusal) Error() string  { return e.err.Error() }
-func (e *refusal) Unwrap() error  { return e.err }
-func (e *refusal) Remedy() string { return e.remedy }
-
 // collision is why a module is refused whose names are taken.
 func collision(err error) error {
-	return &refusal{err, "give the module's file, or the metric, another name: the built-in modules come first, then the sources in their order"}
+	return kprobe.WithRemedy(err, "give the module's file, or the metric, another name: the built-in modules come first, then the sources in their order")
 }
