@@ -101,14 +101,12 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 	}
 }
 
-// unitOf tells the unit of a metric, which its name ends with.
+// unitOf tells the unit of a metric for people: events and things are their own.
 func unitOf(m *observer.Metric) string {
-	name := strings.TrimSuffix(m.Name, "_total")
-	for _, unit := range []string{"seconds", "bytes", "pages"} {
-		if strings.HasSuffix(name, "_"+unit) {
-			return unit
-		}
+	if unit := m.Unit(); unit != "" {
+		return unit
 	}
+	name := strings.TrimSuffix(m.Name, "_total")
 	return strings.ReplaceAll(name[strings.LastIndex(name, "_")+1:], "_", " ")
 }
 

@@ -141,6 +141,17 @@ func (m *Metric) Series() int {
 	return n
 }
 
+// Unit returns the unit that the name ends with: seconds, bytes or pages. It is empty for what is counted in events or things.
+func (m *Metric) Unit() string {
+	name := strings.TrimSuffix(m.Name, "_total")
+	for _, unit := range []string{"seconds", "bytes", "pages"} {
+		if strings.HasSuffix(name, "_"+unit) {
+			return unit
+		}
+	}
+	return ""
+}
+
 // LabelNames returns the names of the labels.
 func (m *Metric) LabelNames() []string {
 	names := make([]string, len(m.Labels))

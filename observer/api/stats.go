@@ -20,7 +20,6 @@ package api
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -78,7 +77,7 @@ func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 		if !f.chooses(m) {
 			continue
 		}
-		shown := metric{Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: unitOf(m.Name), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind}
+		shown := metric{Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: m.Unit(), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind}
 		for j := range m.Series() {
 			if one, ok := seriesOf(m, s, j); ok {
 				shown.Series = append(shown.Series, one)
@@ -105,17 +104,6 @@ func seriesOf(m *observer.Metric, s *observer.Snapshot, i int) (series, bool) {
 	value := float64(counted) * m.Scale
 	one.Value = &value
 	return one, counted > 0 || m.Kind == observer.Gauge
-}
-
-// unitOf tells the unit that a metric's name ends with.
-func unitOf(name string) string {
-	name = strings.TrimSuffix(name, "_total")
-	for _, unit := range []string{"seconds", "bytes", "pages"} {
-		if strings.HasSuffix(name, "_"+unit) {
-			return unit
-		}
-	}
-	return ""
 }
 
 func (s *stats) proto() *ebpfv1.Snapshot {
