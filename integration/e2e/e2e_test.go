@@ -101,20 +101,8 @@ func TestStandalone(t *testing.T) {
 	t.Logf("wrote %d points, answered %d queries", stats.Total().Written, stats.Total().Queries)
 
 	got := after.since(before)
-	const operations, bytes = "ebpf_io_operations_total", "ebpf_io_bytes_total"
-	for _, c := range []struct {
-		name      string
-		got, want uint64
-	}{
-		{"read-like calls against syscr", got.sumOf(operations, reads...), ioAfter.syscr - ioBefore.syscr},
-		{"write-like calls against syscw", got.sumOf(operations, writes...), ioAfter.syscw - ioBefore.syscw},
-		{"bytes read against rchar", got.sumOf(bytes, reads...), ioAfter.rchar - ioBefore.rchar},
-		{"bytes written against wchar", got.sumOf(bytes, writes...), ioAfter.wchar - ioBefore.wchar},
-	} {
-		t.Logf("%-32s %d = %d", c.name, c.got, c.want)
-		require.Positive(t, c.want, c.name)
-		require.Equal(t, c.want, c.got, c.name)
-	}
+	const operations = "ebpf_io_operations_total"
+	requireProcessIO(t, got, ioBefore, ioAfter)
 	for _, op := range ops {
 		lost := got.sumOf("ebpf_events_lost_total", "io")
 		calls, timed := got.sumOf(operations, op), got.sumOf("ebpf_io_duration_seconds_count", op)
@@ -128,6 +116,25 @@ func TestStandalone(t *testing.T) {
 	showsInClient(t, server)
 	knownNames(t, server)
 	everyFamilyMoves(t, server)
+}
+
+// requireProcessIO wants as many calls and bytes as /proc/PID/io has between two looks at it.
+func requireProcessIO(t *testing.T, got counters, before, after processIO) {
+	t.Helper()
+	const operations, bytes = "ebpf_io_operations_total", "ebpf_io_bytes_total"
+	for _, c := range []struct {
+		name      string
+		got, want uint64
+	}{
+		{"read-like calls against syscr", got.sumOf(operations, reads...), after.syscr - before.syscr},
+		{"write-like calls against syscw", got.sumOf(operations, writes...), after.syscw - before.syscw},
+		{"bytes read against rchar", got.sumOf(bytes, reads...), after.rchar - before.rchar},
+		{"bytes written against wchar", got.sumOf(bytes, writes...), after.wchar - before.wchar},
+	} {
+		t.Logf("%-32s %d = %d", c.name, c.got, c.want)
+		require.Positive(t, c.want, c.name)
+		require.Equal(t, c.want, c.got, c.name)
+	}
 }
 
 // everyFamilyMoves wants each metric of the default modules to have counted, and to be verified where it can be. One that may

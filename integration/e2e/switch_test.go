@@ -94,21 +94,7 @@ func TestSwitch(t *testing.T) {
 	stopped(t, s.pid, func() { last, ioLast = kernelCounters(t, s.pid, "io"), readProcessIO(t, s.pid) })
 	t.Logf("%d changes in %.1f s, %d looks at the server's page meanwhile", switchesOfAll+switchesOfOthers, time.Since(begun).Seconds(), watching())
 
-	got := last.since(first)
-	const operations, bytes = "ebpf_io_operations_total", "ebpf_io_bytes_total"
-	for _, c := range []struct {
-		name      string
-		got, want uint64
-	}{
-		{"read-like calls against syscr", got.sumOf(operations, reads...), ioLast.syscr - ioFirst.syscr},
-		{"write-like calls against syscw", got.sumOf(operations, writes...), ioLast.syscw - ioFirst.syscw},
-		{"bytes read against rchar", got.sumOf(bytes, reads...), ioLast.rchar - ioFirst.rchar},
-		{"bytes written against wchar", got.sumOf(bytes, writes...), ioLast.wchar - ioFirst.wchar},
-	} {
-		t.Logf("%-32s %d = %d", c.name, c.got, c.want)
-		require.Positive(t, c.want, c.name)
-		require.Equal(t, c.want, c.got, c.name)
-	}
+	requireProcessIO(t, last.since(first), ioFirst, ioLast)
 
 	s.restore(t)
 	s.saysWhatTheKernelHas(t)
