@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,4 +67,38 @@ func TestModuleDir(t *testing.T) {
 	require.Len(t, s.Health().Modules, 2)
 	require.Equal(t, dir, s.Health().Modules[1].Name)
 	require.Contains(t, s.Health().Modules[1].Cause, "can be written to by others")
+}
+
+// TestModuleDirAndConfig: users' modules are part of the configuration in force, and one that the configuration file does not
+// name is off.
+func TestModuleDirAndConfig(t *testing.T) {
+	kprobetest.Require(t)
+	object, err := os.ReadFile(filepath.Join("..", "observer", "testdata", runtime.GOARCH, "sdk.bpf.o"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "mine.bpf.o"), object, 0o600))
+	args := []string{"--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=cache", "--ebpf-module-dir=" + dir}
+	for _, c := range []struct {
+		name, file string
+		modules    []string
+	}{
+		{"no file", "", []string{"cache", "mine"}},
+		{"a file that says nothing of modules", "collect_interval: 1s\n", []string{"cache", "mine"}},
+		{"a file that names it", "modules: [mine, cache]\n", []string{"mine", "cache"}},
+		{"a file that does not", "modules: [cache]\n", []string{"cache"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := args
+			if c.file != "" {
+				args = append(slices.Clone(args), "--ebpf-config-file="+configFile(t, c.file))
+			}
+			s := start(t, newRegistry(), observer.Options{}, args...)
+			require.Equal(t, c.modules, s.Config().Modules)
+			for _, m := range s.Health().Modules {
+				require.Equal(t, slices.Contains(c.modules, m.Name), m.Up, m.Name)
+				require.Equal(t, !m.Up, m.Disabled, m.Name)
+			}
+		})
+	}
 }
