@@ -98,7 +98,10 @@ func (o *Options) sources() (*sources, error) {
 	taken := newClaims()
 	for _, name := range s.own {
 		s.of[name] = objects
-		s.claim(taken, name)
+		// The built-in modules leave each other be, and are read for this only if others could be in their way.
+		if o.Objects != nil || len(o.Extra) > 0 {
+			s.claim(taken, name)
+		}
 	}
 	for i, extra := range o.Extra {
 		s.add(taken, extra, sourceName(extra, i))
