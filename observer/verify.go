@@ -36,7 +36,7 @@ const verifyLimit = 10 * time.Second
 
 // verifyTries is how often a part of the known work is done before a metric that was not exact is given up: the kernel
 // does work of its own in our thread's name, such as reading a block of the file system's, but not every time.
-const verifyTries = 4
+const verifyTries = 10
 
 // quantities are what is known of a piece of work, by name: how often a call was made, how many pages came into memory.
 type quantities map[string]uint64
@@ -174,8 +174,8 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 			return err
 		})
 	}
-	// All snapshots are taken once before, so that none has to be made while it counts.
-	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), iterate(), o.Snapshot(&before))
+	// All snapshots are taken once before, so that none has to be made while it counts: new memory is page faults.
+	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Snapshot(&before), iterate(), o.Snapshot(&before))
 	start := time.Now()
 	known, runErr := p.run()
 	g.took = time.Since(start)
