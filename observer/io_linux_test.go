@@ -187,7 +187,13 @@ func (c counts) without(parts ...string) counts {
 // before, the collector is off, and the goroutine has its thread, and the one processor that there is, for itself.
 func quiet(t testing.TB) {
 	t.Helper()
-	debug.FreeOSMemory()
+	// What is collected may unmap files, at its own time: twice, since a cleanup may let go of more.
+	for range 2 {
+		cleaned := make(chan struct{})
+		runtime.AddCleanup(new([16]int), func(done chan struct{}) { close(done) }, cleaned)
+		debug.FreeOSMemory()
+		<-cleaned
+	}
 	percent, processors := debug.SetGCPercent(-1), runtime.GOMAXPROCS(1)
 	runtime.LockOSThread()
 	time.Sleep(20 * time.Millisecond)
