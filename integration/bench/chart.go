@@ -182,11 +182,11 @@ func drawServers(w io.Writer, r *results) error {
 	columns := []struct {
 		label, unit, server, color string
 	}{
-		{"points/s", "points/s", serverOn, accent},
-		{"queries/s", "queries/s", serverOn, accent},
+		{"throughput", "points/s", serverOn, accent},
+		{"per CPU time", "points/cpu-s", serverOn, accent},
 		{"p99", "p99-ns", serverOn, accent},
-		{"points/s", "points/s", serverKTM, muted},
-		{"queries/s", "queries/s", serverKTM, muted},
+		{"throughput", "points/s", serverKTM, muted},
+		{"per CPU time", "points/cpu-s", serverKTM, muted},
 		{"p99", "p99-ns", serverKTM, muted},
 	}
 	far := 0.1

@@ -46,6 +46,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
@@ -93,10 +94,11 @@ func run(ctx context.Context) error {
 	}
 	b := &bench{
 		results: &results{}, modules: runservice.DefaultModules(), rounds: 11, serverRounds: 9, quick: *quick,
-		warm: 2 * time.Second, window: 8 * time.Second, short: 2 * time.Second,
+		warm: load.Options{Pause: -1, Batches: 30, Queries: 20}, work: load.Options{Pause: -1, Batches: 150, Queries: 90},
 	}
 	if *quick {
-		b.rounds, b.serverRounds, b.warm, b.window, b.short = 3, 2, time.Second, 3*time.Second, 1500*time.Millisecond
+		b.rounds, b.serverRounds = 3, 2
+		b.warm.Batches, b.warm.Queries, b.work.Batches, b.work.Queries = 15, 10, 40, 25
 	}
 	if *rounds > 0 {
 		b.rounds = *rounds
@@ -128,8 +130,7 @@ type bench struct {
 	tests        string // The observer's tests, once they are built.
 	rounds       int
 	serverRounds int
-	warm, window time.Duration // of a new server's load
-	short        time.Duration // of a window on a server whose load goes on
+	warm, work   load.Options // what a new server does before it is measured, and while it is
 	quick        bool
 }
 
@@ -162,7 +163,6 @@ func allParts() []part {
 		{"overhead", (*bench).overhead},
 		{"instructions", (*bench).instructions},
 		{"servers", (*bench).servers},
-		{"windows", (*bench).windows},
 		{"mix", (*bench).mix},
 	}
 }
@@ -284,7 +284,7 @@ func (b *bench) describe() error {
 	b.results.fact("date", time.Now().UTC().Format("2006-01-02 15:04 MST"))
 	b.results.fact("modules", strings.Join(b.modules, ","))
 	b.results.fact("rounds", fmt.Sprintf("%d, servers %d", b.rounds, b.serverRounds))
-	b.results.fact("load", fmt.Sprintf("%s after %s to warm up", b.window, b.warm))
+	b.results.fact("load", fmt.Sprintf("%d batches and %d queries of each catalog after %d and %d to warm up", b.work.Batches, b.work.Queries, b.warm.Batches, b.warm.Queries))
 	b.results.fact("loaded-before", fmt.Sprintf("%d eBPF programs of others", foreign))
 	b.results.fact("load-average-before", loadAverage())
 	return nil

@@ -65,9 +65,8 @@ const pageMethod = `## How it is measured
   calls are timed by that clock, the least of many parts counts, since an interrupt only adds, and the same measured twice must not
   differ by more than the tenth of an instruction which the table calls within.
 - **The server** is the real one, new for each turn, with --ebpf-max-overhead=0, since a module that is shed during the measurement
-  would look cheaper than it is, and else as it comes, verification included. It has three writers and three queriers that never pause on the same
-  machine. Two servers differ by more than what is looked for here, so it is also measured on one server, whose load goes on while the observer, from
-  outside, attaches to it and detaches: each window between two without. That leaves out the collections, see their row.
+  would look cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the same
+  machine, have each server do the same work, so that none has more to search through because it was faster.
 `
 
 // writeDocs writes the page and the charts into a folder.

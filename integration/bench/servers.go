@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
@@ -118,7 +119,7 @@ func (b *bench) server(ctx context.Context, kind string) (resident float64, err 
 		}
 		defer a.close()
 	}
-	stats, p99, err := drive(ctx, server, b.warm, b.window)
+	stats, p99, cpu, err := drive(ctx, server, b.warm, b.work)
 	if err != nil {
 		return 0, err
 	}
@@ -127,108 +128,42 @@ func (b *bench) server(ctx context.Context, kind string) (resident float64, err 
 		return 0, fmt.Errorf("%d points refused, %d queries failed: %w", total.WriteErrors, total.QueryErrors, stats.FirstError)
 	}
 	b.results.add(serverName(kind), int(total.Queries), value{"points/s", float64(total.Written) / seconds},
-		value{"queries/s", float64(total.Queries) / seconds}, value{"p99-ns", p99})
+		value{"queries/s", float64(total.Queries) / seconds}, value{"p99-ns", p99}, value{"points/cpu-s", float64(total.Written) / cpu.Seconds()})
 	return resident, nil
 }
 
-// drive puts full load on a server and returns what the second part of it came to.
-func drive(ctx context.Context, server *banyandtest.Server, warm, window time.Duration) (load.Stats, float64, error) {
+// drive has a server do the same work as any other one, and returns what that took of time and of the server's CPU time.
+func drive(ctx context.Context, server *banyandtest.Server, warm, work load.Options) (load.Stats, float64, time.Duration, error) {
 	dialed, err := server.Dial()
 	if err != nil {
-		return load.Stats{}, 0, err
+		return load.Stats{}, 0, 0, err
 	}
 	defer dialed.Close()
 	conn := &timedConn{ClientConnInterface: dialed}
-	if _, err = load.Run(ctx, conn, load.Options{Duration: warm, Pause: -1}); err != nil {
-		return load.Stats{}, 0, err
+	if _, err = load.Run(ctx, conn, warm); err != nil {
+		return load.Stats{}, 0, 0, err
 	}
 	conn.p99()
-	stats, err := load.Run(ctx, conn, load.Options{Duration: window, Pause: -1})
+	before, err := cpuTimeOf(server.PID())
+	if err != nil {
+		return load.Stats{}, 0, 0, err
+	}
+	stats, err := load.Run(ctx, conn, work)
 	if err == nil {
 		err = ctx.Err()
 	}
-	return stats, conn.p99(), err
+	after, cpuErr := cpuTimeOf(server.PID())
+	return stats, conn.p99(), after - before, errors.Join(err, cpuErr)
 }
 
-// throughput is what a window came to.
-type throughput struct{ points, queries, p99 float64 }
-
-// windows measures one server under load while tools are attached to it and detached, in random order.
-func (b *bench) windows(ctx context.Context) (err error) {
-	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: load.ServerFlags, Dir: b.dir})
-	if err != nil {
-		return err
+// cpuTimeOf is what a process has used of the CPUs, by its own clock: see clock_getcpuclockid(3).
+func cpuTimeOf(pid int) (time.Duration, error) {
+	const scheduler = 2 // CPUCLOCK_SCHED
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|scheduler), &t); err != nil {
+		return 0, fmt.Errorf("reading the CPU time of process %d: %w", pid, err)
 	}
-	defer func() { err = errors.Join(err, server.Stop()) }()
-	dialed, err := server.Dial()
-	if err != nil {
-		return err
-	}
-	defer dialed.Close()
-	conn := &timedConn{ClientConnInterface: dialed}
-	if _, err = load.Run(ctx, conn, load.Options{Duration: b.warm, Pause: -1}); err != nil {
-		return err
-	}
-	tools := []tool{ours(defaults, b.options())}
-	if b.peer != nil {
-		tools = append(tools, ktmTool(b.peer))
-	}
-	// The server is our child: in the initial pid namespace, where this runs, its process id is the scope.
-	scope := kprobe.Scope{TGID: uint32(server.PID())}
-	return b.eachRound(ctx, "windows", func() error {
-		rand.Shuffle(len(tools), func(i, j int) { tools[i], tools[j] = tools[j], tools[i] })
-		before, err := window(ctx, conn, b.short)
-		if err != nil {
-			return err
-		}
-		for _, t := range tools {
-			with, err := windowWith(ctx, conn, b.short, t, scope)
-			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
-			after, err := window(ctx, conn, b.short)
-			if err != nil {
-				return err
-			}
-			b.results.add(windowName(t.name), 1, with.values()...)
-			off := throughput{(before.points + after.points) / 2, (before.queries + after.queries) / 2, (before.p99 + after.p99) / 2}
-			b.results.add(withoutName(t.name), 1, off.values()...)
-			before = after
-		}
-		return nil
-	})
-}
-
-func (t throughput) values() []value {
-	return []value{{"points/s", t.points}, {"queries/s", t.queries}, {"p99-ns", t.p99}}
-}
-
-func windowWith(ctx context.Context, conn *timedConn, length time.Duration, t tool, scope kprobe.Scope) (throughput, error) {
-	a, err := t.attach(scope)
-	if err != nil {
-		return throughput{}, err
-	}
-	with, err := window(ctx, conn, length)
-	if err == nil {
-		var counted uint64
-		if counted, err = a.preads(); err == nil && counted == 0 {
-			err = errors.New("nothing was counted: is this the initial pid namespace?")
-		}
-	}
-	return with, errors.Join(err, a.close())
-}
-
-func window(ctx context.Context, conn *timedConn, length time.Duration) (throughput, error) {
-	conn.p99()
-	stats, err := load.Run(ctx, conn, load.Options{Duration: length, Pause: -1})
-	if err = errors.Join(err, ctx.Err()); err != nil {
-		return throughput{}, err
-	}
-	total, seconds := stats.Total(), stats.Elapsed.Seconds()
-	if total.WriteErrors+total.QueryErrors > 0 {
-		return throughput{}, fmt.Errorf("%d points refused, %d queries failed: %w", total.WriteErrors, total.QueryErrors, stats.FirstError)
-	}
-	return throughput{points: float64(total.Written) / seconds, queries: float64(total.Queries) / seconds, p99: conn.p99()}, nil
+	return time.Duration(t.Nano()), nil
 }
 
 func residentMemory(pid int) (float64, error) {
@@ -262,7 +197,7 @@ func (b *bench) mix(ctx context.Context) (err error) {
 		return err
 	}
 	defer m.close()
-	if _, _, err = drive(ctx, server, b.warm, b.window); err != nil {
+	if _, _, _, err = drive(ctx, server, b.warm, b.work); err != nil {
 		return err
 	}
 	own, others, err := m.counts()

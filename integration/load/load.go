@@ -51,6 +51,9 @@ type Options struct {
 	// Batch is the number of points that a writer sends before it closes its write stream. The server ingests them
 	// when the stream closes. Zero means 200.
 	Batch int
+	// Batches is how many batches each writer sends, Queries how many queries each querier asks. Zero means as many as
+	// there is time for. With both, the run ends when all of them are done.
+	Batches, Queries int
 }
 
 // Stats count what a run did. All counts are since its start.
@@ -86,8 +89,8 @@ func (s Stats) Total() Counts {
 	return sum
 }
 
-// Run creates the schema if needed and drives the server until the duration is over or the context ends, neither of
-// which is an error. It returns an error if the server cannot be driven at all; points and queries that fail on the way
+// Run creates the schema if needed and drives the server until the duration is over, the context ends or all work is done,
+// none of which is an error. It returns an error if the server cannot be driven at all; points and queries that fail on the way
 // are counted.
 func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stats, error) {
 	if opts.Batch <= 0 {
@@ -109,8 +112,8 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stat
 	r := &run{opts: opts, started: time.Now(), counters: make([]counters, len(catalogs))}
 	var workers sync.WaitGroup
 	for i, c := range catalogs {
-		workers.Go(func() { r.repeat(ctx, func(n int) error { return r.write(ctx, c, &r.counters[i], n) }) })
-		workers.Go(func() { r.repeat(ctx, func(n int) error { return r.query(ctx, c, &r.counters[i], n) }) })
+		workers.Go(func() { r.repeat(ctx, opts.Batches, func(n int) error { return r.write(ctx, c, &r.counters[i], n) }) })
+		workers.Go(func() { r.repeat(ctx, opts.Queries, func(n int) error { return r.query(ctx, c, &r.counters[i], n) }) })
 	}
 	done := make(chan struct{})
 	go func() { workers.Wait(); close(done) }()
@@ -130,9 +133,9 @@ type counters struct {
 	written, writeErrors, queries, rows, queryErrors atomic.Uint64
 }
 
-// repeat calls one step after the other, with a pause between them, until the context ends.
-func (r *run) repeat(ctx context.Context, step func(n int) error) {
-	for n := 0; ctx.Err() == nil; n++ {
+// repeat calls one step after the other, with a pause between them, until the context ends or as often as it is told to.
+func (r *run) repeat(ctx context.Context, times int, step func(n int) error) {
+	for n := 0; ctx.Err() == nil && (times == 0 || n < times); n++ {
 		if err := step(n); err != nil && ctx.Err() == nil {
 			r.firstError.CompareAndSwap(nil, &err)
 		}

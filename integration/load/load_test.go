@@ -91,6 +91,23 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	assert.Zero(t, stats.Total().WriteErrors+stats.Total().QueryErrors)
 }
 
+func TestRunEndsWithItsWork(t *testing.T) {
+	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, server.Stop()) })
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+
+	stats, err := load.Run(t.Context(), conn, load.Options{Pause: -1, Batch: 70, Batches: 3, Queries: 2})
+	require.NoError(t, err)
+	require.NoError(t, stats.FirstError)
+	for name, counts := range map[string]load.Counts{"measure": stats.Measure, "stream": stats.Stream, "trace": stats.Trace} {
+		assert.EqualValues(t, 3*70, counts.Written, name)
+		assert.EqualValues(t, 2, counts.Queries, name)
+	}
+}
+
 // collectParts adds the folders of parts below each catalog's data folder.
 func collectParts(t *testing.T, root string, parts map[string]map[string]bool) {
 	t.Helper()
