@@ -379,23 +379,26 @@ static __always_inline unsigned long arg_of(__u32 op, unsigned long arg2, unsign
 	return op == IO_OP_FADVISE ? arg4 : arg2;
 }
 
-/* For the programs of the tracepoints, which every call of the process passes. */
-static __always_inline void enter_any(__u64 pid_tgid, long nr, unsigned long arg2, unsigned long arg4)
+/*
+ * Every call of the host passes the programs of the tracepoints. They ask first which call it is: that is a look into a
+ * table, where whose it is would be a function of the kernel, and not all calls are of interest.
+ */
+static __always_inline void enter_any(__u32 op, unsigned long arg2, unsigned long arg4)
 {
-	__u32 op = io_op(nr);
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (op < IO_OP__COUNT) {
+	if (in_scope(pid_tgid)) {
 		pin_tracepoint();
 		enter(pid_tgid, op, arg_of(op, arg2, arg4));
 		unpin_tracepoint();
 	}
 }
 
-static __always_inline void leave_any(__u64 pid_tgid, long nr, long ret)
+static __always_inline void leave_any(__u32 op, long ret)
 {
-	__u32 op = io_op(nr);
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (op < IO_OP__COUNT) {
+	if (in_scope(pid_tgid)) {
 		pin_tracepoint();
 		leave(pid_tgid, op, ret);
 		unpin_tracepoint();
@@ -404,36 +407,36 @@ static __always_inline void leave_any(__u64 pid_tgid, long nr, long ret)
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 op = io_op(nr);
 
-	if (in_scope(pid_tgid))
-		enter_any(pid_tgid, nr, SYSCALL_ARG2(regs), SYSCALL_ARG4(regs));
+	if (op < IO_OP__COUNT)
+		enter_any(op, SYSCALL_ARG2(regs), SYSCALL_ARG4(regs));
 	return 0;
 }
 
 TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 op = io_op(SYSCALL_NR(regs));
 
-	if (in_scope(pid_tgid))
-		leave_any(pid_tgid, SYSCALL_NR(regs), ret);
+	if (op < IO_OP__COUNT)
+		leave_any(op, ret);
 	return 0;
 }
 
 TRACEPOINT(syscall__tracepoint__enter, raw_syscalls, sys_enter, struct trace_event_raw_sys_enter *ctx)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 op = io_op(ctx->id);
 
-	if (in_scope(pid_tgid))
-		enter_any(pid_tgid, ctx->id, ctx->args[1], ctx->args[3]);
+	if (op < IO_OP__COUNT)
+		enter_any(op, ctx->args[1], ctx->args[3]);
 }
 
 TRACEPOINT(syscall__tracepoint__exit, raw_syscalls, sys_exit, struct trace_event_raw_sys_exit *ctx)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 op = io_op(ctx->id);
 
-	if (in_scope(pid_tgid))
-		leave_any(pid_tgid, ctx->id, ctx->ret);
+	if (op < IO_OP__COUNT)
+		leave_any(op, ctx->ret);
 }
 
 PLAIN_CALLS(CALL_BY_KPROBE, kprobe)

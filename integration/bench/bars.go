@@ -117,7 +117,7 @@ type bar struct {
 const (
 	whyPread = "two things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is allowed in " +
 		"tracing programs; and the counting itself. Latency sampling is there for who cannot afford the clock."
-	whyStranger = "the module asks on each call whose it is, which is one helper function of the kernel and one comparison, in each of two programs; an empty program asks nothing. Nothing else is done for a stranger."
+	whyStranger = "the module asks on each call which one it is, which is a look into a table in each of two programs; an empty program asks nothing. Nothing else is done for a call that is not traced."
 	whyServer   = "servers that do the same work still differ by several hundredths, on a machine whose two CPUs also carry the load: see the quartiles, and the " +
 		"single turns in the results. What can be counted says less: the server makes some ten thousand system calls a second (the section on the mix counts " +
 		"them), and each costs what the rows above say."
