@@ -46,6 +46,7 @@ page-pictures: setup page-packages ## Take pictures of the page of a server unde
 	@integration/bin/demo -duration 2m -page docs
 
 bench: ## Measure what the observer costs, beside others, as root on a quiet machine; write docs/performance.md and its charts
+	@$(MAKE) --no-print-directory setup packages=bpftrace
 	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
 	@integration/bin/bench -docs docs -results integration/bench/results/bench.txt
 
