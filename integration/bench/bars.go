@@ -118,9 +118,9 @@ const (
 	whyPread = "two things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is allowed in " +
 		"tracing programs; and the counting itself. Latency sampling is there for who cannot afford the clock."
 	whyStranger = "the module asks on each call which one it is, which is a look into a table in each of two programs; an empty program asks nothing. Nothing else is done for a call that is not traced."
-	whyServer   = "servers that do the same work still differ by several hundredths, on a machine whose two CPUs also carry the load: see the quartiles, and the " +
-		"single turns in the results. What can be counted says less: the server makes some ten thousand system calls a second (the section on the mix counts " +
-		"them), and each costs what the rows above say."
+	whyServer   = "servers that do the same work still differ by far more than what is looked for, whatever observes them: see the quartiles, and the single turns in the " +
+		"results. What can be counted says less: the server makes some ten thousand system calls a second (the section on the mix counts them), and each costs " +
+		"what the rows above say."
 	whyFill = "the module asks whose page it is, adds to a counter, and looks up whether the page was dropped of late, by its file and place in it: regret is what " +
 		"the pages of a database cost that gives them back too early. An empty program does nothing. The pages come from one system call for 32 of them, " +
 		"whose own time varies more than what is measured: see the quartiles."

@@ -211,7 +211,27 @@ func TestP99(t *testing.T) {
 		c.took = append(c.took, time.Duration(100-i))
 	}
 	require.InDelta(t, 99, c.p99(), 1e-9)
-	require.Zero(t, c.p99(), "the next window starts anew")
+	require.Zero(t, c.p99(), "the next turn starts anew")
+}
+
+// TestCPUTime compares a process's clock with what the kernel's other account says, which cuts off fractions of microseconds.
+func TestCPUTime(t *testing.T) {
+	used := func() time.Duration {
+		var usage unix.Rusage
+		require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &usage))
+		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
+		continue
+	}
+	before := used()
+	cpu, err := cpuTime(os.Getpid())
+	require.NoError(t, err)
+	require.Positive(t, before)
+	require.GreaterOrEqual(t, cpu, before)
+	require.LessOrEqual(t, cpu, used()+2*time.Microsecond)
+	_, err = cpuTime(1 << 22) // PID_MAX_LIMIT: there is none.
+	require.ErrorContains(t, err, "reading the CPU time of process")
 }
 
 func TestReasons(t *testing.T) {

@@ -510,7 +510,7 @@ func (t target) cost() (float64, error) {
 	if err := t.bridge.Collect(t.source); err != nil {
 		return 0, err
 	}
-	before, err := cpuTime()
+	before, err := cpuTime(os.Getpid())
 	if err != nil {
 		return 0, err
 	}
@@ -519,15 +519,6 @@ func (t target) cost() (float64, error) {
 			return 0, err
 		}
 	}
-	after, err := cpuTime()
+	after, err := cpuTime(os.Getpid())
 	return float64((after - before).Nanoseconds()) / bridgeTimes, err
-}
-
-// cpuTime is what this process has used of the CPUs.
-func cpuTime() (time.Duration, error) {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		return 0, err
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
 }

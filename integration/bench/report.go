@@ -67,8 +67,8 @@ const pageMethod = `## How it is measured
 - **The server** is the real one, new for each turn, with --ebpf-max-overhead=0, since a module that is shed during the measurement
   would look cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the same
   machine, have each server do the same work, so that none has more to search through because it was faster.
-  On the machine of the committed results servers still run at one of two speeds, about a quarter apart and whatever observes them (see the single
-  turns): the median of the ratios, on whichever side of the bar, says little there about a few hundredths, and the quartiles say how little.
+  Servers may still differ by more than what is looked for (see the single turns): then the median, on whichever side of the bar, says little, and the
+  quartiles say how little.
 `
 
 // writeDocs writes the page and the charts into a folder.

@@ -119,45 +119,52 @@ func (b *bench) server(ctx context.Context, kind string) (resident float64, err 
 		}
 		defer a.close()
 	}
-	stats, p99, cpu, err := drive(ctx, server, b.warm, b.work)
+	d, err := drive(ctx, server, b.warm, b.work)
 	if err != nil {
 		return 0, err
 	}
-	total, seconds := stats.Total(), stats.Elapsed.Seconds()
+	total := d.stats.Total()
 	if total.WriteErrors+total.QueryErrors > 0 {
-		return 0, fmt.Errorf("%d points refused, %d queries failed: %w", total.WriteErrors, total.QueryErrors, stats.FirstError)
+		return 0, fmt.Errorf("%d points refused, %d queries failed: %w", total.WriteErrors, total.QueryErrors, d.stats.FirstError)
 	}
-	b.results.add(serverName(kind), int(total.Queries), value{"points/s", float64(total.Written) / seconds},
-		value{"queries/s", float64(total.Queries) / seconds}, value{"p99-ns", p99}, value{"points/cpu-s", float64(total.Written) / cpu.Seconds()})
+	b.results.add(serverName(kind), int(total.Queries), value{"points/s", float64(total.Written) / d.stats.Elapsed.Seconds()},
+		value{"points/cpu-s", float64(total.Written) / d.cpu.Seconds()}, value{"p99-ns", d.p99})
 	return resident, nil
 }
 
-// drive has a server do the same work as any other one, and returns what that took of time and of the server's CPU time.
-func drive(ctx context.Context, server *banyandtest.Server, warm, work load.Options) (load.Stats, float64, time.Duration, error) {
+// driven is what a server's work took.
+type driven struct {
+	stats load.Stats
+	p99   float64       // of the queries, in nanoseconds
+	cpu   time.Duration // of the server
+}
+
+// drive has a server do the same work as any other one.
+func drive(ctx context.Context, server *banyandtest.Server, warm, work load.Options) (d driven, err error) {
 	dialed, err := server.Dial()
 	if err != nil {
-		return load.Stats{}, 0, 0, err
+		return d, err
 	}
 	defer dialed.Close()
 	conn := &timedConn{ClientConnInterface: dialed}
 	if _, err = load.Run(ctx, conn, warm); err != nil {
-		return load.Stats{}, 0, 0, err
+		return d, err
 	}
 	conn.p99()
-	before, err := cpuTimeOf(server.PID())
+	before, err := cpuTime(server.PID())
 	if err != nil {
-		return load.Stats{}, 0, 0, err
+		return d, err
 	}
-	stats, err := load.Run(ctx, conn, work)
-	if err == nil {
-		err = ctx.Err()
+	if d.stats, err = load.Run(ctx, conn, work); err != nil {
+		return d, err
 	}
-	after, cpuErr := cpuTimeOf(server.PID())
-	return stats, conn.p99(), after - before, errors.Join(err, cpuErr)
+	after, err := cpuTime(server.PID())
+	d.p99, d.cpu = conn.p99(), after-before
+	return d, errors.Join(err, ctx.Err())
 }
 
-// cpuTimeOf is what a process has used of the CPUs, by its own clock: see clock_getcpuclockid(3).
-func cpuTimeOf(pid int) (time.Duration, error) {
+// cpuTime is what a process has used of the CPUs, by its own clock: see clock_getcpuclockid(3).
+func cpuTime(pid int) (time.Duration, error) {
 	const scheduler = 2 // CPUCLOCK_SCHED
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|scheduler), &t); err != nil {
@@ -197,7 +204,7 @@ func (b *bench) mix(ctx context.Context) (err error) {
 		return err
 	}
 	defer m.close()
-	if _, _, _, err = drive(ctx, server, b.warm, b.work); err != nil {
+	if _, err = drive(ctx, server, b.warm, b.work); err != nil {
 		return err
 	}
 	own, others, err := m.counts()

@@ -27,19 +27,27 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
 	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
 )
 
-// The load is worth its name only if the server flushes and merges because of it.
-func TestRunFlushesMergesAndFindsRows(t *testing.T) {
-	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir(), Flags: load.ServerFlags})
+// start starts a server with these flags and connects to it.
+func start(t *testing.T, flags ...string) (*banyandtest.Server, *grpc.ClientConn) {
+	t.Helper()
+	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir(), Flags: flags})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, server.Stop()) })
 	conn, err := server.Dial()
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+	return server, conn
+}
+
+// The load is worth its name only if the server flushes and merges because of it.
+func TestRunFlushesMergesAndFindsRows(t *testing.T) {
+	server, conn := start(t, load.ServerFlags...)
 
 	parts := make(map[string]map[string]bool)
 	var reports int
@@ -77,12 +85,7 @@ func TestRunFlushesMergesAndFindsRows(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
-	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, server.Stop()) })
-	conn, err := server.Dial()
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+	_, conn := start(t)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	stats, err := load.Run(ctx, conn, load.Options{Progress: func(load.Stats) { cancel() }})
@@ -92,12 +95,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 }
 
 func TestRunEndsWithItsWork(t *testing.T) {
-	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Dir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, server.Stop()) })
-	conn, err := server.Dial()
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, conn.Close()) })
+	_, conn := start(t)
 
 	stats, err := load.Run(t.Context(), conn, load.Options{Pause: -1, Batch: 70, Batches: 3, Queries: 2})
 	require.NoError(t, err)
