@@ -30,12 +30,15 @@ import (
 // counters is a module's counters, one entry for each possible CPU, in memory that the kernel writes and we read.
 type counters struct {
 	memory     []byte
-	entries    [][]uint64
+	entries    [][rows][]uint64
 	histograms []span   // each a sum, and the slots
 	rest       []span   // what is between them
 	without    []uint64 // what is counted and not told, by word; nil for nothing
 	words      int      // of an entry
 }
+
+// rows is how many entries are added up at a time: a sum is read and written once for all of them.
+const rows = 4
 
 // span is a run of words.
 type span struct{ from, to int }
@@ -73,29 +76,40 @@ func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, err
 	}
 	c := &counters{memory: memory, words: words}
 	c.histograms, c.rest = spansOf(metrics, words)
-	all := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words*cpus)
-	for cpu := range cpus {
-		c.entries = append(c.entries, all[cpu*words:(cpu+1)*words:(cpu+1)*words])
-	}
+	c.entries = entriesOf(unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words*cpus), words)
 	return c, nil
 }
 
-// sum adds the CPUs' entries up into dst. Most words of most CPUs are 0, and so are read and not added. Most histograms are
-// empty, and are not read: where the sum is 0 no value was above 0, and only the first slot can have counted.
+// entriesOf divides counters into entries of so many words. Those that the last rows lack have counted nothing.
+func entriesOf(all []uint64, words int) [][rows][]uint64 {
+	var entries [][rows][]uint64
+	none := make([]uint64, words)
+	for len(all) > 0 {
+		of := [rows][]uint64{none, none, none, none}
+		for i := 0; i < rows && len(all) > 0; i++ {
+			of[i], all = all[:words:words], all[words:]
+		}
+		entries = append(entries, of)
+	}
+	return entries
+}
+
+// sum adds the CPUs' entries up into dst. Most histograms are empty, and are not read: where the sum is 0 no value was above
+// 0, and only the first slot can have counted.
 func (c *counters) sum(dst []uint64) {
 	dst = dst[:c.words]
 	clear(dst)
-	for _, entry := range c.entries {
+	for i := range c.entries {
+		of := &c.entries[i]
 		for _, r := range c.rest {
-			add(dst[r.from:r.to], entry[r.from:r.to])
+			add(dst[r.from:r.to], of, r.from)
 		}
 		for _, h := range c.histograms {
-			sum, first := &entry[h.from], &entry[h.from+1]
 			switch {
-			case atomic.LoadUint64(sum) != 0:
-				add(dst[h.from:h.to], entry[h.from:h.to])
-			case atomic.LoadUint64(first) != 0:
-				dst[h.from+1] += atomic.LoadUint64(first)
+			case counted(of, h.from):
+				add(dst[h.from:h.to], of, h.from)
+			case counted(of, h.from+1):
+				add(dst[h.from+1:h.from+2], of, h.from+1)
 			}
 		}
 	}
@@ -104,20 +118,18 @@ func (c *counters) sum(dst []uint64) {
 	}
 }
 
-// add adds words that the kernel goes on counting in, four at a time.
-func add(dst, src []uint64) {
-	for len(src) >= 4 && len(dst) >= 4 {
-		a, b, c, d := atomic.LoadUint64(&src[0]), atomic.LoadUint64(&src[1]), atomic.LoadUint64(&src[2]), atomic.LoadUint64(&src[3])
-		if a|b|c|d != 0 {
-			dst[0] += a
-			dst[1] += b
-			dst[2] += c
-			dst[3] += d
-		}
-		src, dst = src[4:], dst[4:]
-	}
-	for i := range src {
-		dst[i] += atomic.LoadUint64(&src[i])
+// counted tells whether a word is not 0 in any of the entries.
+func counted(of *[rows][]uint64, word int) bool {
+	return atomic.LoadUint64(&of[0][word])|atomic.LoadUint64(&of[1][word])|atomic.LoadUint64(&of[2][word])|atomic.LoadUint64(&of[3][word]) != 0
+}
+
+// add adds words that the kernel goes on counting in.
+func add(dst []uint64, of *[rows][]uint64, from int) {
+	// The compiler sees that all have the same length.
+	n := len(dst)
+	a, b, c, d := of[0][from:][:n], of[1][from:][:n], of[2][from:][:n], of[3][from:][:n]
+	for i := range dst {
+		dst[i] += atomic.LoadUint64(&a[i]) + atomic.LoadUint64(&b[i]) + atomic.LoadUint64(&c[i]) + atomic.LoadUint64(&d[i])
 	}
 }
 
