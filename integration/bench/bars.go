@@ -39,6 +39,7 @@ const (
 	emptyPread      = "empty-tracepoint-pread64" // the tracepoints of this one system call
 	emptyHooks      = "empty-hooks"              // all hooks of the default modules that a pread passes
 	emptyFill       = "empty-fill"
+	whoseFill       = "whose-fill"
 	clockPair       = "clock"
 	ioModule        = "io"
 	cacheModule     = "cache"
@@ -60,6 +61,7 @@ const (
 	instructionsAdded = "added-instructions/op"
 	nsPerOp           = "ns/op"
 	bytes             = "B"
+	overheadOfCPU     = "overhead/cpu"
 )
 
 // Servers that are measured.
@@ -78,6 +80,9 @@ func instructionsBy(tool, call string) quantity {
 }
 
 func serverName(server string) string { return "Server/ebpf=" + server }
+
+// serverTurnName is one turn of those that serverName has the mean of.
+func serverTurnName(server string) string { return "ServerTurn/ebpf=" + server }
 
 // snapshotName is a snapshot of counters that all have counted on each CPU, idleSnapshotName of such that have not.
 func snapshotName(cpus int) string { return "SnapshotCPUs/cpus=" + strconv.Itoa(cpus) + "/counted=all" }
@@ -118,20 +123,20 @@ const (
 	whyPread = "two things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is allowed in " +
 		"tracing programs; and the counting itself. Latency sampling is there for who cannot afford the clock."
 	whyStranger = "the module asks on each call which one it is, which is a look into a table in each of two programs; an empty program asks nothing. Nothing else is done for a call that is not traced."
-	whyServer   = "servers that do the same work still differ by far more than what is looked for, whatever observes them: see the quartiles, and the single turns in the " +
-		"results. What can be counted says less: the server makes some ten thousand system calls a second (the section on the mix counts them), and each costs " +
-		"what the rows above say."
-	whyFill = "the module asks whose page it is, adds to a counter, and looks up whether the page was dropped of late, by its file and place in it: regret is what " +
-		"the pages of a database cost that gives them back too early. An empty program does nothing. The pages come from one system call for 32 of them, " +
-		"whose own time varies more than what is measured: see the quartiles."
+	whyServer   = "the load never pauses, so that each call which is traced takes away from it what the rows above say that it costs, and what the server says of " +
+		"itself stands below: most of what is missing here. The rest is the load's own calls, which pass the same hooks, and chance: see the quartiles."
+	whyFill = "whose page it is only a function of the kernel can tell, and a program that asks it and does nothing else, which has a row of its own, is at the bar " +
+		"or above it where calls are as dear as the mitigations above make them; a program cannot do without. The rest is the counter, and a look whether the page " +
+		"was dropped of late, by its file and place in it: regret is what the pages of a database cost that gives them back too early. Here every page was, " +
+		"which is the dearest case."
 	whyMemory = "nearly all of it are tables that are there once, for all CPUs together: the threads' start times and what the scheduler had kept of each " +
 		"thread. This machine has few CPUs to divide them by; the next row has what grows with them."
 	whyNative = "a native instrument of the server makes its tag values and their hash anew at each addition, which is nearly all of this time and no part " +
 		"of the bridge: the same collection into Prometheus instruments has the row below. Here each series moves; the section on scaling has " +
 		"the cost of each, and those that do not move cost next to nothing."
-	whySnapshot = "each counter of each CPU is read by a load that cannot tear, and added where it has counted; a histogram that has counted nothing is passed over at " +
-		"its sum. A server is between this row and the next, since not every CPU has seen every call. The section on scaling has the time of one counter; the " +
-		"bar was set by measurements of 300 of them."
+	whySnapshot = "each counter of each CPU is read by a load that cannot tear, and added, four CPUs at a time; a histogram that has counted nothing on these four is passed over " +
+		"at its sum. A server is between this row and the next, since not every CPU has seen every call, and no call has taken every time. The section on " +
+		"scaling has the time of one counter; the bar was set by measurements of 300 of them."
 )
 
 // bars are all that the observer has to reach.
@@ -206,6 +211,7 @@ var bars = []bar{
 		what: "per page added to the page cache, module cache, against an empty program",
 		of:   addedBy(cacheModule, ownFill), per: addedBy(emptyFill, ownFill), limit: 1.15, why: whyFill,
 	},
+	{what: "a program that asks whose page it is, and does nothing else", of: addedBy(whoseFill, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "the same, default modules", of: addedBy(defaults, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "the same, KTM", of: addedBy(ktm, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "snapshot of the default modules, here", of: quantity{snapshotHere, nsPerOp}, limit: 1000, unit: "ns"},
@@ -251,6 +257,10 @@ var bars = []bar{
 	{
 		what: "the same for a second of the server's CPU time", beside: true,
 		of: quantity{serverName(serverOn), "points/cpu-s"}, per: quantity{serverName(serverOff), "points/cpu-s"},
+	},
+	{
+		what: "what the server says that it costs, of the CPU time that it takes", beside: true,
+		of: quantity{serverName(serverOn), overheadOfCPU}, unit: "%", scale: 100,
 	},
 	{
 		what: "99th percentile of the queries, on against off",

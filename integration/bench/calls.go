@@ -57,6 +57,7 @@ func (b *bench) callCosts(ctx context.Context) error {
 		empty(emptyPread, "pread_enter", "pread_exit"),
 		empty(emptyHooks, "tp_btf_enter", "tp_btf_exit", "lookup", "fill"),
 		empty(emptyFill, "fill"),
+		empty(whoseFill, "fill_whose"),
 		empty(clockPair, "clock_enter", "clock_exit"),
 		ours(ioModule, observer.Options{Modules: []string{ioModule}}),
 		ours(cacheModule, observer.Options{Modules: []string{cacheModule}}),

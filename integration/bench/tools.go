@@ -81,11 +81,14 @@ func attachProgram(spec *ebpf.ProgramSpec, program *ebpf.Program) (link.Link, er
 	return link.AttachTracing(link.TracingOptions{Program: program})
 }
 
-// empty attaches programs that do nothing.
+// empty attaches programs that do nothing, or next to nothing.
 func empty(name string, programs ...string) tool {
-	return tool{name: name, attach: func(kprobe.Scope) (*attached, error) {
+	return tool{name: name, attach: func(scope kprobe.Scope) (*attached, error) {
 		only := make(map[string]*ebpf.ProgramSpec)
 		coll, err := loadObject("empty", func(spec *ebpf.CollectionSpec) error {
+			if err := spec.Variables["scope_tgid"].Set(scope.TGID); err != nil {
+				return err
+			}
 			for _, p := range programs {
 				only[p] = spec.Programs[p]
 			}

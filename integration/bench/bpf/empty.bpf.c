@@ -2,8 +2,9 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * Programs that do nothing: what a hook costs before anything is counted. And a pair that only reads the clock: no tool
- * that times every call can be cheaper. Linux 5.10; lookup 6.8.
+ * Programs that do nothing: what a hook costs before anything is counted. A pair that only reads the clock: no tool
+ * that times every call can be cheaper. And a program that only asks whose page it is: no tool that counts a process's
+ * own can be. Linux 5.10; lookup 6.8.
  */
 #include "../../../bpf/kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -38,4 +39,13 @@ int clock_exit(void *ctx)
 {
 	bpf_ktime_get_ns();
 	return 0;
+}
+
+/* Thread group id in the initial pid namespace. */
+const volatile __u32 scope_tgid;
+
+SEC("tp_btf/mm_filemap_add_to_page_cache")
+int fill_whose(void *ctx)
+{
+	return bpf_get_current_pid_tgid() >> 32 == scope_tgid;
 }
