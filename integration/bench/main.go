@@ -71,7 +71,7 @@ func run(ctx context.Context) error {
 		threads     = flag.Bool("threads", false, "be a process of many threads; used by the program itself")
 		quick       = flag.Bool("quick", false, "few rounds and short loads: to see that it works, not to conclude from")
 		rounds      = flag.Int("rounds", 0, "rounds of each measurement but the servers'; 0 for 11, or 3 with -quick")
-		serverTurns = flag.Int("server-rounds", 0, "rounds of servers under load; 0 for 9, or 2 with -quick")
+		serverTurns = flag.Int("server-rounds", 0, "rounds of servers under load; 0 for 9, or 1 with -quick")
 		only        = flag.String("only", "", "run only these parts, separated by commas: "+strings.Join(partNames(), ", "))
 		resultsFile = flag.String("results", "", "file that keeps the results")
 		docs        = flag.String("docs", "", "folder for performance.md and the charts")
@@ -94,11 +94,11 @@ func run(ctx context.Context) error {
 	}
 	b := &bench{
 		results: &results{}, modules: runservice.DefaultModules(), rounds: 11, serverRounds: 9, quick: *quick,
-		warm: load.Options{Pause: -1, Batches: 30, Queries: 20}, work: load.Options{Pause: -1, Batches: 150, Queries: 90},
+		warm: load.Options{Pause: -1, Batches: 30, Queries: 20}, work: load.Options{Pause: -1, Batches: 5, Queries: 3, Rounds: 20},
 	}
 	if *quick {
-		b.rounds, b.serverRounds = 3, 2
-		b.warm.Batches, b.warm.Queries, b.work.Batches, b.work.Queries = 15, 10, 40, 25
+		b.rounds, b.serverRounds = 3, 1
+		b.warm.Batches, b.warm.Queries, b.work.Rounds = 15, 10, 8
 	}
 	if *rounds > 0 {
 		b.rounds = *rounds
@@ -279,12 +279,13 @@ func (b *bench) describe() error {
 	b.results.fact("pkg", "github.com/apache/skywalking-banyandb/ebpf/integration/bench")
 	b.results.fact("cpu", cpuModel())
 	b.results.fact("cpus", fmt.Sprint(runtime.NumCPU()))
+	b.results.fact("mitigations", mitigations())
 	b.results.fact("kernel", unix.ByteSliceToString(name.Release[:]))
 	b.results.fact("go", runtime.Version())
 	b.results.fact("date", time.Now().UTC().Format("2006-01-02 15:04 MST"))
 	b.results.fact("modules", strings.Join(b.modules, ","))
 	b.results.fact("rounds", fmt.Sprintf("%d, servers %d", b.rounds, b.serverRounds))
-	b.results.fact("load", fmt.Sprintf("%d batches and %d queries of each catalog after %d and %d to warm up", b.work.Batches, b.work.Queries, b.warm.Batches, b.warm.Queries))
+	b.results.fact("load", fmt.Sprintf("%d times %d batches and %d queries of each catalog, after %d and %d to warm up", b.work.Rounds, b.work.Batches, b.work.Queries, b.warm.Batches, b.warm.Queries))
 	b.results.fact("loaded-before", fmt.Sprintf("%d eBPF programs of others", foreign))
 	b.results.fact("load-average-before", loadAverage())
 	return nil
@@ -310,6 +311,17 @@ func cpuModel() string {
 		}
 	}
 	return "unknown"
+}
+
+// mitigations are what makes calls and returns in the kernel dear.
+func mitigations() string {
+	var all []string
+	for _, of := range []string{"spectre_v2", "retbleed", "spec_rstack_overflow"} {
+		if content, err := os.ReadFile("/sys/devices/system/cpu/vulnerabilities/" + of); err == nil {
+			all = append(all, of+" "+strings.TrimSpace(string(content)))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 func loadedPrograms() (int, error) {

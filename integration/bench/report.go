@@ -64,11 +64,13 @@ const pageMethod = `## How it is measured
 - **Instructions** are those of an emulated CPU of a machine with Linux 6.12, whose clock goes on by one nanosecond for each. The
   calls are timed by that clock, the least of many parts counts, since an interrupt only adds, and the same measured twice must not
   differ by more than the tenth of an instruction which the table calls within.
-- **The server** is the real one, new for each turn, with --ebpf-max-overhead=0, since a module that is shed during the measurement
-  would look cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the same
-  machine, have each server do the same work, so that none has more to search through because it was faster.
-  Servers may still differ by more than what is looked for (see the single turns): then the median, on whichever side of the bar, says little, and the
-  quartiles say how little.
+- **The server** is the real one, with --ebpf-max-overhead=0, since a module that is shed during the measurement would look
+  cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the same machine,
+  have it do the same work in each turn, a few batches and queries at a time: a query is the dearer the more was written before it. In
+  each round there are as many new servers as kinds, and each server has a turn of each kind, in another order: with the default
+  modules, with all modules switched off, and with KTM while ours are off. A kind has the geometric mean of its turns, so that
+  neither the speed of one server nor what it has stored already is part of a quotient of two kinds. The data is on a file system of its own, ext4 with a
+  journal. Resident memory is compared with that of a server without the observer.
 `
 
 // writeDocs writes the page and the charts into a folder.

@@ -19,10 +19,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"math/rand/v2"
+	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,7 +65,7 @@ func (c *timedConn) Invoke(ctx context.Context, method string, args, reply any, 
 	return err
 }
 
-// p99 is the 99th percentile of the queries since the last call, in nanoseconds.
+// p99 is the 99th percentile of the queries, in nanoseconds.
 func (c *timedConn) p99() float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +73,6 @@ func (c *timedConn) p99() float64 {
 	for _, d := range c.took {
 		sorted = append(sorted, float64(d.Nanoseconds()))
 	}
-	c.took = nil
 	if len(sorted) == 0 {
 		return 0
 	}
@@ -75,35 +80,105 @@ func (c *timedConn) p99() float64 {
 	return quantile(sorted, 0.99)
 }
 
-// servers measures new servers under full load, with and without the observer and beside KTM, in random order.
-func (b *bench) servers(ctx context.Context) error {
+// collectInterval is the server's default.
+const collectInterval = "5s"
+
+// diskSize is that of the servers' file system, of which little is used.
+const diskSize = 4 << 30
+
+// serverDisk makes a file system with a journal for the servers' data, as they have it wherever they are run in earnest.
+// ext4 without one does not give the number of a deleted file away again for minutes, and looks past all of these when a
+// file is created: here that took 20 us in one directory and 800 us in the next, by what had been deleted near it, and a
+// server that creates and deletes files all the time ran at one of two speeds.
+func (b *bench) serverDisk(ctx context.Context) (dir string, undo func() error, err error) {
+	image, dir := filepath.Join(b.dir, "disk.img"), filepath.Join(b.dir, "disk")
+	if err = errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(image, nil, 0o600), os.Truncate(image, diskSize)); err != nil {
+		return "", nil, err
+	}
+	for _, command := range [][]string{
+		// The tables of inodes are written now, not by the kernel while something is measured.
+		{"mkfs.ext4", "-q", "-F", "-N", "131072", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", image},
+		{"mount", "-o", "loop", image, dir},
+	} {
+		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+			return "", nil, fmt.Errorf("a file system for the servers: %s: %w: %s", command[0], err, out)
+		}
+	}
+	return dir, func() error { return errors.Join(unix.Unmount(dir, 0), os.Remove(image)) }, nil
+}
+
+// servers measures the server under full load with the observer, with none, and beside KTM: a crossover. Two servers that do
+// the same work differ by a quarter of their speed, and one server is slower with each turn, since it has more to look
+// through. So in each round there are as many servers as kinds; each has a turn of each kind, and each kind comes once as the
+// first, second and so on. What a kind has in a round is the geometric mean of its turns, and the quotient of two kinds
+// that of the quotients within each server: neither the server's speed nor the order has a part in it.
+func (b *bench) servers(ctx context.Context) (err error) {
+	disk, undo, err := b.serverDisk(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
 	kinds := []string{serverOff, serverOn}
 	if b.peer != nil {
 		kinds = append(kinds, serverKTM)
 	}
 	return b.eachRound(ctx, "servers", func() error {
 		rand.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
-		resident := make(map[string]float64)
-		for _, kind := range kinds {
-			memory, err := b.server(ctx, kind)
+		turns := make(map[string][][]value)
+		var resident []float64
+		for i := range kinds {
+			memory, err := b.server(ctx, disk, slices.Concat(kinds[i:], kinds[:i]), turns)
 			if err != nil {
-				return fmt.Errorf("server with eBPF %s: %w", kind, err)
+				return fmt.Errorf("server %d: %w", i+1, err)
 			}
-			resident[kind] = memory
+			resident = append(resident, memory)
 		}
-		b.results.add(residentName, 1, value{"added-" + bytes, resident[serverOn] - resident[serverOff]}, value{"off-" + bytes, resident[serverOff]})
+		off, err := residentWithout(ctx, disk)
+		if err != nil {
+			return err
+		}
+		b.results.add(residentName, 1, value{"added-" + bytes, median(resident) - off}, value{"off-" + bytes, off})
+		for kind, of := range turns {
+			b.results.add(serverName(kind), len(of), meanOf(of)...)
+		}
 		return nil
 	})
 }
 
-// server runs one server under load and returns its resident memory before that.
-func (b *bench) server(ctx context.Context, kind string) (resident float64, err error) {
-	flags := slices.Clone(load.ServerFlags)
-	if kind == serverOn {
-		// A module that is shed meanwhile would look cheaper than it is.
-		flags = append(flags, "--ebpf-enabled", "--ebpf-max-overhead=0")
+// meanOf is the geometric mean of the turns, unit by unit.
+func meanOf(turns [][]value) []value {
+	mean := slices.Clone(turns[0])
+	for i := range mean {
+		var sum float64
+		for _, t := range turns {
+			sum += math.Log(t[i].is)
+		}
+		mean[i].is = math.Exp(sum / float64(len(turns)))
 	}
-	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: flags, Dir: b.dir})
+	return mean
+}
+
+// residentWithout is the resident memory of a server that has no observer at all.
+func residentWithout(ctx context.Context, dir string) (resident float64, err error) {
+	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: load.ServerFlags, Dir: dir})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	time.Sleep(idle)
+	return residentMemory(server.PID())
+}
+
+// server has one server do the same work once for each kind, one after the other. It adds to turns, and returns the resident
+// memory before all.
+func (b *bench) server(ctx context.Context, disk string, kinds []string, turns map[string][][]value) (resident float64, err error) {
+	api, err := banyandtest.FreeAddress()
+	if err != nil {
+		return 0, err
+	}
+	// A module that is shed meanwhile would look cheaper than it is.
+	flags := append(slices.Clone(load.ServerFlags), "--ebpf-enabled", "--ebpf-max-overhead=0", "--ebpf-http-addr="+api)
+	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: flags, Dir: disk})
 	if err != nil {
 		return 0, err
 	}
@@ -112,24 +187,122 @@ func (b *bench) server(ctx context.Context, kind string) (resident float64, err 
 	if resident, err = residentMemory(server.PID()); err != nil {
 		return 0, err
 	}
-	if kind == serverKTM {
-		a, err := ktmTool(b.peer).attach(kprobe.Scope{})
-		if err != nil {
-			return 0, err
-		}
-		defer a.close()
-	}
-	d, err := drive(ctx, server, b.warm, b.work)
+	conn, err := server.Dial()
 	if err != nil {
 		return 0, err
 	}
+	defer conn.Close()
+	if _, err = load.Run(ctx, conn, b.warm); err != nil {
+		return 0, err
+	}
+	for i, kind := range kinds {
+		t, err := b.serverTurn(ctx, server.PID(), conn, api, kind)
+		if err != nil {
+			return 0, fmt.Errorf("with eBPF %s: %w", kind, err)
+		}
+		turns[kind] = append(turns[kind], t)
+		b.results.add(fmt.Sprintf("%s/turn=%d", serverTurnName(kind), i+1), 1, t...)
+	}
+	return resident, nil
+}
+
+// serverTurn measures one kind on a server.
+func (b *bench) serverTurn(ctx context.Context, pid int, conn grpc.ClientConnInterface, api, kind string) ([]value, error) {
+	var modules []string
+	if kind == serverOn {
+		modules = b.modules
+	}
+	if err := configure(ctx, api, map[string]any{"modules": append([]string{}, modules...)}); err != nil {
+		return nil, err
+	}
+	if kind == serverKTM {
+		a, err := ktmTool(b.peer).attach(kprobe.Scope{})
+		if err != nil {
+			return nil, err
+		}
+		defer a.close()
+	}
+	before, err := ownOverhead(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	d, err := drive(ctx, pid, conn, b.work)
+	if err != nil {
+		return nil, err
+	}
+	after, err := ownOverhead(ctx, api)
+	if err != nil {
+		return nil, err
+	}
 	total := d.stats.Total()
 	if total.WriteErrors+total.QueryErrors > 0 {
-		return 0, fmt.Errorf("%d points refused, %d queries failed: %w", total.WriteErrors, total.QueryErrors, d.stats.FirstError)
+		return nil, fmt.Errorf("%d points refused, %d queries failed: %w", total.WriteErrors, total.QueryErrors, d.stats.FirstError)
 	}
-	b.results.add(serverName(kind), int(total.Queries), value{"points/s", float64(total.Written) / d.stats.Elapsed.Seconds()},
-		value{"points/cpu-s", float64(total.Written) / d.cpu.Seconds()}, value{"p99-ns", d.p99})
-	return resident, nil
+	values := []value{
+		{"points/s", float64(total.Written) / d.stats.Elapsed.Seconds()},
+		{"points/cpu-s", float64(total.Written) / d.cpu.Seconds()},
+		{"p99-ns", d.p99},
+		{"rows", float64(total.Rows)},
+	}
+	if kind == serverOn {
+		values = append(values, value{overheadOfCPU, (after - before) / d.cpu.Seconds()})
+	}
+	return values, nil
+}
+
+// ownOverhead is what a server says that its modules have cost it, in seconds of CPU time. It reckons when it collects.
+func ownOverhead(ctx context.Context, api string) (seconds float64, err error) {
+	const soon = 100 * time.Millisecond
+	if err = configure(ctx, api, map[string]any{"collect_interval": soon.String()}); err != nil {
+		return 0, err
+	}
+	time.Sleep(5 * soon)
+	if err = configure(ctx, api, map[string]any{"collect_interval": collectInterval}); err != nil {
+		return 0, err
+	}
+	page, err := ask(ctx, http.MethodGet, "http://"+api+"/metrics", "")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(page) {
+		if fields := strings.Fields(line); len(fields) == 2 && strings.HasPrefix(fields[0], "ebpf_overhead_seconds_total{") {
+			of, err := strconv.ParseFloat(fields[1], 64)
+			if err != nil {
+				return 0, fmt.Errorf("the server's overhead: %w", err)
+			}
+			seconds += of
+		}
+	}
+	return seconds, nil
+}
+
+// configure changes a server's observer.
+func configure(ctx context.Context, api string, fields map[string]any) error {
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	_, err = ask(ctx, http.MethodPost, "http://"+api+"/api/v1/config", string(body))
+	return err
+}
+
+// ask asks the server's API.
+func ask(ctx context.Context, method, url, body string) (answer string, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, url, response.Status, content)
+	}
+	return string(content), err
 }
 
 // driven is what a server's work took.
@@ -139,26 +312,17 @@ type driven struct {
 	cpu   time.Duration // of the server
 }
 
-// drive has a server do the same work as any other one.
-func drive(ctx context.Context, server *banyandtest.Server, warm, work load.Options) (d driven, err error) {
-	dialed, err := server.Dial()
-	if err != nil {
-		return d, err
-	}
-	defer dialed.Close()
+// drive has a server do some work.
+func drive(ctx context.Context, pid int, dialed grpc.ClientConnInterface, work load.Options) (d driven, err error) {
 	conn := &timedConn{ClientConnInterface: dialed}
-	if _, err = load.Run(ctx, conn, warm); err != nil {
-		return d, err
-	}
-	conn.p99()
-	before, err := cpuTime(server.PID())
+	before, err := cpuTime(pid)
 	if err != nil {
 		return d, err
 	}
 	if d.stats, err = load.Run(ctx, conn, work); err != nil {
 		return d, err
 	}
-	after, err := cpuTime(server.PID())
+	after, err := cpuTime(pid)
 	d.p99, d.cpu = conn.p99(), after-before
 	return d, errors.Join(err, ctx.Err())
 }
@@ -204,7 +368,12 @@ func (b *bench) mix(ctx context.Context) (err error) {
 		return err
 	}
 	defer m.close()
-	if _, err = drive(ctx, server, b.warm, b.work); err != nil {
+	conn, err := server.Dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err = load.Run(ctx, conn, b.work); err != nil {
 		return err
 	}
 	own, others, err := m.counts()

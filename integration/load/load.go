@@ -51,9 +51,12 @@ type Options struct {
 	// Batch is the number of points that a writer sends before it closes its write stream. The server ingests them
 	// when the stream closes. Zero means 200.
 	Batch int
-	// Batches is how many batches each writer sends, Queries how many queries each querier asks. Zero means as many as
-	// there is time for. With both, the run ends when all of them are done.
+	// Batches is how many batches each writer sends in a round, Queries how many queries each querier asks. Zero means as
+	// many as there is time for. With both, a round ends when all of them are done.
 	Batches, Queries int
+	// Rounds is how often that is done. Zero means once. A query is the dearer the more has been written before, so that
+	// work that is to be the same each time is divided into many rounds.
+	Rounds int
 }
 
 // Stats count what a run did. All counts are since its start.
@@ -110,13 +113,22 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stat
 		defer time.AfterFunc(opts.Duration, cancel).Stop()
 	}
 	r := &run{opts: opts, started: time.Now(), counters: make([]counters, len(catalogs))}
-	var workers sync.WaitGroup
-	for i, c := range catalogs {
-		workers.Go(func() { r.repeat(ctx, opts.Batches, func(n int) error { return r.write(ctx, c, &r.counters[i], n) }) })
-		workers.Go(func() { r.repeat(ctx, opts.Queries, func(n int) error { return r.query(ctx, c, &r.counters[i], n) }) })
-	}
 	done := make(chan struct{})
-	go func() { workers.Wait(); close(done) }()
+	go func() {
+		defer close(done)
+		for round := range max(1, opts.Rounds) {
+			var workers sync.WaitGroup
+			for i, c := range catalogs {
+				workers.Go(func() {
+					r.repeat(ctx, round, opts.Batches, func(n int) error { return r.write(ctx, c, &r.counters[i], n) })
+				})
+				workers.Go(func() {
+					r.repeat(ctx, round, opts.Queries, func(n int) error { return r.query(ctx, c, &r.counters[i], n) })
+				})
+			}
+			workers.Wait()
+		}
+	}()
 	r.report(done)
 	return r.stats(), nil
 }
@@ -133,9 +145,9 @@ type counters struct {
 	written, writeErrors, queries, rows, queryErrors atomic.Uint64
 }
 
-// repeat calls one step after the other, with a pause between them, until the context ends or as often as it is told to.
-func (r *run) repeat(ctx context.Context, times int, step func(n int) error) {
-	for n := 0; ctx.Err() == nil && (times == 0 || n < times); n++ {
+// repeat calls one step after the other, with a pause between them, until the context ends or as often as a round has it.
+func (r *run) repeat(ctx context.Context, round, times int, step func(n int) error) {
+	for n := round * times; ctx.Err() == nil && (times == 0 || n < (round+1)*times); n++ {
 		if err := step(n); err != nil && ctx.Err() == nil {
 			r.firstError.CompareAndSwap(nil, &err)
 		}

@@ -97,12 +97,14 @@ func TestRunEndsWithItsContext(t *testing.T) {
 func TestRunEndsWithItsWork(t *testing.T) {
 	_, conn := start(t)
 
-	stats, err := load.Run(t.Context(), conn, load.Options{Pause: -1, Batch: 70, Batches: 3, Queries: 2})
-	require.NoError(t, err)
-	require.NoError(t, stats.FirstError)
-	for name, counts := range map[string]load.Counts{"measure": stats.Measure, "stream": stats.Stream, "trace": stats.Trace} {
-		assert.EqualValues(t, 3*70, counts.Written, name)
-		assert.EqualValues(t, 2, counts.Queries, name)
+	for rounds, times := range map[int]int{0: 1, 1: 1, 4: 4} {
+		stats, err := load.Run(t.Context(), conn, load.Options{Pause: -1, Batch: 70, Batches: 3, Queries: 2, Rounds: rounds})
+		require.NoError(t, err)
+		require.NoError(t, stats.FirstError)
+		for name, counts := range map[string]load.Counts{"measure": stats.Measure, "stream": stats.Stream, "trace": stats.Trace} {
+			assert.EqualValues(t, times*3*70, counts.Written, name)
+			assert.EqualValues(t, times*2, counts.Queries, name)
+		}
 	}
 }
 
