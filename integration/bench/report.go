@@ -65,13 +65,15 @@ const pageMethod = `## How it is measured
   calls are timed by that clock, the least of many parts counts, since an interrupt only adds, and the same measured twice must not
   differ by more than the tenth of an instruction which the table calls within.
 - **The server** is the real one, with --ebpf-max-overhead=0, since a module that is shed during the measurement would look
-  cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the same machine,
-  have it do the same work in each turn, a few batches and queries at a time: a query is the dearer the more was written before it. In
-  each round there are as many new servers as kinds, and each server has a turn of each kind, in another order: with the default
-  modules, with all modules switched off, and with KTM while ours are off. A kind has the geometric mean of its turns, so that
-  neither the speed of one server nor what it has stored already is part of a quotient of two kinds. The data is on a file system of its own, ext4 with a
-  journal: without one the kernel looks past all files deleted in the last minutes to find room for a new one (fs/ext4/ialloc.c), which
-  on the development machine took 20 us in one folder and 800 us in the next, and made servers run at one of two speeds. Resident memory is compared with that of a server without the observer.
+  cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the
+  same machine, have it do the same work in each turn, a few batches and queries at a time: a query is the dearer the more was
+  written before it. In each round there are as many new servers as kinds, and each server has a turn of each kind, in another
+  order: with the default modules, with all modules switched off, and with KTM while ours are off. A kind has the geometric
+  mean of its turns, so that neither the speed of one server nor what it has stored already is part of a quotient of two kinds.
+  The data is on a file system of its own, ext4 with a journal: without one the kernel passes over the numbers of all files that
+  were deleted in the last minutes when it creates one (fs/ext4/ialloc.c), which on the development machine took 20 us in one
+  folder and 800 us in the next, and made servers run at one of two speeds.
+- **Resident memory** is compared with that of a server without the observer.
 `
 
 // writeDocs writes the page and the charts into a folder.
