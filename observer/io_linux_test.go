@@ -454,9 +454,7 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 	}
 	heap := brk(0)
 	quiet(t)
-	before := count(t, o)
-	start := time.Now()
-	for range 3 {
+	work := func() {
 		require.NoError(t, unix.Fallocate(fd, 0, 0, 8192))
 		require.NoError(t, unix.Ftruncate(fd, 5000))
 		require.NoError(t, unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE))
@@ -488,7 +486,19 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, ^uintptr(0), 0, 0, 0, 0, 0)
 		require.NotZero(t, errno)
 	}
-	took := time.Since(start)
+	var got counts
+	var took time.Duration
+	// The runtime maps memory of its own now and then: then that is tried again.
+	for range 3 {
+		before, start := count(t, o), time.Now()
+		for range 3 {
+			work()
+		}
+		took = time.Since(start)
+		if got = count(t, o).since(before); got["ebpf_io_operations_total{mmap,ok}"] == 3 {
+			break
+		}
+	}
 	page := uint64(pageSize)
 	want := counts{
 		"ebpf_io_bytes_total{copy_file_range}": 3 * 5000, "ebpf_io_bytes_total{sendfile}": 3 * 3000,
@@ -504,7 +514,6 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 	} {
 		want["ebpf_io_operations_total{"+op+",ok}"] = n
 	}
-	got := count(t, o).since(before)
 	ops := []string{"fallocate", "ftruncate", "mkdirat", "renameat", "unlinkat", "getdents", "mmap", "munmap", "brk"}
 	if missing := []string{"{flock", "{madvise", "{copy_file_range", "{io_uring_enter"}; o.Health().Modules[0].Plan[0].Variant == "fentry_inner" {
 		// The kernel is too old for these.
