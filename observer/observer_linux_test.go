@@ -87,14 +87,14 @@ func callCounter(t *testing.T) func(during func()) uint64 {
 	return calls
 }
 
-// requireNoSystemCall wants none from f. The runtime may interrupt the thread, and returning from a signal is a system
-// call, so the least of some tries counts.
+// requireNoSystemCall wants none from f. The runtime interrupts a thread that runs for 10 ms, and returning from a signal is
+// a system call, so each try is shorter, and the least of them counts.
 func requireNoSystemCall(t *testing.T, calls func(during func()) uint64, f func() error) {
 	t.Helper()
 	least := ^uint64(0)
-	for range 20 {
+	for range 200 {
 		least = min(least, calls(func() {
-			for range 1000 {
+			for range 10 {
 				if err := f(); err != nil {
 					panic(err)
 				}
