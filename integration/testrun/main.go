@@ -22,6 +22,10 @@
 //
 // The packages of a folder are ./... if none are named. A folder without a go.work is not part of a workspace above it.
 //
+// The tests compare what the kernel did with what it was told to do, exactly, in a process whose runtime acts too, on a
+// machine that others may use. So one or two that fail are run once more by themselves, and named at the end: who passes
+// then has passed. A data race, a panic, a package that does not build, and more failures than that stand.
+//
 // Its last line counts the tests, those with subtests once. It exits with 1 if one failed, if a package did not build,
 // or if no test ran at all.
 package main
@@ -32,6 +36,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,13 +50,19 @@ type event struct {
 	Elapsed                       float64
 }
 
+// mostAgain is how many tests of a folder are run once more.
+const mostAgain = 2
+
 // results collect what the events tell.
 type results struct {
 	out     io.Writer
 	output  map[string][]string // of each test, and of each package by itself
+	failing map[string][]string // the tests of each package that failed in this run of go test
 	skipped []string
+	again   []string // who passed by itself only
 	passed  int
 	failed  int
+	firm    bool // something failed that no second run excuses
 }
 
 func main() {
@@ -73,15 +84,19 @@ func run(folders, args []string, out io.Writer) error {
 		if !ok {
 			packages = "./..."
 		}
-		args := slices.Concat(args, strings.Split(packages, ","))
-		fmt.Fprintf(out, "== in %s: go test %s\n", folder, strings.Join(args, " "))
-		if err := r.test(folder, args); err != nil {
+		if err := r.test(folder, args, strings.Split(packages, ",")); err != nil {
 			errs = append(errs, fmt.Errorf("go test in %s: %w", folder, err))
 		}
 	}
 	if len(r.skipped) > 0 {
 		fmt.Fprintln(out, "\nNot run on this machine:")
 		for _, s := range r.skipped {
+			fmt.Fprintln(out, "  "+s)
+		}
+	}
+	if len(r.again) > 0 {
+		fmt.Fprintln(out, "\nFailed first, and passed by itself:")
+		for _, s := range r.again {
 			fmt.Fprintln(out, "  "+s)
 		}
 	}
@@ -92,7 +107,37 @@ func run(folders, args []string, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-func (r *results) test(folder string, args []string) error {
+// test runs the packages' tests, and those that fail once more.
+func (r *results) test(folder string, flags, packages []string) error {
+	err := r.goTest(folder, slices.Concat(flags, packages))
+	failing := r.failing
+	if err == nil || !r.mayRunAgain() {
+		return err
+	}
+	for _, of := range slices.Sorted(maps.Keys(failing)) {
+		if err := r.goTest(folder, slices.Concat(flags, []string{"-count=1", "-run=^(" + strings.Join(failing[of], "|") + ")$", of})); err != nil {
+			return err
+		}
+		for _, test := range failing[of] {
+			r.failed--
+			r.again = append(r.again, of+" "+test)
+		}
+	}
+	return nil
+}
+
+// mayRunAgain tells whether all that failed was one or two tests.
+func (r *results) mayRunAgain() bool {
+	n := 0
+	for _, tests := range r.failing {
+		n += len(tests)
+	}
+	return !r.firm && 0 < n && n <= mostAgain
+}
+
+func (r *results) goTest(folder string, args []string) error {
+	fmt.Fprintf(r.out, "== in %s: go test %s\n", folder, strings.Join(args, " "))
+	r.failing = map[string][]string{}
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
 	cmd.Dir, cmd.Stderr = folder, os.Stderr
 	if _, err := os.Stat(filepath.Join(folder, "go.work")); errors.Is(err, os.ErrNotExist) {
@@ -130,6 +175,9 @@ func (r *results) add(e event) {
 	switch e.Action {
 	case "output", "build-output":
 		r.output[key] = append(r.output[key], e.Output)
+		if strings.HasPrefix(e.Output, "panic: ") || strings.HasPrefix(e.Output, "fatal error: ") || strings.Contains(e.Output, "DATA RACE") {
+			r.firm = true
+		}
 	case "pass":
 		if top {
 			r.passed++
@@ -142,11 +190,16 @@ func (r *results) add(e event) {
 			r.skipped = append(r.skipped, fmt.Sprintf("%s: %s", e.Test, reason(r.output[key])))
 		}
 	case "fail":
-		if top {
+		switch {
+		case top:
 			r.failed++
+			r.failing[e.Package] = append(r.failing[e.Package], e.Test)
+		case e.Test == "" && len(r.failing[e.Package]) == 0:
+			r.firm = true
 		}
 		fmt.Fprintf(r.out, "FAIL  %s\n%s", key, strings.Join(r.output[key], ""))
 	case "build-fail":
+		r.firm = true
 		fmt.Fprintf(r.out, "FAIL  %s\n%s", e.Package, strings.Join(r.output[key], ""))
 	}
 }
