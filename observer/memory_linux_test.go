@@ -565,9 +565,16 @@ func TestTHPCollapsesOthers(t *testing.T) {
 		return
 	}
 	o := open(t, "memory")
-	before := count(t, o)
-	askStranger(t)
-	require.Empty(t, count(t, o).since(before).without("{kswapd}", "page_fault_duration"))
+	var got counts
+	// The kernel may make a huge page of our own memory meanwhile: then that is tried again.
+	for range 3 {
+		before := count(t, o)
+		askStranger(t)
+		if got = count(t, o).since(before).without("{kswapd}", "page_fault_duration"); len(got) == 0 {
+			break
+		}
+	}
+	require.Empty(t, got)
 }
 
 // TestTHPCollapses: each huge page that is made of small ones on demand is one, and one that the cgroup has no room for is a
