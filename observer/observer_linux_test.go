@@ -87,19 +87,24 @@ func callCounter(t *testing.T) func(during func()) uint64 {
 	return calls
 }
 
-// requireNoSystemCall wants none from f. The runtime interrupts a thread that runs for 10 ms, and returning from a signal is
-// a system call, so each try is shorter, and the least of them counts.
+// requireNoSystemCall wants none from f in a thousand calls. The runtime interrupts a goroutine that has run for 10 ms, which
+// is a signal or a wait, and so a system call: each part is shorter, begins a new turn, and the least of some tries counts.
 func requireNoSystemCall(t *testing.T, calls func(during func()) uint64, f func() error) {
 	t.Helper()
 	least := ^uint64(0)
-	for range 200 {
-		least = min(least, calls(func() {
-			for range 10 {
-				if err := f(); err != nil {
-					panic(err)
+	for range 20 {
+		made := uint64(0)
+		for range 10 {
+			runtime.Gosched()
+			made += calls(func() {
+				for range 100 {
+					if err := f(); err != nil {
+						panic(err)
+					}
 				}
-			}
-		}))
+			})
+		}
+		least = min(least, made)
 	}
 	require.Zero(t, least)
 }
