@@ -204,6 +204,20 @@ func quiet(t testing.TB) {
 	})
 }
 
+// undisturbed returns what was counted while something was done. If by that the runtime or the kernel did something of its own
+// meanwhile, it is tried again, three times at most.
+func undisturbed(t *testing.T, o *observer.Observer, do func(), alone func(got counts) bool) (got counts) {
+	t.Helper()
+	for range 3 {
+		before := count(t, o)
+		do()
+		if got = count(t, o).since(before); alone(got) {
+			break
+		}
+	}
+	return got
+}
+
 func openFile(t testing.TB, name string, flags int) int {
 	t.Helper()
 	fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0o600)
@@ -339,20 +353,17 @@ func TestIOExact(t *testing.T) {
 func testIOExact(t *testing.T, o *observer.Observer) {
 	fd := operationsFile(t)
 	quiet(t)
-	var got counts
 	var took time.Duration
-	// The runtime wakes its own poller now and then, by a write of 8 bytes and a read: then that is tried again.
-	for range 3 {
+	got := undisturbed(t, o, func() {
 		_, err := unix.Seek(fd, 0, 0)
 		require.NoError(t, err)
-		before := count(t, o)
 		start := time.Now()
 		require.NoError(t, operations(fd))
 		took = time.Since(start)
-		if got = count(t, o).since(before); got["ebpf_io_size_bytes_slot{read}64"] == 0 {
-			break
-		}
-	}
+	}, func(got counts) bool {
+		// The runtime wakes its own poller now and then, by a write of 8 bytes and a read.
+		return got["ebpf_io_size_bytes_slot{read}64"] == 0
+	})
 	requireCounted(t, o, truth(), got.without("seconds_sum", "seconds_slot").without(runtimeCalls...))
 	var sum uint64
 	for k, n := range got {
@@ -454,51 +465,46 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 	}
 	heap := brk(0)
 	quiet(t)
-	work := func() {
-		require.NoError(t, unix.Fallocate(fd, 0, 0, 8192))
-		require.NoError(t, unix.Ftruncate(fd, 5000))
-		require.NoError(t, unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE))
-		from, to := int64(0), int64(0)
-		n, err := unix.CopyFileRange(fd, &from, other, &to, 5000, 0)
-		require.NoError(t, err)
-		require.Equal(t, 5000, n)
-		from = 0
-		n, err = unix.Sendfile(other, fd, &from, 3000)
-		require.NoError(t, err)
-		require.Equal(t, 3000, n)
-		require.NoError(t, unix.Mkdirat(folder, "folder", 0o700))
-		require.ErrorIs(t, unix.Mkdirat(folder, "folder", 0o700), unix.EEXIST)
-		require.NoError(t, unix.Renameat(folder, "folder", folder, "renamed"))
-		require.NoError(t, unix.Renameat2(folder, "renamed", folder, "again", unix.RENAME_NOREPLACE))
-		require.NoError(t, unix.Unlinkat(folder, "again", unix.AT_REMOVEDIR))
-		require.ErrorIs(t, unix.Unlinkat(folder, "again", unix.AT_REMOVEDIR), unix.ENOENT)
-		require.NoError(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
-		require.NoError(t, unix.Flock(fd, unix.LOCK_UN))
-		_, err = unix.Getdents(folder, names)
-		require.NoError(t, err)
-		mem, err := unix.Mmap(-1, 0, 3*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-		require.NoError(t, err)
-		require.NoError(t, unix.Madvise(mem[:pageSize], unix.MADV_DONTNEED))
-		require.NoError(t, unix.Munmap(mem))
-		require.Equal(t, heap, brk(0))
-		require.Equal(t, heap+5*uintptr(pageSize), brk(heap+5*uintptr(pageSize)))
-		require.Equal(t, heap, brk(heap))
-		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, ^uintptr(0), 0, 0, 0, 0, 0)
-		require.NotZero(t, errno)
-	}
-	var got counts
 	var took time.Duration
-	// The runtime maps memory of its own now and then: then that is tried again.
-	for range 3 {
-		before, start := count(t, o), time.Now()
+	got := undisturbed(t, o, func() {
+		start := time.Now()
 		for range 3 {
-			work()
+			require.NoError(t, unix.Fallocate(fd, 0, 0, 8192))
+			require.NoError(t, unix.Ftruncate(fd, 5000))
+			require.NoError(t, unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE))
+			from, to := int64(0), int64(0)
+			n, err := unix.CopyFileRange(fd, &from, other, &to, 5000, 0)
+			require.NoError(t, err)
+			require.Equal(t, 5000, n)
+			from = 0
+			n, err = unix.Sendfile(other, fd, &from, 3000)
+			require.NoError(t, err)
+			require.Equal(t, 3000, n)
+			require.NoError(t, unix.Mkdirat(folder, "folder", 0o700))
+			require.ErrorIs(t, unix.Mkdirat(folder, "folder", 0o700), unix.EEXIST)
+			require.NoError(t, unix.Renameat(folder, "folder", folder, "renamed"))
+			require.NoError(t, unix.Renameat2(folder, "renamed", folder, "again", unix.RENAME_NOREPLACE))
+			require.NoError(t, unix.Unlinkat(folder, "again", unix.AT_REMOVEDIR))
+			require.ErrorIs(t, unix.Unlinkat(folder, "again", unix.AT_REMOVEDIR), unix.ENOENT)
+			require.NoError(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
+			require.NoError(t, unix.Flock(fd, unix.LOCK_UN))
+			_, err = unix.Getdents(folder, names)
+			require.NoError(t, err)
+			mem, err := unix.Mmap(-1, 0, 3*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+			require.NoError(t, err)
+			require.NoError(t, unix.Madvise(mem[:pageSize], unix.MADV_DONTNEED))
+			require.NoError(t, unix.Munmap(mem))
+			require.Equal(t, heap, brk(0))
+			require.Equal(t, heap+5*uintptr(pageSize), brk(heap+5*uintptr(pageSize)))
+			require.Equal(t, heap, brk(heap))
+			_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, ^uintptr(0), 0, 0, 0, 0, 0)
+			require.NotZero(t, errno)
 		}
 		took = time.Since(start)
-		if got = count(t, o).since(before); got["ebpf_io_operations_total{mmap,ok}"] == 3 {
-			break
-		}
-	}
+	}, func(got counts) bool {
+		// The runtime maps memory of its own now and then.
+		return got["ebpf_io_operations_total{mmap,ok}"] == 3
+	})
 	page := uint64(pageSize)
 	want := counts{
 		"ebpf_io_bytes_total{copy_file_range}": 3 * 5000, "ebpf_io_bytes_total{sendfile}": 3 * 3000,

@@ -565,16 +565,10 @@ func TestTHPCollapsesOthers(t *testing.T) {
 		return
 	}
 	o := open(t, "memory")
-	var got counts
-	// The kernel may make a huge page of our own memory meanwhile: then that is tried again.
-	for range 3 {
-		before := count(t, o)
-		askStranger(t)
-		if got = count(t, o).since(before).without("{kswapd}", "page_fault_duration"); len(got) == 0 {
-			break
-		}
-	}
-	require.Empty(t, got)
+	others := func(got counts) counts { return got.without("{kswapd}", "page_fault_duration") }
+	// The kernel may make a huge page of our own memory meanwhile.
+	got := undisturbed(t, o, func() { askStranger(t) }, func(got counts) bool { return len(others(got)) == 0 })
+	require.Empty(t, others(got))
 }
 
 // TestTHPCollapses: each huge page that is made of small ones on demand is one, and one that the cgroup has no room for is a
