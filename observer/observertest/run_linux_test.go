@@ -123,6 +123,7 @@ func TestRunBites(t *testing.T) {
 		do     func() (map[string]uint64, error)
 		undo   func() error
 		want   []string
+		like   []string // the same as regular expressions, where a number is not known
 	}{
 		{name: "right"},
 		{name: "doubled", change: faulty(t, doubled), want: []string{
@@ -130,10 +131,10 @@ func TestRunBites(t *testing.T) {
 		}},
 		{name: "silent", change: faulty(t, silent), want: []string{"counts: ebpf_sdk_call_bytes counted 0, 3 were to be"}},
 		{name: "wrong series", change: faulty(t, series), want: []string{"counts: ebpf_sdk_calls_total{result=\"error\"} counted 0, 2 were to be"}},
-		// How much it is, is for everybody to say: other processes read too.
-		{name: "everybody", change: faulty(t, everybody), want: []string{
-			"scope: another process was to be observed, and the work of this one was counted: ebpf_sdk_call_bytes counted ",
-			"scope: another thread was to be observed, and the work of this one was counted: ebpf_sdk_call_bytes counted ",
+		// Other processes read too.
+		{name: "everybody", change: faulty(t, everybody), like: []string{
+			"^scope: another process was to be observed, and the work of this one was counted: ebpf_sdk_call_bytes counted ([3-9]|[0-9]{2,}), 0 were to be",
+			"^scope: another thread was to be observed, and the work of this one was counted: ebpf_sdk_call_bytes counted ([3-9]|[0-9]{2,}), 0 were to be",
 		}},
 		{name: "all threads", change: faulty(t, allThreads), want: []string{"scope: another thread was to be observed"}},
 		{name: "refused by the verifier", change: func(spec *ebpf.CollectionSpec) {
@@ -181,9 +182,12 @@ func TestRunBites(t *testing.T) {
 			var r recorder
 			observertest.Run(&r, observer.Spec("sdk", sdkModule(t, c.change)), "sdk", observertest.Work{Do: c.do, Undo: c.undo})
 			require.Empty(t, r.skips)
-			require.Len(t, r.failures, len(c.want), r.failures)
+			require.Len(t, r.failures, len(c.want)+len(c.like), r.failures)
 			for i, want := range c.want {
 				require.Contains(t, r.failures[i], want)
+			}
+			for i, like := range c.like {
+				require.Regexp(t, like, r.failures[i])
 			}
 		})
 	}
