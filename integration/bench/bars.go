@@ -82,7 +82,9 @@ func instructionsBy(tool, call string) quantity {
 func serverName(server string) string { return "Server/ebpf=" + server }
 
 // serverTurnName is one turn of those that serverName has the mean of.
-func serverTurnName(server string) string { return "ServerTurn/ebpf=" + server }
+func serverTurnName(server string, turn int) string {
+	return "ServerTurn/ebpf=" + server + "/turn=" + strconv.Itoa(turn)
+}
 
 // snapshotName is a snapshot of counters that all have counted on each CPU, idleSnapshotName of such that have not.
 func snapshotName(cpus int) string { return "SnapshotCPUs/cpus=" + strconv.Itoa(cpus) + "/counted=all" }
@@ -211,9 +213,9 @@ var bars = []bar{
 		what: "per page added to the page cache, module cache, against an empty program",
 		of:   addedBy(cacheModule, ownFill), per: addedBy(emptyFill, ownFill), limit: 1.15, why: whyFill,
 	},
-	{what: "a program that asks whose page it is, and does nothing else", of: addedBy(whoseFill, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "the same, default modules", of: addedBy(defaults, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "the same, KTM", of: addedBy(ktm, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
+	{what: "the same, a program that asks whose page it is and does nothing else", of: addedBy(whoseFill, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "snapshot of the default modules, here", of: quantity{snapshotHere, nsPerOp}, limit: 1000, unit: "ns"},
 	{what: "its allocations", of: quantity{snapshotHere, "allocs/op"}, unit: "allocations"},
 	{what: "its system calls", of: quantity{snapshotHere, "syscalls/op"}, unit: "system calls"},

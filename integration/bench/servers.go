@@ -38,7 +38,9 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ext4"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
@@ -80,8 +82,8 @@ func (c *timedConn) p99() float64 {
 	return quantile(sorted, 0.99)
 }
 
-// collectInterval is the server's default.
-const collectInterval = "5s"
+// collectInterval is how often a server collects: its default.
+const collectInterval = 5 * time.Second
 
 // diskSize is that of the servers' file system, of which little is used.
 const diskSize = 4 << 30
@@ -92,17 +94,11 @@ const diskSize = 4 << 30
 // server that creates and deletes files all the time ran at one of two speeds.
 func (b *bench) serverDisk(ctx context.Context) (dir string, undo func() error, err error) {
 	image, dir := filepath.Join(b.dir, "disk.img"), filepath.Join(b.dir, "disk")
-	if err = errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(image, nil, 0o600), os.Truncate(image, diskSize)); err != nil {
+	if err = errors.Join(os.Mkdir(dir, 0o755), ext4.Make(ctx, image, diskSize)); err != nil {
 		return "", nil, err
 	}
-	for _, command := range [][]string{
-		// The tables of inodes are written now, not by the kernel while something is measured.
-		{"mkfs.ext4", "-q", "-F", "-N", "131072", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", image},
-		{"mount", "-o", "loop", image, dir},
-	} {
-		if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
-			return "", nil, fmt.Errorf("a file system for the servers: %s: %w: %s", command[0], err, out)
-		}
+	if out, err := exec.CommandContext(ctx, "mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
+		return "", nil, fmt.Errorf("mounting the servers' file system: %w: %s", err, out)
 	}
 	return dir, func() error { return errors.Join(unix.Unmount(dir, 0), os.Remove(image)) }, nil
 }
@@ -177,7 +173,8 @@ func (b *bench) server(ctx context.Context, disk string, kinds []string, turns m
 		return 0, err
 	}
 	// A module that is shed meanwhile would look cheaper than it is.
-	flags := append(slices.Clone(load.ServerFlags), "--ebpf-enabled", "--ebpf-max-overhead=0", "--ebpf-http-addr="+api)
+	flags := append(slices.Clone(load.ServerFlags), "--ebpf-enabled", "--ebpf-max-overhead=0", "--ebpf-http-addr="+api,
+		"--ebpf-collect-interval="+collectInterval.String())
 	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: flags, Dir: disk})
 	if err != nil {
 		return 0, err
@@ -201,18 +198,18 @@ func (b *bench) server(ctx context.Context, disk string, kinds []string, turns m
 			return 0, fmt.Errorf("with eBPF %s: %w", kind, err)
 		}
 		turns[kind] = append(turns[kind], t)
-		b.results.add(fmt.Sprintf("%s/turn=%d", serverTurnName(kind), i+1), 1, t...)
+		b.results.add(serverTurnName(kind, i+1), 1, t...)
 	}
 	return resident, nil
 }
 
 // serverTurn measures one kind on a server.
 func (b *bench) serverTurn(ctx context.Context, pid int, conn grpc.ClientConnInterface, api, kind string) ([]value, error) {
-	var modules []string
+	modules := []string{}
 	if kind == serverOn {
 		modules = b.modules
 	}
-	if err := configure(ctx, api, map[string]any{"modules": append([]string{}, modules...)}); err != nil {
+	if err := configure(ctx, api, "modules", modules); err != nil {
 		return nil, err
 	}
 	if kind == serverKTM {
@@ -245,6 +242,9 @@ func (b *bench) serverTurn(ctx context.Context, pid int, conn grpc.ClientConnInt
 		{"rows", float64(total.Rows)},
 	}
 	if kind == serverOn {
+		if after <= before {
+			return nil, errors.New("the server says that its modules cost it nothing")
+		}
 		values = append(values, value{overheadOfCPU, (after - before) / d.cpu.Seconds()})
 	}
 	return values, nil
@@ -253,56 +253,44 @@ func (b *bench) serverTurn(ctx context.Context, pid int, conn grpc.ClientConnInt
 // ownOverhead is what a server says that its modules have cost it, in seconds of CPU time. It reckons when it collects.
 func ownOverhead(ctx context.Context, api string) (seconds float64, err error) {
 	const soon = 100 * time.Millisecond
-	if err = configure(ctx, api, map[string]any{"collect_interval": soon.String()}); err != nil {
+	if err = configure(ctx, api, "collect_interval", soon.String()); err != nil {
 		return 0, err
 	}
 	time.Sleep(5 * soon)
-	if err = configure(ctx, api, map[string]any{"collect_interval": collectInterval}); err != nil {
+	if err = configure(ctx, api, "collect_interval", collectInterval.String()); err != nil {
 		return 0, err
 	}
-	page, err := ask(ctx, http.MethodGet, "http://"+api+"/metrics", "")
+	families, err := ask.Scrape(ctx, api)
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(page) {
-		if fields := strings.Fields(line); len(fields) == 2 && strings.HasPrefix(fields[0], "ebpf_overhead_seconds_total{") {
-			of, err := strconv.ParseFloat(fields[1], 64)
-			if err != nil {
-				return 0, fmt.Errorf("the server's overhead: %w", err)
-			}
-			seconds += of
-		}
+	for _, of := range families["ebpf_overhead_seconds_total"].GetMetric() {
+		seconds += of.GetCounter().GetValue()
 	}
 	return seconds, nil
 }
 
-// configure changes a server's observer.
-func configure(ctx context.Context, api string, fields map[string]any) error {
-	body, err := json.Marshal(fields)
+// configure changes one field of the configuration of a server's observer.
+func configure(ctx context.Context, api, field string, is any) error {
+	body, err := json.Marshal(map[string]any{field: is})
 	if err != nil {
 		return err
 	}
-	_, err = ask(ctx, http.MethodPost, "http://"+api+"/api/v1/config", string(body))
-	return err
-}
-
-// ask asks the server's API.
-func ask(ctx context.Context, method, url, body string) (answer string, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+api+"/api/v1/config", strings.NewReader(string(body)))
 	if err != nil {
-		return "", err
+		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
+	answer, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s: %s: %s", method, url, response.Status, content)
+		err = fmt.Errorf("setting %s: %s: %s", field, response.Status, answer)
 	}
-	return string(content), err
+	return err
 }
 
 // driven is what a server's work took.

@@ -36,6 +36,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/apache/skywalking-banyandb/ebpf/integration/ext4"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/kernels/guest"
 )
 
@@ -108,7 +109,7 @@ func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, 
 	if err := packInitrd(initrd, k, s, guest.Job{ExitDevice: m.exitDevice, Budget: budget, InstructionClock: s.instructionClock}); err != nil {
 		return "", "", fmt.Errorf("packing the initramfs of %s: %w", r.name, err)
 	}
-	if err := makeDisk(ctx, disk); err != nil {
+	if err := ext4.Make(ctx, disk, 1<<30); err != nil {
 		return "", "", err
 	}
 	cmdline := "console=" + m.console + " panic=-1 quiet loglevel=1"
@@ -204,21 +205,6 @@ func addTree(add func(target, source string) error, source, target string) error
 		}
 		return add(path.Join(target, filepath.ToSlash(inside)), name)
 	})
-}
-
-// makeDisk makes an image with ext4, of which only what is written takes space.
-func makeDisk(ctx context.Context, name string) error {
-	file, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	err = file.Truncate(1 << 30)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	// Nothing is left to initialize later: a test that counts block requests would count those as well.
-	_, err = output(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", name)
-	return err
 }
 
 // build builds init and the tests of the packages for an architecture into dir. Packages without tests are left out.
