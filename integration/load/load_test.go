@@ -21,7 +21,9 @@ import (
 	"context"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,6 +106,59 @@ func TestRunEndsWithItsWork(t *testing.T) {
 		for name, counts := range map[string]load.Counts{"measure": stats.Measure, "stream": stats.Stream, "trace": stats.Trace} {
 			assert.EqualValues(t, times*3*70, counts.Written, name)
 			assert.EqualValues(t, times*2, counts.Queries, name)
+		}
+	}
+}
+
+// notingConn notes the order in which batches and queries of the catalogs begin.
+type notingConn struct {
+	grpc.ClientConnInterface
+	begun []string
+	mu    sync.Mutex
+}
+
+func (c *notingConn) note(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = append(c.begun, method)
+}
+
+func (c *notingConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	if strings.HasSuffix(method, "/Query") {
+		c.note(method)
+	}
+	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
+}
+
+func (c *notingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	c.note(method)
+	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
+}
+
+// TestRunKeepsRoundsApart: no batch and no query begins before all of the round before have.
+func TestRunKeepsRoundsApart(t *testing.T) {
+	_, dialed := start(t)
+	conn := &notingConn{ClientConnInterface: dialed}
+	const batches, queries, rounds, catalogs = 3, 2, 8, 3
+
+	stats, err := load.Run(t.Context(), conn, load.Options{Pause: -1, Batch: 20, Batches: batches, Queries: queries, Rounds: rounds})
+	require.NoError(t, err)
+	require.NoError(t, stats.FirstError)
+	// What comes first sees whether the schema is there.
+	const round = catalogs * (batches + queries)
+	begun := conn.begun[len(conn.begun)-rounds*round:]
+	for of := range slices.Chunk(begun, round) {
+		times := make(map[string]int)
+		for _, method := range of {
+			times[method]++
+		}
+		require.Len(t, times, 2*catalogs)
+		for method, n := range times {
+			if strings.HasSuffix(method, "/Query") {
+				require.Equal(t, queries, n, method)
+			} else {
+				require.Equal(t, batches, n, method)
+			}
 		}
 	}
 }
