@@ -198,6 +198,8 @@ func (r *results) add(e event) {
 			r.firm = true
 		}
 		fmt.Fprintf(r.out, "FAIL  %s\n%s", key, strings.Join(r.output[key], ""))
+		// It may run again, and is to say then only what it says then.
+		delete(r.output, key)
 	case "build-fail":
 		r.firm = true
 		fmt.Fprintf(r.out, "FAIL  %s\n%s", e.Package, strings.Join(r.output[key], ""))

@@ -66,6 +66,7 @@ func TestAgain(t *testing.T) {
 		"once":        {failsOnce("TestOnce") + good, "\nFailed first, and passed by itself:\n  p TestOnce\n\n2 passed, 0 failed, 0 skipped\n"},
 		"bad":         {bad + good, ""},
 		"panic":       {good + "func TestPanic(t *testing.T) {\n" + once("TestPanic", "panic(1)") + "}\n", ""},
+		"data race":   {good + "func TestRace(t *testing.T) {\n" + once("TestRace", `t.Fatal("WARNING: DATA RACE")`) + "}\n", ""},
 		"too many":    {failsOnce("TestOnce") + failsOnce("TestTwice") + failsOnce("TestThrice"), ""},
 		"no build":    {good + "func TestGood() {}\n", ""},
 		"test binary": {good + "func TestMain(m *testing.M) {\nm.Run()\n" + once("TestMain", "os.Exit(1)") + "}\n", ""},
