@@ -48,15 +48,14 @@ type Source interface {
 
 // Bridge owns the instruments of one observer. It must be used by one goroutine at a time.
 type Bridge struct {
-	factory         Factory
-	instruments     map[string]series     // by the name that they share
-	made            map[metricID][]series // of all metrics that there have ever been
-	schema          []observer.Metric     // that series are of
-	series          [][]series
-	state           map[string]stateSeries // of the observer itself, as reported last
-	counted         map[string]float64     // what has been pushed of its counters
-	collectDuration meter.Gauge
-	snapshot        observer.Snapshot
+	factory     Factory
+	instruments map[string]series     // by the name that they share
+	made        map[metricID][]series // of all metrics that there have ever been
+	schema      []observer.Metric     // that series are of
+	series      [][]series
+	state       map[string]stateSeries // of the observer itself, as reported last
+	counted     map[string]float64     // what has been pushed of its counters
+	snapshot    observer.Snapshot
 }
 
 // stateSeries is one series of the observer's own state.
@@ -90,11 +89,10 @@ type series struct {
 // wants it made in PreRun, after its metric service's own.
 func New(factory Factory, schema []observer.Metric) *Bridge {
 	b := &Bridge{
-		factory:         factory,
-		collectDuration: factory.NewGauge("ebpf_collect_duration_seconds"),
-		instruments:     make(map[string]series),
-		made:            make(map[metricID][]series),
-		counted:         make(map[string]float64),
+		factory:     factory,
+		instruments: make(map[string]series),
+		made:        make(map[metricID][]series),
+		counted:     make(map[string]float64),
 	}
 	// The modules that lose events of their own accord have a metric of these in their schema too.
 	for _, m := range observer.StateMetrics() {
@@ -174,14 +172,22 @@ func withLE(values []string, le string) []string {
 
 // Collect refreshes the source, takes a snapshot and pushes what has changed since the last one. A series that has never
 // counted anything is not made. Nothing is pushed if the snapshot fails. What could not be refreshed stays as it was; the
-// rest is pushed, and the error returned.
-func (b *Bridge) Collect(source Source) error {
+// rest is pushed, and the error returned. ebpf_collect_success tells of either.
+func (b *Bridge) Collect(source Source) (err error) {
 	start := time.Now()
+	defer func() {
+		success := 1.0
+		if err != nil {
+			success = 0
+		}
+		b.instruments[observer.CollectSuccess].gauge.Set(success)
+		b.instruments[observer.CollectDuration].gauge.Set(time.Since(start).Seconds())
+	}()
 	refreshErr := source.Refresh()
 	if refreshErr != nil {
 		refreshErr = fmt.Errorf("refreshing: %w", refreshErr)
 	}
-	if err := source.Snapshot(&b.snapshot); err != nil {
+	if err = source.Snapshot(&b.snapshot); err != nil {
 		return errors.Join(refreshErr, fmt.Errorf("taking a snapshot: %w", err))
 	}
 	b.follow(b.snapshot.Schema())
@@ -190,7 +196,6 @@ func (b *Bridge) Collect(source Source) error {
 			all[i].push(&all[i], &b.snapshot)
 		}
 	}
-	b.collectDuration.Set(time.Since(start).Seconds())
 	return refreshErr
 }
 

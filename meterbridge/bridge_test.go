@@ -105,8 +105,16 @@ func of(schema []observer.Metric, module string) []observer.Metric {
 	return slices.DeleteFunc(slices.Clone(schema), func(m observer.Metric) bool { return m.Module != module })
 }
 
-// gather returns all series as "name{label="value"} value".
+// gather returns all series as "name{label="value"} value", but for those of the collection itself.
 func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	values := gatherAll(t, registry)
+	delete(values, observer.CollectDuration+"{}")
+	delete(values, observer.CollectSuccess+"{}")
+	return values
+}
+
+func gatherAll(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
 	require.NoError(t, err)
@@ -124,7 +132,6 @@ func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 			values[strings.TrimPrefix(f.GetName(), "banyandb_")+"{"+strings.Join(labels, ",")+"}"] = value
 		}
 	}
-	delete(values, "ebpf_collect_duration_seconds{}")
 	return values
 }
 
@@ -170,6 +177,20 @@ func TestCollect(t *testing.T) {
 	err := b.Collect(broken{})
 	require.ErrorIs(t, err, observer.ErrClosed)
 	require.Len(t, gather(t, registry), 2)
+}
+
+// TestCollectSuccess: whether the last collection was complete is a metric.
+func TestCollectSuccess(t *testing.T) {
+	schema, w := defaults(t)
+	p, registry := newProvider()
+	b := meterbridge.New(p, schema)
+	for _, c := range []struct {
+		source  meterbridge.Source
+		success float64
+	}{{w, 1}, {stale{w}, 0}, {w, 1}, {broken{}, 0}} {
+		require.Equal(t, c.success == 1, b.Collect(c.source) == nil)
+		require.InDelta(t, c.success, gatherAll(t, registry)[observer.CollectSuccess+"{}"], 0)
+	}
 }
 
 // TestCollectStale: what cannot be refreshed is told, and the rest is pushed.

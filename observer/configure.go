@@ -39,6 +39,8 @@ type Config struct {
 	DisabledHooks map[string][]string
 	// Modules that count.
 	Modules []string
+	// MaxOverhead is the share of the process's CPU time that each module may cost. 0 means no limit.
+	MaxOverhead float64
 	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. 1 times all.
 	LatencySampling uint32
 }
@@ -54,19 +56,22 @@ type state struct {
 // attached tells whether a hook is.
 func (s *state) attached(hook string) bool {
 	switch {
-	case s.disabled, s.level >= LevelOff, slices.Contains(s.disabledHooks, hook):
+	case s.off(), slices.Contains(s.disabledHooks, hook):
 		return false
 	default:
 		return s.level < LevelReduced || hook != s.reduced
 	}
 }
 
+// off tells whether the whole module is detached.
+func (s *state) off() bool { return s.disabled || s.level >= LevelOff }
+
 // sampling returns how many events one timed event stands for, where the observer's is n.
 func (s *state) sampling(n uint32) uint32 {
 	if s.level >= LevelSampled {
 		return max(n, shedSampling)
 	}
-	return n
+	return max(n, 1)
 }
 
 // Available returns the names of all modules that there are objects of, sorted, whether or not they count.
@@ -84,7 +89,8 @@ func (c Config) clone() Config {
 	for module, names := range c.DisabledHooks {
 		hooks[module] = slices.Clone(names)
 	}
-	return Config{Modules: slices.Clone(c.Modules), DisabledHooks: hooks, LatencySampling: c.LatencySampling}
+	c.Modules, c.DisabledHooks = slices.Clone(c.Modules), hooks
+	return c
 }
 
 // normal returns the configuration in the form in which it is told.
@@ -215,24 +221,29 @@ func (o *Observer) settle(c Config) error {
 	if err != nil {
 		return err
 	}
+	o.config = c
+	o.publish()
+	return nil
+}
+
+// publish makes a schema of the metrics that count now.
+func (o *Observer) publish() {
 	var schema []Metric
 	for _, m := range o.modules {
 		for _, metric := range m.metrics {
-			// A hook that is shed leaves its metrics be, since they will go on by themselves.
-			if !m.state.disabled && (len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.fed)) {
+			if !m.state.off() && (len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.fed)) {
 				schema = append(schema, metric)
 			}
 		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.config, o.schema = c, schema
-	return nil
+	o.schema = schema
 }
 
-// fed tells whether a hook feeds metrics, for all that the operator says.
+// fed tells whether a hook counts now.
 func (m *module) fed(hook string) bool {
-	return m.probes.Plan().Attached(hook) && !slices.Contains(m.state.disabledHooks, hook)
+	return m.probes.Plan().Attached(hook) && m.state.attached(hook)
 }
 
 // hooks returns the hooks of the module that the kernel took.
@@ -266,7 +277,8 @@ func (o *Observer) attach(m *module, next state, sampling uint32) error {
 			off = append(off, hook)
 		}
 	}
-	var errs []error
+	// What was counted up to now has cost what it cost up to now.
+	errs := []error{o.account()}
 	if !m.state.disabled && next.disabled {
 		// What its iterators have not seen yet still belongs to it.
 		errs = append(errs, m.refresh())

@@ -30,12 +30,21 @@ import (
 // Health is the state of an Observer.
 type Health struct {
 	Modules []ModuleHealth
+	// Warnings tell what is wrong with the observation as a whole, though the modules count.
+	Warnings []Warning
+}
+
+// Warning is something that an operator should mend.
+type Warning struct {
+	Cause string
+	// Remedy tells what to do about it, where that is known.
+	Remedy string
 }
 
 // ModuleHealth is the state of one module.
 type ModuleHealth struct {
 	Name string
-	// Cause tells why the module is down, in the kernel's words; empty if it is up.
+	// Cause tells why the module is down, in the kernel's words, or why it is shed to LevelOff; empty if it is up.
 	Cause string
 	// Remedy tells what to do about it, where that is known.
 	Remedy string
@@ -49,11 +58,17 @@ type ModuleHealth struct {
 	Metrics []MetricHealth
 	// MapMemory is what the kernel holds for the module, in bytes.
 	MapMemory uint64
-	// Overhead is the CPU time that the module has cost the process so far, as Account estimates it. It is 0 where the
-	// cost of its events is not known.
+	// Overhead is the CPU time that the module has cost the process so far: its events, by the cost of one as it was measured
+	// when the module was verified, and its iterators.
 	Overhead time.Duration
+	// OverheadAssumed means that the cost of an event was not measured and is taken from a table.
+	OverheadAssumed bool
 	// Level is how far the module is shed.
 	Level Level
+	// Shed tells why it is shed; empty if it is not.
+	Shed string
+	// ShedHooks are the hooks that are detached because of that.
+	ShedHooks []string
 	// Missed is how many runs of its programs the kernel has skipped since the module was opened: an upper bound of the
 	// events that its counters lack.
 	Missed uint64
@@ -65,7 +80,9 @@ type ModuleHealth struct {
 	Disabled bool
 }
 
-func (h Health) clone() Health { return Health{Modules: slices.Clone(h.Modules)} }
+func (h Health) clone() Health {
+	return Health{Modules: slices.Clone(h.Modules), Warnings: slices.Clone(h.Warnings)}
+}
 
 // enter puts a module's state in place of the one that it had, or at the end, and returns where.
 func (h *Health) enter(m ModuleHealth) int {
@@ -106,6 +123,11 @@ func (m *ModuleHealth) LeftOut() []MetricHealth {
 	return slices.DeleteFunc(slices.Clone(m.Metrics), func(h MetricHealth) bool { return !h.LeftOut })
 }
 
+// attached tells whether a hook counts now.
+func (m *ModuleHealth) attached(hook string) bool {
+	return !m.Disabled && !slices.Contains(m.DisabledHooks, hook) && !slices.Contains(m.ShedHooks, hook)
+}
+
 func (m *ModuleHealth) fail(err error) {
 	m.Cause, m.Remedy = err.Error(), kprobe.Remedy(err)
 	var refused *kprobe.RefusedError
@@ -117,6 +139,12 @@ func (m *ModuleHealth) fail(err error) {
 // String renders the health as lines for people.
 func (h Health) String() string {
 	var b strings.Builder
+	for _, w := range h.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w.Cause)
+		if w.Remedy != "" {
+			fmt.Fprintf(&b, "remedy: %s\n", w.Remedy)
+		}
+	}
 	for _, m := range h.Modules {
 		if m.Disabled {
 			fmt.Fprintf(&b, "%s: disabled\n", m.Name)
@@ -195,12 +223,19 @@ func (m *ModuleHealth) Summary() string {
 			hooks = append(hooks, h.Name+" disabled")
 			continue
 		}
+		if slices.Contains(m.ShedHooks, h.Name) {
+			hooks = append(hooks, h.Name+" shed")
+			continue
+		}
 		hooks = append(hooks, h.Name+" by "+string(h.Attach))
 	}
 	for _, metric := range m.Metrics {
 		if metric.LeftOut {
 			hooks = append(hooks, metric.String())
 		}
+	}
+	if m.Shed != "" {
+		hooks = append(hooks, "shed to "+m.Level.String()+": "+m.Shed)
 	}
 	return strings.Join(hooks, ", ")
 }

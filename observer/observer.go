@@ -58,13 +58,17 @@ type Options struct {
 	// Attach is the only kind of attachment to try, for measurement and in trouble. Empty means the first kind that works,
 	// hook by hook.
 	Attach kprobe.Attach
-	// ScratchDir is where verification makes a folder of its own for known work, and removes it. Empty means the
-	// system's folder for temporary files. On a disk the page cache can be verified too.
-	ScratchDir string
+	// ScratchDirs are where verification may make a folder of its own for known work, which it removes again: the first one on a
+	// disk is taken, since only there the page cache can be verified, else the first one that can be written to. Empty means the
+	// system's folder for temporary files.
+	ScratchDirs []string
 	// DisabledHooks names hooks that are not to be attached, by module. Enable and Configure attach them later.
 	DisabledHooks map[string][]string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
+	// MaxOverhead is the share of the process's CPU time that each module may cost, such as 0.01; a thousandth of one CPU is
+	// always allowed. Refresh sheds a module that costs more, Health tells how far. 0 means no limit.
+	MaxOverhead float64
 	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. Counts and bytes
 	// stay exact. 0 and 1 time all.
 	LatencySampling uint32
@@ -85,9 +89,10 @@ type Observer struct {
 	config    Config  // in force
 	words     int
 	mu        sync.RWMutex // guards what Snapshot reads: the mapped memory, modules, schema, words and closed
-	pass      sync.Mutex   // makes one Refresh, Account, Close or change wait for another; it is taken before mu
+	pass      sync.Mutex   // makes one Refresh, Health, Close or change wait for another; it is taken before mu
 	closed    bool
-	accounted Snapshot // of Account
+	accounted Snapshot // what the overhead is told from
+	budget    budget
 }
 
 // module is one attached module.
@@ -102,6 +107,8 @@ type module struct {
 	// Guarded by the observer's pass.
 	accounts []account
 	overhead time.Duration
+	budget   moduleBudget
+	rested   int // calls of Refresh that found it shed
 }
 
 // Modules returns the names of the modules among objects (nil means the built-in ones), sorted.
@@ -149,7 +156,9 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	}
 	o := &Observer{objects: objects, opts: opts}
 	if err = o.openAll(ctx, opts.Modules); err == nil {
-		err = o.settle(Config{Modules: opts.Modules, DisabledHooks: opts.DisabledHooks, LatencySampling: opts.LatencySampling})
+		err = o.settle(Config{
+			Modules: opts.Modules, DisabledHooks: opts.DisabledHooks, LatencySampling: opts.LatencySampling, MaxOverhead: opts.MaxOverhead,
+		})
 	}
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -208,6 +217,9 @@ func (o *Observer) openAll(ctx context.Context, names []string) error {
 		opts := o.opts
 		opts.Modules = names
 		verified = verify(ctx, o.objects, opts, cache)
+		if warnings := verified.warnings(); len(warnings) > 0 {
+			o.health.Warnings = warnings
+		}
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
@@ -259,9 +271,8 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	}
 	m.offset = o.words
 	m.metrics = appendMetrics(nil, metrics, m.offset)
-	if verified != nil {
-		m.accounts = accountsOf(m.metrics, verified.costs[name])
-	}
+	m.budget = newModuleBudget()
+	m.accounts, health.OverheadAssumed = accountsOf(m.metrics, verified.costsOf(name))
 	m.health = o.health.enter(health)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -384,10 +395,13 @@ func (o *Observer) Schema() []Metric {
 	return o.schema
 }
 
-// Health tells the state of every module that was asked for. It makes a system call for each program.
+// Health tells the state of every module that was asked for, and what it has cost up to now. It makes a system call for each
+// program.
 func (o *Observer) Health() Health {
 	o.pass.Lock()
 	defer o.pass.Unlock()
+	// Once it is closed, the overhead stays as it was.
+	_ = o.account()
 	health := o.health.clone()
 	for _, m := range o.modules {
 		h := &health.Modules[m.health]
@@ -396,10 +410,11 @@ func (o *Observer) Health() Health {
 			h.Missed = missed
 		}
 		h.Overhead, h.Level, h.DisabledHooks = m.overhead, m.state.level, slices.Clone(m.state.disabledHooks)
+		m.tellShed(h)
 	}
 	for i := range health.Modules {
 		if h := &health.Modules[i]; !slices.Contains(o.config.Modules, h.Name) {
-			h.Disabled, h.Up, h.Cause, h.Remedy = true, false, "", ""
+			h.Disabled, h.Up, h.Cause, h.Remedy, h.Shed, h.ShedHooks = true, false, "", "", "", nil
 		}
 	}
 	health.Modules = append(health.Modules, o.objects.refused...)
@@ -425,22 +440,34 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 	return nil
 }
 
-// Refresh reads what the kernel keeps for each task, which no event tells: modules that have an iterator count what has
-// grown since the last time, and only then. It makes system calls, and its time grows with the tasks of the machine; a
-// module without an iterator costs nothing. Calls that overlap take turns. A module that fails does not hinder the
-// others: the errors are joined, and its counters stay as they were. Returns ErrClosed after Close.
+// Refresh is called once in each interval, before the snapshot. It reads what the kernel keeps for each task, which no event
+// tells: modules that have an iterator count what has grown since the last time, and only then. And it holds the modules to
+// their budget (Options.MaxOverhead). It makes system calls, and its time grows with the tasks of the machine. Calls that overlap
+// take turns. A module that fails does not hinder the others: the errors are joined, and its counters stay as they were. Returns
+// ErrClosed after Close.
 func (o *Observer) Refresh() error {
 	o.pass.Lock()
 	defer o.pass.Unlock()
 	if o.closed {
 		return ErrClosed
 	}
-	return o.each((*module).refresh)
+	err := o.each(func(m *module) error {
+		if !m.due() {
+			return nil
+		}
+		return m.refresh()
+	})
+	return errors.Join(err, o.keepBudget(time.Now(), ProcessCPU))
+}
+
+// iterates tells whether the module has iterators.
+func (m *module) iterates() bool {
+	return slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attach == kprobe.Iter })
 }
 
 // refresh runs a module's iterators.
 func (m *module) refresh() error {
-	if !slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attach == kprobe.Iter }) {
+	if !m.iterates() {
 		return nil
 	}
 	var ran int
@@ -457,8 +484,8 @@ func (m *module) refresh() error {
 func (o *Observer) Sample(n uint32) error {
 	o.pass.Lock()
 	defer o.pass.Unlock()
-	if o.closed {
-		return ErrClosed
+	if err := o.account(); err != nil {
+		return err
 	}
 	o.config.LatencySampling = max(1, n)
 	return o.each(func(m *module) error { return m.probes.Sample(m.state.sampling(o.config.LatencySampling)) })

@@ -17,10 +17,7 @@
 
 package observer
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Level is how far a module is shed, so that it costs less. Counters never fall, whatever the level.
 type Level int
@@ -29,11 +26,11 @@ type Level int
 const (
 	// LevelFull counts and times everything that the options ask for.
 	LevelFull Level = iota
-	// LevelSampled times one of sixteen frequent events; counts stay exact.
+	// LevelSampled times one of sixteen frequent events and runs iterators by every eighth Refresh; counts stay exact.
 	LevelSampled
-	// LevelReduced has the hook detached that costs most, of several.
+	// LevelReduced has the hook detached that costs most, of several. The metrics that only it feeds leave the schema.
 	LevelReduced
-	// LevelOff has all hooks detached.
+	// LevelOff has all hooks detached: the module is not up, and its metrics leave the schema.
 	LevelOff
 )
 
@@ -51,14 +48,22 @@ type costs map[string]cost
 
 type cost struct{ full, sampled time.Duration }
 
+// assumed is what operations cost more where it could not be measured, on the dear side of what was measured on several
+// machines (docs/performance.md): a module of which nothing is known must keep its budget too.
+var assumed = costs{
+	"call":  {full: 500 * time.Nanosecond, sampled: 350 * time.Nanosecond},
+	"page":  {full: 150 * time.Nanosecond, sampled: 150 * time.Nanosecond},
+	"fault": {full: 500 * time.Nanosecond, sampled: 350 * time.Nanosecond},
+}
+
 // at returns the cost of an event where one of n is timed: what does not depend on that, and a part of the rest.
 func (c cost) at(n uint32) time.Duration {
 	timing := (c.full - c.sampled) * shedSampling / (shedSampling - 1)
 	return c.full - timing + timing/time.Duration(n)
 }
 
-// calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured is
-// left out: the module is open all the same.
+// calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured, or was
+// lost in the noise, is left out: the module is open all the same.
 func calibrate(measure measure, o *Observer, name string, open func()) costs {
 	// Which operations matter is known when it is open, so all are measured before.
 	before := make(map[string]time.Duration)
@@ -83,7 +88,10 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 		if err != nil {
 			continue
 		}
-		c := cost{full: max(0, with-without)}
+		if with <= without {
+			continue
+		}
+		c := cost{full: with - without}
 		c.sampled = c.full
 		if probes := module.probes; probes.Samples() && probes.Sample(shedSampling) == nil {
 			if with, err = measure(m.Cost); err == nil {
@@ -105,23 +113,24 @@ type account struct {
 	spent  time.Duration
 }
 
-// accountsOf opens an account for each metric of a module whose cost is known.
-func accountsOf(metrics []Metric, known costs) []account {
-	var accounts []account
+// accountsOf opens an account for each metric of a module that tells a cost, and tells whether some of the costs are assumed.
+func accountsOf(metrics []Metric, known costs) (accounts []account, guessed bool) {
 	for _, m := range metrics {
-		if each, ok := known[m.Cost]; ok {
-			accounts = append(accounts, account{metric: m, each: each})
+		each, ok := known[m.Cost]
+		if !ok {
+			if each, ok = assumed[m.Cost]; !ok {
+				continue
+			}
+			guessed = true
 		}
+		accounts = append(accounts, account{metric: m, each: each})
 	}
-	return accounts
+	return accounts, guessed
 }
 
-// Account adds to each module's Overhead what its events since the last call have cost, by the cost of an event as it was
-// measured at the opening with Options.Verify, and how long its iterators ran. It needs no statistics of the kernel, makes
-// no system call, and takes its own snapshot. Call it at each collection. Returns ErrClosed after Close.
-func (o *Observer) Account() error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+// account adds to each module's overhead what its events since the last call have cost. It needs no statistics of the kernel and
+// makes no system call. It is called before everything that changes what an event costs, and before the overhead is told.
+func (o *Observer) account() error {
 	if err := o.Snapshot(&o.accounted); err != nil {
 		return err
 	}
@@ -140,60 +149,4 @@ func (o *Observer) Account() error {
 		}
 	}
 	return nil
-}
-
-// Shed has a module cost less by one level and returns the level. At LevelOff it stays there. A module that is down or unknown
-// is ErrUnknownModule.
-func (o *Observer) Shed(name string) (Level, error) { return o.move(name, 1) }
-
-// Restore undoes one Shed and returns the level. If a hook cannot be attached again, the level stays, and the error says why.
-func (o *Observer) Restore(name string) (Level, error) { return o.move(name, -1) }
-
-func (o *Observer) move(name string, by Level) (Level, error) {
-	o.pass.Lock()
-	defer o.pass.Unlock()
-	if o.closed {
-		return 0, ErrClosed
-	}
-	m := o.module(name)
-	if m == nil {
-		return 0, fmt.Errorf("%w %q, or it is down", ErrUnknownModule, name)
-	}
-	next := m.state
-	next.level += by
-	for next.level > LevelFull && next.level < LevelOff && !o.changes(m, next.level) {
-		next.level += by
-	}
-	if next.level < LevelFull || next.level > LevelOff {
-		return m.state.level, nil
-	}
-	if next.level == LevelReduced && by > 0 {
-		next.reduced = m.dearest()
-	}
-	if err := o.settleModule(m, next, o.config.LatencySampling); err != nil {
-		return m.state.level, fmt.Errorf("module %s: %w", name, err)
-	}
-	return next.level, nil
-}
-
-// changes tells whether a level would be another than the one before for the module.
-func (o *Observer) changes(m *module, level Level) bool {
-	if level == LevelSampled {
-		return m.probes.Samples() && o.config.LatencySampling < shedSampling
-	}
-	return level == LevelReduced && m.dearest() != ""
-}
-
-// dearest returns the hook that has cost the module most, if it has others.
-func (m *module) dearest() string {
-	if len(m.hooks()) < 2 {
-		return ""
-	}
-	hook, most := "", time.Duration(0)
-	for _, a := range m.accounts {
-		if a.spent > most && len(a.metric.Hooks) > 0 && m.state.attached(a.metric.Hooks[0]) {
-			hook, most = a.metric.Hooks[0], a.spent
-		}
-	}
-	return hook
 }

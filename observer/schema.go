@@ -190,10 +190,11 @@ const eventsLost = namespace + "_events_lost_total"
 // OwnMetrics returns the names of the metrics that tell the observer's own state. No module may have one of them, but for
 // ebpf_events_lost_total, which is shared.
 func OwnMetrics() []string {
-	return []string{
-		eventsLost, namespace + "_module_up", namespace + "_probe_info", namespace + "_map_memory_bytes", namespace + "_metric_verified",
-		namespace + "_collect_duration_seconds", namespace + "_shed_level", namespace + "_overhead_seconds_total",
+	var names []string
+	for _, m := range StateMetrics() {
+		names = append(names, m.Name)
 	}
+	return names
 }
 
 // exported returns the names under which a metric is exported: a histogram has three.
@@ -306,6 +307,9 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 		case "verify":
 			verify = value
 		case "cost":
+			if _, ok := assumed[value]; !ok {
+				return metric, errSchema(member.Name, "COST(%q): there are %s", value, strings.Join(slices.Sorted(maps.Keys(assumed)), ", "))
+			}
 			metric.Cost = value
 		case "common":
 			metric.Name = namespace + "_" + member.Name

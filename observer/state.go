@@ -17,10 +17,8 @@
 
 package observer
 
-import "slices"
-
-// StateMetrics describes the metrics of the observer's own state, which Health.Each gives values to. Their labels have no
-// values. The runs that the kernel skipped join a metric that the modules have too.
+// StateMetrics describes the metrics of the observer's own state, which Health.Each gives values to, but for CollectSuccess and
+// CollectDuration. Their labels have no values. The runs that the kernel skipped join a metric that the modules have too.
 func StateMetrics() []Metric {
 	labels := func(names ...string) []Label {
 		var all []Label
@@ -30,9 +28,9 @@ func StateMetrics() []Metric {
 		return all
 	}
 	return []Metric{
-		{Name: "ebpf_module_up", Kind: Gauge, Labels: labels("module"), Help: "1 if the module counts, 0 if it is down or disabled."},
+		{Name: "ebpf_module_up", Kind: Gauge, Labels: labels("module"), Help: "1 if the module counts, 0 if it is down, disabled or shed."},
 		{Name: "ebpf_shed_level", Kind: Gauge, Labels: labels("module"), Help: "How far the module is shed to keep its budget: 0 not at all, 3 means that it is off."},
-		{Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"), Help: "CPU time that the module has cost this process, as measured at the start."},
+		{Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"), Help: "CPU time that the module has cost this process, by the cost of an event as measured at the start."},
 		{Name: "ebpf_map_memory_bytes", Kind: Gauge, Labels: labels("module"), Help: "Memory that the kernel holds for the module."},
 		{
 			Name: EventsLost, Kind: Counter, Labels: labels("module", "reason"),
@@ -43,8 +41,16 @@ func StateMetrics() []Metric {
 			Help: "1 if the metric has counted known work exactly, on this kernel, when the module was opened.",
 		},
 		{Name: "ebpf_probe_info", Kind: Gauge, Labels: labels("module", "hook", "attach"), Help: "How each hook is attached. Always 1."},
+		{Name: CollectSuccess, Kind: Gauge, Help: "1 if all modules were read anew by the last collection, 0 if some counters are older."},
+		{Name: CollectDuration, Kind: Gauge, Help: "Time that the last collection took."},
 	}
 }
+
+// The metrics of the observer's own state that whoever collects sets.
+const (
+	CollectSuccess  = "ebpf_collect_success"
+	CollectDuration = "ebpf_collect_duration_seconds"
+)
 
 // EventsLost is the metric that all modules share, and that the kernel's own losses join.
 const EventsLost = "ebpf_events_lost_total"
@@ -55,7 +61,7 @@ const EventsLost = "ebpf_events_lost_total"
 func (h Health) Each(f func(metric string, value float64, labelValues ...string)) {
 	for _, m := range h.Modules {
 		f("ebpf_module_up", number(m.Up), m.Name)
-		if m.Up || m.Disabled {
+		if m.Up || m.Disabled || m.Level > LevelFull {
 			f("ebpf_map_memory_bytes", float64(m.MapMemory), m.Name)
 			f("ebpf_shed_level", float64(m.Level), m.Name)
 		}
@@ -69,7 +75,7 @@ func (h Health) Each(f func(metric string, value float64, labelValues ...string)
 			f("ebpf_metric_verified", number(metric.Verified), m.Name, metric.Name)
 		}
 		for _, hook := range m.Plan {
-			if hook.Attach != "" && !m.Disabled && !slices.Contains(m.DisabledHooks, hook.Name) {
+			if hook.Attach != "" && m.attached(hook.Name) {
 				f("ebpf_probe_info", 1, m.Name, hook.Name, string(hook.Attach))
 			}
 		}

@@ -18,6 +18,7 @@
 package observer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,13 +48,45 @@ type phase struct {
 	prepare func() error
 	run     func() (quantities, error)
 	name    string
+	// of are the quantities that run tells, each with all that begin with it and an underscore.
+	of []string
+}
+
+// tells tells whether the metric has an expectation of what the phase tells.
+func (p *phase) tells(m *Metric) bool {
+	return m.expects(func(quantity string) bool {
+		return slices.ContainsFunc(p.of, func(of string) bool { return quantity == of || strings.HasPrefix(quantity, of+"_") })
+	})
 }
 
 // verdicts are the results of verification by metric, and why there are none.
 type verdicts struct {
 	metrics map[string]MetricHealth
 	costs   map[string]costs // by module
-	err     error
+	err     error            // nothing was verified
+	warning string           // what was verified was not where it should have been
+}
+
+// costsOf returns what the operations of a module cost. There are none without verification.
+func (v *verdicts) costsOf(module string) costs {
+	if v == nil {
+		return nil
+	}
+	return v.costs[module]
+}
+
+// warnings are what an operator should know of the verification as a whole.
+func (v *verdicts) warnings() []Warning {
+	switch {
+	case v.err != nil:
+		return []Warning{{
+			Cause:  "no metric is verified, and what an event costs is assumed: " + v.err.Error(),
+			Remedy: cmp.Or(kprobe.Remedy(v.err), "name a folder on the data's disk that the server may write to as scratch folder"),
+		}}
+	case v.warning != "":
+		return []Warning{{Cause: v.warning, Remedy: "name a folder on the data's disk that the server may write to as scratch folder"}}
+	}
+	return nil
 }
 
 // of returns the verdict on a metric.
@@ -81,7 +114,7 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
 		v := &verdicts{metrics: make(map[string]MetricHealth), costs: make(map[string]costs)}
-		err := onThread(opts.ScratchDir, func(thread uint32, phases []phase, measure measure) error {
+		warning, err := onThread(opts.ScratchDirs, func(thread uint32, phases []phase, measure measure) error {
 			scope := opts.Scope
 			scope.TID = thread
 			o := &Observer{}
@@ -91,8 +124,11 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 				})
 			}
 			close(opened)
-			return errors.Join(o.settle(Config{Modules: opts.Modules}), v.judge(o, phases), o.Close())
+			err := o.settle(Config{Modules: opts.Modules})
+			v.judge(o, phases)
+			return errors.Join(err, o.Close())
 		})
+		v.warning = warning
 		if err != nil {
 			v.err = fmt.Errorf("verification: %w", err)
 		}
@@ -113,15 +149,21 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 	}
 }
 
-// judge does each phase and compares, again as long as it is worth it. A metric must be exact in every phase that it names.
-func (v *verdicts) judge(o *Observer, phases []phase) error {
-	var errs []error
+// judge does each phase and compares, again as long as it is worth it. A metric must be exact in every phase that it names. A
+// phase that cannot be done leaves those metrics unverified that it would have told of.
+func (v *verdicts) judge(o *Observer, phases []phase) {
+	undone := make(map[string]bool)
 	for _, p := range phases {
 		open, differences := slices.Clone(o.schema), make(map[string]error)
 		for try := 0; try < verifyTries && len(open) > 0; try++ {
 			known, grown, err := o.observe(p)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+				for i := range o.schema {
+					if m := &o.schema[i]; p.tells(m) && !v.metrics[key(m)].LeftOut {
+						undone[key(m)] = true
+						v.metrics[key(m)] = MetricHealth{Reason: "the known work could not be done: " + p.name + ": " + err.Error()}
+					}
+				}
 				break
 			}
 			open = slices.DeleteFunc(open, func(m Metric) bool {
@@ -135,12 +177,11 @@ func (v *verdicts) judge(o *Observer, phases []phase) error {
 		for k, difference := range differences {
 			if difference != nil {
 				v.metrics[k] = MetricHealth{LeftOut: true, Reason: p.name + ": " + difference.Error()}
-			} else if !v.metrics[k].LeftOut {
+			} else if !v.metrics[k].LeftOut && !undone[k] {
 				v.metrics[k] = MetricHealth{Verified: true}
 			}
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // growth is what was counted during a phase: by events, and by iterators, which are run after it and whose own system calls
@@ -189,9 +230,12 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 
 // names tells whether the metric has an expectation of what is known.
 func (m *Metric) names(known quantities) bool {
-	return slices.ContainsFunc(m.Verify, func(e Expectation) bool {
-		return slices.ContainsFunc(e.Quantities, func(q string) bool { _, ok := known[q]; return ok })
-	})
+	return m.expects(func(quantity string) bool { _, ok := known[quantity]; return ok })
+}
+
+// expects tells whether the metric has an expectation of a quantity of some kind.
+func (m *Metric) expects(of func(quantity string) bool) bool {
+	return slices.ContainsFunc(m.Verify, func(e Expectation) bool { return slices.ContainsFunc(e.Quantities, of) })
 }
 
 // compare returns how a metric's growth differs from what is known.

@@ -22,8 +22,10 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,28 +41,32 @@ func verified(t *testing.T, opts observer.Options) *observer.Observer {
 	t.Helper()
 	kprobetest.Require(t)
 	opts.Verify = true
-	if opts.ScratchDir == "" {
-		opts.ScratchDir = t.TempDir()
+	if len(opts.ScratchDirs) == 0 {
+		opts.ScratchDirs = []string{t.TempDir()}
 	}
 	start := time.Now()
 	o, err := observer.Open(context.Background(), opts)
 	require.NoError(t, err)
 	t.Logf("opened in %s", time.Since(start))
 	closeAfter(t, o)
-	left, err := os.ReadDir(opts.ScratchDir)
+	left, err := os.ReadDir(opts.ScratchDirs[0])
 	require.NoError(t, err)
 	require.Empty(t, left, "the scratch folder is left behind")
 	return o
 }
 
-// TestVerify: on a kernel where all is right every metric with an expectation proves itself, and nothing is left out.
-func TestVerify(t *testing.T) {
-	var modules []string
-	if os.Getenv(guest) != "" {
-		// On an emulated CPU all of them take longer than a server would wait.
-		modules = []string{"io", "cache", "memory", "sched"}
+// toVerify names the modules that are verified at once: on an emulated CPU all of them take longer than a server would wait.
+func toVerify() []string {
+	if os.Getenv(guest) == "" {
+		return nil
 	}
-	o := verified(t, observer.Options{Modules: modules})
+	return []string{"io", "cache", "memory", "sched"}
+}
+
+// requireAllVerified wants each metric verified that has an expectation.
+func requireAllVerified(t *testing.T, o *observer.Observer) {
+	t.Helper()
+	require.Empty(t, o.Health().Warnings)
 	schema := map[string]observer.Metric{}
 	for _, m := range o.Schema() {
 		schema[m.Module+m.Name] = m
@@ -73,6 +79,12 @@ func TestVerify(t *testing.T) {
 			require.Equal(t, len(schema[m.Name+metric.Name].Verify) > 0, metric.Verified, metric)
 		}
 	}
+}
+
+// TestVerify: on a kernel where all is right every metric with an expectation proves itself, and nothing is left out.
+func TestVerify(t *testing.T) {
+	o := verified(t, observer.Options{Modules: toVerify()})
+	requireAllVerified(t, o)
 	// What the known work did is not among what is counted of this process.
 	require.Empty(t, count(t, o)["ebpf_io_operations_total{mkdirat,ok}"])
 }
@@ -90,7 +102,7 @@ func TestVerifyTime(t *testing.T) {
 	for try := 0; try < 20 && best > most; try++ {
 		start := time.Now()
 		o, err := observer.Open(context.Background(), observer.Options{
-			Modules: []string{"io", "cache", "memory", "sched"}, Verify: true, ScratchDir: t.TempDir(),
+			Modules: []string{"io", "cache", "memory", "sched"}, Verify: true, ScratchDirs: []string{t.TempDir()},
 		})
 		require.NoError(t, err)
 		best = min(best, time.Since(start))
@@ -146,7 +158,7 @@ func TestVerifyInMemory(t *testing.T) {
 		t.Skipf("no file system in memory: %v", err)
 	}
 	defer os.RemoveAll(dir)
-	for _, m := range verified(t, observer.Options{ScratchDir: dir}).Health().Modules {
+	for _, m := range verified(t, observer.Options{ScratchDirs: []string{dir}}).Health().Modules {
 		for _, metric := range m.Metrics {
 			require.False(t, metric.LeftOut, metric)
 			require.Equal(t, metric.Verified, metric.Reason == "", metric)
@@ -166,24 +178,91 @@ func TestVerifyStale(t *testing.T) {
 	}
 	old := time.Now().Add(-2 * time.Hour)
 	require.NoError(t, os.Chtimes(stale, old, old))
-	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDir: dir})
+	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDirs: []string{dir}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	require.NoDirExists(t, stale)
 	require.DirExists(t, used)
 }
 
-// TestVerifyScratch: without a place for the known work the metrics are there, and are not called verified.
+// TestVerifyScratch: without a place for the known work the metrics are there, and are not called verified; the health warns of it, and
+// the modules cost what a table says.
 func TestVerifyScratch(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDir: filepath.Join(t.TempDir(), "none")})
+	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDirs: []string{filepath.Join(t.TempDir(), "none")}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	require.NotEmpty(t, o.Schema())
-	for _, m := range o.Health().Modules {
+	health := o.Health()
+	for _, m := range health.Modules {
 		for _, metric := range m.Metrics {
 			require.False(t, metric.Verified || metric.LeftOut, metric)
 		}
 		require.Contains(t, m.Metrics[0].Reason, "making a scratch folder: ")
 	}
+	require.Len(t, health.Warnings, 1)
+	require.Contains(t, health.Warnings[0].Cause, "no metric is verified")
+	require.Contains(t, health.Warnings[0].Cause, "/none")
+	require.Contains(t, health.Warnings[0].Remedy, "scratch folder")
+	io := healthOf(t, health, "io")
+	require.True(t, io.OverheadAssumed)
+	preads(t, openFile(t, "/proc/self/exe", unix.O_RDONLY), 100)
+	require.GreaterOrEqual(t, healthOf(t, o.Health(), "io").Overhead-io.Overhead, 100*o.CostOf("ebpf_io_operations_total"))
+}
+
+// TestVerifyFallback: the first folder on a disk is taken, and the health tells of one that could not be used.
+func TestVerifyFallback(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	o := verified(t, observer.Options{ScratchDirs: []string{t.TempDir(), none}})
+	require.Empty(t, o.Health().Warnings)
+	disk := t.TempDir()
+	memory, err := os.MkdirTemp("/dev/shm", "")
+	if err != nil {
+		memory = none
+	}
+	defer os.RemoveAll(memory)
+	o, err = observer.Open(context.Background(), observer.Options{Verify: true, ScratchDirs: []string{none, memory, disk}})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	health := o.Health()
+	require.Len(t, health.Warnings, 1)
+	require.Contains(t, health.Warnings[0].Cause, "the metrics were verified in "+disk)
+	require.Contains(t, health.Warnings[0].Cause, none)
+	for _, metric := range healthOf(t, health, "cache").Metrics {
+		require.Equal(t, metric.Verified, metric.Reason == "", metric)
+	}
+	require.True(t, healthOf(t, health, "cache").Metrics[0].Verified)
+	for _, dir := range []string{disk, memory} {
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	}
+}
+
+// TestVerifyNotDumpable: a process that has its capabilities from its file is not dumpable, and much of /proc/self is root's. It is
+// verified like any other.
+func TestVerifyNotDumpable(t *testing.T) {
+	kprobetest.Require(t)
+	const nobody = 65534
+	if !kprobetest.InChild(t, func(cmd *exec.Cmd) {
+		data, err := os.ReadFile(cmd.Path)
+		require.NoError(t, err)
+		dir, err := os.MkdirTemp("", "caps")
+		require.NoError(t, err)
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		require.NoError(t, os.Chmod(dir, 0o755))
+		cmd.Path = filepath.Join(dir, "test")
+		require.NoError(t, os.WriteFile(cmd.Path, data, 0o755))
+		// cap_bpf,cap_perfmon+ep, as struct vfs_cap_data of version 2: magic and the effective bit, then permitted and inheritable, twice.
+		caps := []byte{1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0}
+		require.NoError(t, unix.Setxattr(cmd.Path, "security.capability", caps, 0))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}) {
+		return
+	}
+	require.Equal(t, nobody, os.Getuid())
+	_, err := os.ReadFile("/proc/self/io")
+	require.ErrorIs(t, err, os.ErrPermission, "this is not what is to be tested")
+	o := verified(t, observer.Options{Modules: toVerify()})
+	requireAllVerified(t, o)
 }

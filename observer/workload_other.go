@@ -21,4 +21,6 @@ package observer
 
 import "github.com/apache/skywalking-banyandb/ebpf/kprobe"
 
-func onThread(string, func(uint32, []phase, measure) error) error { return kprobe.ErrNotSupported }
+func onThread([]string, func(uint32, []phase, measure) error) (string, error) {
+	return "", kprobe.ErrNotSupported
+}

@@ -142,24 +142,37 @@ func (s *Service) Config() api.Config {
 	return s.config
 }
 
-// Configure brings a configuration into force, whole or not at all: the error says why, and all is as it was. It serves the API.
-func (s *Service) Configure(ctx context.Context, c api.Config) error {
+// observerConfig is the part of a configuration that the observer carries out.
+func observerConfig(c api.Config) observer.Config {
+	return observer.Config{
+		Modules: c.Modules, DisabledHooks: c.DisabledHooks, LatencySampling: c.LatencySampling, MaxOverhead: c.MaxOverheadPercent / 100,
+	}
+}
+
+// Configure brings what change makes of the configuration in force into force, whole or not at all: the error says why, and all is as it
+// was. It serves the API. Changes take turns, those by a signal too.
+func (s *Service) Configure(ctx context.Context, change func(api.Config) (api.Config, error)) error {
 	if s.observer == nil {
 		return errors.New("eBPF observation is off until the server is started again: the health tells why")
 	}
-	if err := c.Validate(); err != nil {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	c, err := change(s.Config())
+	if err != nil {
 		return err
 	}
-	if err := s.observer.Configure(ctx, observer.Config{Modules: c.Modules, DisabledHooks: c.DisabledHooks, LatencySampling: c.LatencySampling}); err != nil {
+	if err = c.Validate(); err != nil {
+		return err
+	}
+	err = s.observer.Configure(ctx, observerConfig(c))
+	giveBack()
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	s.config, s.health = c, s.observer.Health()
 	s.mu.Unlock()
-	hooks := hookMap(c.DisabledHooks)
-	s.log.Info().Strs("modules", c.Modules).Stringer("disabled hooks", &hooks).Uint32("latency sampling", c.LatencySampling).
-		Stringer("collect interval", time.Duration(c.CollectInterval)).Float64("max overhead percent", c.MaxOverheadPercent).
-		Msg("eBPF observation is configured anew")
+	s.logConfig(c)
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -168,16 +181,19 @@ func (s *Service) Configure(ctx context.Context, c api.Config) error {
 	return nil
 }
 
+func (s *Service) logConfig(c api.Config) {
+	hooks := hookMap(c.DisabledHooks)
+	s.log.Info().Strs("modules", c.Modules).Stringer("disabled_hooks", &hooks).Uint32("latency_sampling", c.LatencySampling).
+		Stringer("collect_interval", time.Duration(c.CollectInterval)).Float64("max_overhead_percent", c.MaxOverheadPercent).
+		Msg("eBPF observation is configured anew")
+}
+
 // Reload reads the configuration file again and brings it into force, as Configure does. It serves the API.
 func (s *Service) Reload(ctx context.Context) error {
 	if s.configFile == "" {
 		return fmt.Errorf("there is no --ebpf-config-file: %w", errors.ErrUnsupported)
 	}
-	c, err := s.fileConfig()
-	if err != nil {
-		return err
-	}
-	return s.Configure(ctx, c)
+	return s.Configure(ctx, func(api.Config) (api.Config, error) { return s.fileConfig() })
 }
 
 // takeSignal has SIGHUP be a wish to read the configuration file again, where there is one. BanyanDB's own handler takes the

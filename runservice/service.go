@@ -35,6 +35,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/apache/skywalking-banyandb/banyand/observability"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
@@ -93,13 +97,29 @@ type Service struct {
 	maxOverhead float64
 	sampling    uint32
 	mu          sync.Mutex // guards health and config
+	changing    sync.Mutex // makes one change of the configuration wait for another; it is taken before mu
+	flags       func() *pflag.FlagSet
 	enabled     bool
 	verify      bool
+	running     bool // PreRun has come to its end, and there is something to collect
 }
 
-// Units returns what a role of banyand registers: one Service of its own, since each role has its own registry.
-func Units(_ string, registry observability.MetricsRegistry) []run.Unit {
-	return []run.Unit{New(registry, observer.Options{})}
+// Units returns a factory of what a role of banyand registers: one Service of its own, since each role has its own registry. root
+// returns banyand's command, once it is made: a role's flags say where its data is, which is where metrics are verified if nothing
+// else is named.
+func Units(root func() *cobra.Command) func(role string, registry observability.MetricsRegistry) []run.Unit {
+	return func(role string, registry observability.MetricsRegistry) []run.Unit {
+		s := New(registry, observer.Options{})
+		s.flags = func() *pflag.FlagSet {
+			for _, c := range root().Commands() {
+				if c.Name() == role {
+					return c.Flags()
+				}
+			}
+			return nil
+		}
+		return []run.Unit{s}
+	}
 }
 
 // DefaultModules are those that --ebpf-modules names by itself. The others cost more, or cost other processes something.
@@ -145,7 +165,8 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.BoolVar(&s.verify, "ebpf-verify", true,
 		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
 	flags.StringVar(&s.scratchDir, "ebpf-scratch-dir", "",
-		"where eBPF verification makes its scratch folder, best on the data's disk; empty means the system's folder for temporary files")
+		"where eBPF verification makes its scratch folder, best on the data's disk; where that is not possible, and if it is empty, "+
+			"the system's folder for temporary files is tried, then the server's data folders")
 	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
 		"how often the eBPF counters are collected into metrics, "+intervals)
 	s.apiFlags(flags)
@@ -197,19 +218,20 @@ func (s *Service) PreRun(ctx context.Context) error {
 		return nil
 	}
 	s.logHealth(err)
-	// What was read of the kernel's types is not needed any more, tens of megabytes, and would be given back only by and by.
-	debug.FreeOSMemory()
+	giveBack()
 	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
 	s.bridge.Report(s.Health())
 	s.serveAPI()
+	s.running = s.observer != nil
 	return nil
 }
 
 // openOptions are the options that the flags say.
 func (s *Service) openOptions(c api.Config) observer.Options {
 	options := s.options
-	options.Modules, options.DisabledHooks, options.LatencySampling = c.Modules, c.DisabledHooks, c.LatencySampling
-	options.Verify, options.ScratchDir = s.verify, s.scratchDir
+	wanted := observerConfig(c)
+	options.Modules, options.DisabledHooks, options.LatencySampling, options.MaxOverhead = wanted.Modules, wanted.DisabledHooks, wanted.LatencySampling, wanted.MaxOverhead
+	options.Verify, options.ScratchDirs = s.verify, s.scratchDirs()
 	if s.moduleDir != "" {
 		options = options.WithModules(observer.ModuleDir(s.moduleDir))
 	}
@@ -217,6 +239,31 @@ func (s *Service) openOptions(c api.Config) observer.Options {
 		options.Attach = kprobe.Attach(s.attach)
 	}
 	return options
+}
+
+// giveBack returns memory to the system. What was read of the kernel's types to open modules is tens of megabytes, which the runtime
+// would keep for a while.
+func giveBack() { debug.FreeOSMemory() }
+
+// scratchDirs are the folders where verification may work, the best first.
+func (s *Service) scratchDirs() []string {
+	var dirs []string
+	if s.scratchDir != "" {
+		dirs = append(dirs, s.scratchDir)
+	}
+	dirs = append(dirs, os.TempDir())
+	if s.flags == nil {
+		return dirs
+	}
+	if flags := s.flags(); flags != nil {
+		flags.VisitAll(func(f *pflag.Flag) {
+			// measure-root-path and the like.
+			if dir := f.Value.String(); strings.HasSuffix(f.Name, "-root-path") && dir != "" && !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		})
+	}
+	return dirs
 }
 
 // attachAuto lets each hook have the first kind of attachment that works.
@@ -230,7 +277,7 @@ func attaches() []string {
 // Serve collects at the interval until GracefulStop.
 func (s *Service) Serve() run.StopNotify {
 	reload := s.takeSignal()
-	if s.observer != nil && s.closer.AddRunning() {
+	if s.running && s.closer.AddRunning() {
 		go s.collect(reload)
 	}
 	return s.closer.CloseNotify()
@@ -267,16 +314,11 @@ func (s *Service) collect(reload <-chan os.Signal) {
 	defer s.survive()
 	ticker := time.NewTicker(time.Duration(s.Config().CollectInterval))
 	defer ticker.Stop()
-	failed := false
-	limit := newBudget(budgetWindow)
+	var failing episode
 	for {
-		err := errors.Join(s.bridge.Collect(s.observer), s.observer.Account())
-		if err != nil && !failed {
-			s.log.Error().Err(err).Msg("collecting eBPF counters")
-			failed = true
-		}
+		s.logEpisode(&failing, s.bridge.Collect(s.observer))
 		health := s.observer.Health()
-		s.logChanges(limit.check(s.Config().MaxOverheadPercent/100, time.Now(), api.ProcessCPU(), health, s.observer))
+		s.logLevels(s.Health(), health)
 		s.setHealth(health)
 		s.bridge.Report(health)
 		select {
@@ -291,16 +333,55 @@ func (s *Service) collect(reload <-chan os.Signal) {
 	}
 }
 
-func (s *Service) logChanges(changes []change) {
-	for _, c := range changes {
-		event := s.log.Warn().Err(c.err).Str("module", c.module).Float64("percent", c.share*100).Float64("allowed", s.Config().MaxOverheadPercent)
+// episode is a time in which collecting fails.
+type episode struct {
+	since time.Time // zero if it does not
+	cause string
+}
+
+// logEpisode logs when an episode begins, when its cause changes, and when it ends. ebpf_collect_success tells of each collection.
+func (s *Service) logEpisode(e *episode, err error) {
+	switch {
+	case err == nil && e.since.IsZero(), err != nil && err.Error() == e.cause:
+		return
+	case err == nil:
+		s.log.Info().Stringer("after", time.Since(e.since).Round(time.Second)).Msg("eBPF counters are collected again")
+		*e = episode{}
+		return
+	case e.since.IsZero():
+		e.since = time.Now()
+	}
+	e.cause = err.Error()
+	withRemedy(s.log.Error().Err(err), kprobe.Remedy(err)).Msg("collecting eBPF counters fails; what could not be read stays as it was")
+}
+
+// withRemedy adds what to do about it to a line, where that is known.
+func withRemedy(event *zerolog.Event, remedy string) *zerolog.Event {
+	if remedy == "" {
+		return event
+	}
+	return event.Str("remedy", remedy)
+}
+
+// logLevels logs which modules have been shed or restored.
+func (s *Service) logLevels(before, after observer.Health) {
+	for _, m := range after.Modules {
+		i := slices.IndexFunc(before.Modules, func(b observer.ModuleHealth) bool { return b.Name == m.Name })
+		if i < 0 || before.Modules[i].Level == m.Level {
+			continue
+		}
+		event := s.log.Warn()
+		if m.Level == observer.LevelFull {
+			event = s.log.Info()
+		}
+		event = event.Str("ebpf_module", m.Name).Stringer("from", before.Modules[i].Level).Stringer("to", m.Level)
 		switch {
-		case c.err != nil:
-			event.Msg("changing what an eBPF module costs")
-		case c.from == observer.LevelFull:
-			event.Msg("an eBPF module costs more than --ebpf-max-overhead and is shed; ebpf_shed_level tells how far")
-		case c.to == observer.LevelFull:
-			event.Msg("an eBPF module costs little enough again and counts everything")
+		case m.Level == observer.LevelFull:
+			event.Msg("an eBPF module counts everything again")
+		case m.Level > before.Modules[i].Level:
+			event.Str("cause", m.Shed).Msg("an eBPF module costs more than --ebpf-max-overhead and is shed; ebpf_shed_level tells how far")
+		default:
+			event.Msg("an eBPF module that was shed is restored by one level")
 		}
 	}
 }
@@ -324,23 +405,35 @@ func (s *Service) off(err error) {
 	s.log.Error().Err(err).Msg(messageOff)
 }
 
-// logHealth writes the one line that an operator reads after a start.
+// logHealth writes the one line that an operator reads after a start, and one for each warning.
 func (s *Service) logHealth(err error) {
 	health := s.Health()
-	event, message := s.log.Info(), "eBPF observation is on"
-	if slices.ContainsFunc(health.Modules, func(m observer.ModuleHealth) bool { return !m.Up || len(m.LeftOut()) > 0 }) {
-		event, message = s.log.Warn(), "eBPF observation is on, but not with all modules and metrics"
+	for _, w := range health.Warnings {
+		withRemedy(s.log.Warn().Str("cause", w.Cause), w.Remedy).Msg("eBPF observation is not as it should be")
 	}
 	var down *observer.DownError
 	if errors.As(err, &down) {
-		s.log.Warn().Err(err).Str("remedy", down.Remedy()).Msg(messageOff)
+		withRemedy(s.log.Warn().Err(err), down.Remedy()).Msg(messageOff)
 		return
 	}
+	event, message := s.log.Info(), "eBPF observation is on"
+	switch {
+	case slices.ContainsFunc(health.Modules, func(m observer.ModuleHealth) bool { return !m.Up || len(m.LeftOut()) > 0 }):
+		event, message = s.log.Warn(), "eBPF observation is on, but not with all modules and metrics"
+	case len(health.Warnings) > 0:
+		event, message = s.log.Warn(), "eBPF observation is on, with warnings"
+	}
+	// Modules have names of their users' choice, which must not be taken for the names that the log itself has.
+	modules, remedies := zerolog.Dict(), zerolog.Dict()
 	for _, m := range health.Modules {
-		event = event.Str(m.Name, m.Summary())
+		modules = modules.Str(m.Name, m.Summary())
 		if m.Remedy != "" {
-			event = event.Str(m.Name+" remedy", m.Remedy)
+			remedies = remedies.Str(m.Name, m.Remedy)
 		}
+	}
+	event = event.Dict("modules", modules)
+	if slices.ContainsFunc(health.Modules, func(m observer.ModuleHealth) bool { return m.Remedy != "" }) {
+		event = event.Dict("remedies", remedies)
 	}
 	event.Msg(message)
 }

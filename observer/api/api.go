@@ -22,7 +22,6 @@ package api
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,8 +35,9 @@ type Source = collector.Source
 type Control interface {
 	// Config returns the configuration in force.
 	Config() Config
-	// Configure brings a configuration into force, whole or not at all.
-	Configure(ctx context.Context, c Config) error
+	// Configure brings into force what change makes of the configuration in force, whole or not at all. No other change, also none that
+	// did not come by the API, may come in between.
+	Configure(ctx context.Context, change func(Config) (Config, error)) error
 	// Reload reads the configuration file again. If there is none, the error wraps errors.ErrUnsupported.
 	Reload(ctx context.Context) error
 }
@@ -55,7 +55,6 @@ type API struct {
 	control  Control
 	registry *prometheus.Registry
 	options  Options
-	changing sync.Mutex // makes one change wait for another
 }
 
 // New returns an API over a source, which is refreshed at most once a second however many ask. A nil control makes it
@@ -106,17 +105,5 @@ var errReadOnly = errors.New("this API is read-only")
 
 // change lays a change over the configuration in force and brings the outcome into force.
 func (a *API) change(ctx context.Context, data []byte) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
-	changed, err := a.control.Config().Decode(data)
-	if err != nil {
-		return err
-	}
-	return a.control.Configure(ctx, changed)
-}
-
-func (a *API) reload(ctx context.Context) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
-	return a.control.Reload(ctx)
+	return a.control.Configure(ctx, func(c Config) (Config, error) { return c.Decode(data) })
 }

@@ -235,7 +235,7 @@ func (a *API) postReload(w http.ResponseWriter, r *http.Request) error {
 	if _, err := readBody(w, r); err != nil {
 		return err
 	}
-	if err := a.reload(r.Context()); err != nil {
+	if err := a.control.Reload(r.Context()); err != nil {
 		// The request was right, the file is not.
 		if statusOf(err) == http.StatusBadRequest {
 			return &failure{status: http.StatusUnprocessableEntity, err: err}

@@ -49,7 +49,6 @@ type control struct {
 	err    error
 	reload error
 	config api.Config
-	takes  time.Duration // what a change takes
 	mu     sync.Mutex
 }
 
@@ -59,10 +58,13 @@ func (c *control) Config() api.Config {
 	return c.config
 }
 
-func (c *control) Configure(_ context.Context, config api.Config) error {
-	time.Sleep(c.takes)
+func (c *control) Configure(_ context.Context, change func(api.Config) (api.Config, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	config, err := change(c.config)
+	if err != nil {
+		return err
+	}
 	if c.err == nil {
 		c.config = config
 	}
@@ -323,24 +325,6 @@ func TestConfig(t *testing.T) {
 	refused(t, reload(), http.StatusUnprocessableEntity, "no mapping")
 	refused(t, request(t, http.MethodPost, url+"/reload", ""), http.StatusUnsupportedMediaType, "not application/json")
 	refused(t, request(t, http.MethodPost, url+"/reload", strings.Repeat(" ", 70_000), jsonType), http.StatusRequestEntityTooLarge, "larger than")
-}
-
-// TestChangesTakeTurns: two changes at once are both in force then.
-func TestChangesTakeTurns(t *testing.T) {
-	c := &control{config: base(), takes: 100 * time.Millisecond}
-	url := "http://" + listen(t, api.New(fake.New(t, "io"), c, api.Options{}), api.ListenOptions{}).HTTPAddr().String() + "/api/v1/config"
-	var both sync.WaitGroup
-	for _, body := range []string{`{"latency_sampling":2}`, `{"max_overhead_percent":3}`} {
-		both.Go(func() {
-			answer, err := client().Post(url, "application/json", strings.NewReader(body))
-			if err == nil {
-				_ = answer.Body.Close()
-			}
-		})
-	}
-	both.Wait()
-	require.Equal(t, uint32(2), c.Config().LatencySampling)
-	require.InDelta(t, 3, c.Config().MaxOverheadPercent, 0)
 }
 
 // TestReadOnly: without a control there is nothing to change, and what is known is told.

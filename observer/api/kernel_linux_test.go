@@ -129,8 +129,12 @@ func (c *observing) Config() api.Config {
 	return config
 }
 
-func (c *observing) Configure(ctx context.Context, config api.Config) error {
-	err := c.Observer.Configure(ctx, observer.Config{Modules: config.Modules, DisabledHooks: config.DisabledHooks, LatencySampling: config.LatencySampling})
+func (c *observing) Configure(ctx context.Context, change func(api.Config) (api.Config, error)) error {
+	config, err := change(c.Config())
+	if err != nil {
+		return err
+	}
+	err = c.Observer.Configure(ctx, observer.Config{Modules: config.Modules, DisabledHooks: config.DisabledHooks, LatencySampling: config.LatencySampling})
 	if err == nil {
 		c.rest = config
 	}

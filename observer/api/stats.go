@@ -70,7 +70,7 @@ func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 	if err := a.source.Snapshot(s); err != nil {
 		return nil, fmt.Errorf("taking a snapshot: %w", err)
 	}
-	all := &stats{Time: time.Now(), ProcessCPUSeconds: ProcessCPU().Seconds(), Metrics: []metric{}}
+	all := &stats{Time: time.Now(), ProcessCPUSeconds: observer.ProcessCPU().Seconds(), Metrics: []metric{}}
 	schema := s.Schema()
 	for i := range schema {
 		m := &schema[i]

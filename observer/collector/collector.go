@@ -94,11 +94,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		}
 		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, m.Help, m.LabelNames(), nil), valueType(m.Kind), value, labelValues...)
 	})
-	own := func(name, help string, value float64) {
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value)
+	for name, value := range map[string]float64{observer.CollectSuccess: success, observer.CollectDuration: time.Since(start).Seconds()} {
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, c.state[name].Help, nil, nil), prometheus.GaugeValue, value)
 	}
-	own("ebpf_collect_success", "1 if all modules were read anew for this scrape, 0 if some counters are older than a second.", success)
-	own("ebpf_collect_duration_seconds", "Time that this collection took.", time.Since(start).Seconds())
 }
 
 // series returns one series as Prometheus has it, or nil if it has counted nothing. A gauge of 0 says something.

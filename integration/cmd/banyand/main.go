@@ -22,6 +22,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/spf13/cobra"
+
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 	"github.com/apache/skywalking-banyandb/pkg/cmdsetup"
@@ -42,7 +44,8 @@ func execute(args []string) error {
 		ebpf.SetArgs(args[1:])
 		return ebpf.Execute()
 	}
-	root := cmdsetup.NewRootWithUnits(runservice.Units, new(signal.Handler))
+	var root *cobra.Command
+	root = cmdsetup.NewRootWithUnits(runservice.Units(func() *cobra.Command { return root }), new(signal.Handler))
 	root.AddCommand(ebpf)
 	root.SetArgs(args)
 	return root.Execute()

@@ -1,0 +1,255 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package runservice
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
+	"github.com/apache/skywalking-banyandb/pkg/logger"
+)
+
+// logged returns the lines that do logs, as the server logs them.
+func logged(t *testing.T, do func(s *Service)) []map[string]any {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	stderr := os.Stderr
+	os.Stderr = file
+	err = logger.Init(logger.Logging{Env: "prod", Level: "debug"})
+	os.Stderr = stderr
+	require.NoError(t, err)
+	defer func() { require.NoError(t, logger.Init(logger.Logging{Env: "dev", Level: "info"})) }()
+	s := New(nil, observer.Options{})
+	s.log = logger.GetLogger(name)
+	do(s)
+	require.NoError(t, file.Close())
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var lines []map[string]any
+	for line := range bytes.Lines(text) {
+		lines = append(lines, strictly(t, line))
+	}
+	return lines
+}
+
+var keys = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// strictly reads a line as a reader does that refuses a key which is there twice, and wants keys that a query can name.
+func strictly(t *testing.T, line []byte) map[string]any {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	var object func()
+	object = func() {
+		seen := map[string]bool{}
+		for decoder.More() {
+			key, err := decoder.Token()
+			require.NoError(t, err)
+			require.Regexp(t, keys, key, string(line))
+			require.False(t, seen[key.(string)], "%s is there twice in %s", key, line)
+			seen[key.(string)] = true
+			value, err := decoder.Token()
+			require.NoError(t, err)
+			switch value {
+			case json.Delim('{'):
+				object()
+			case json.Delim('['):
+				for decoder.More() {
+					_, err = decoder.Token()
+					require.NoError(t, err)
+				}
+				_, err = decoder.Token()
+				require.NoError(t, err)
+			}
+		}
+		_, err := decoder.Token()
+		require.NoError(t, err)
+	}
+	begin, err := decoder.Token()
+	require.NoError(t, err, string(line))
+	require.Equal(t, json.Delim('{'), begin)
+	object()
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(line, &fields))
+	for _, key := range []string{"level", "module", "time", "message"} {
+		require.NotEmpty(t, fields[key], string(line))
+	}
+	require.Equal(t, "EBPF", fields["module"])
+	return fields
+}
+
+// TestLogLines: each line that the service can log is one that strict readers take, whatever modules are called.
+func TestLogLines(t *testing.T) {
+	modules := []observer.ModuleHealth{
+		{Name: "module", Up: true}, {Name: "level", Cause: "a cause", Remedy: "a remedy"}, {Name: "message", Up: true, Level: observer.LevelSampled, Shed: "it cost much"},
+	}
+	health := observer.Health{Modules: modules, Warnings: []observer.Warning{{Cause: "a cause", Remedy: "a remedy"}}}
+	_, down := observer.Open(t.Context(), observer.Options{Step: func(string) error { return errors.New("refused") }})
+	require.Error(t, down)
+	lines := logged(t, func(s *Service) {
+		for _, h := range []observer.Health{{}, {Modules: modules[:1]}, {Modules: modules}, {Modules: modules[:1], Warnings: health.Warnings}, health} {
+			s.setHealth(h)
+			s.logHealth(nil)
+			s.logHealth(down)
+		}
+		s.logLevels(observer.Health{Modules: []observer.ModuleHealth{{Name: "message"}}}, health)
+		s.logLevels(health, observer.Health{Modules: []observer.ModuleHealth{{Name: "message"}, {Name: "new"}}})
+		off := observer.Health{Modules: []observer.ModuleHealth{{Name: "message", Level: observer.LevelOff}}}
+		s.logLevels(off, health)
+		s.logConfig(api.Config{Modules: []string{"io"}, DisabledHooks: map[string][]string{"cache": {"lookup"}}})
+		s.off(errors.New("a cause"))
+		var failing episode
+		s.logEpisode(&failing, kprobe.WithRemedy(errors.New("a cause"), "a remedy"))
+		s.logEpisode(&failing, nil)
+		s.listen.HTTPAddr = "127.0.0.1:http"
+		s.serveAPI()
+		s.reload()
+	})
+	var messages []string
+	for _, line := range lines {
+		messages = append(messages, fmt.Sprint(line["message"]))
+	}
+	// What the sources say they log: all of it was logged here.
+	sources, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	message := regexp.MustCompile(`\.Msg\("([^"]+)"\)`)
+	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(source)
+		require.NoError(t, err)
+		for _, m := range message.FindAllStringSubmatch(string(text), -1) {
+			if !slices.Contains(unprovoked, m[1]) {
+				require.Contains(t, messages, m[1])
+			}
+		}
+	}
+	require.Contains(t, messages, messageOff)
+	require.Contains(t, messages, "eBPF observation is on")
+	require.Contains(t, messages, "eBPF observation is on, with warnings")
+}
+
+// unprovoked are the messages of lines that have nothing but an error, and that only a kernel or a file provokes which changes under
+// the service.
+var unprovoked = []string{
+	"the flags are in force", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API", "disabling what --ebpf-config-file does not name",
+}
+
+// TestEpisodes: a failure is logged when it begins, when its cause changes and when it ends, and not each time.
+func TestEpisodes(t *testing.T) {
+	full := kprobe.WithRemedy(errors.New("too many open files"), "allow more")
+	other := errors.New("another")
+	lines := logged(t, func(s *Service) {
+		var e episode
+		for _, err := range []error{nil, full, full, other, other, nil, nil, full, nil} {
+			s.logEpisode(&e, err)
+		}
+	})
+	var got []string
+	for _, line := range lines {
+		got = append(got, fmt.Sprint(line["level"], " ", line["error"], " ", line["remedy"]))
+	}
+	require.Equal(t, []string{
+		"error too many open files allow more", "error another <nil>", "info <nil> <nil>", "error too many open files allow more", "info <nil> <nil>",
+	}, got)
+}
+
+// TestChangesTakeTurns: changes at once are all in force then, whichever way they come.
+func TestChangesTakeTurns(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ebpf.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("latency_sampling: 7\n"), 0o600))
+	logged(t, func(s *Service) {
+		flags := s.FlagSet()
+		require.NoError(t, flags.Parse([]string{"--ebpf-config-file=" + file}))
+		o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io"}})
+		if err != nil {
+			t.Skipf("no module can be opened: %v", err)
+		}
+		defer func() { require.NoError(t, o.Close()) }()
+		s.observer, s.config = o, s.flagConfig()
+		s.config.Modules = []string{"io"}
+		inside, both := make(chan struct{}), make(chan error)
+		go func() {
+			both <- s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+				close(inside)
+				// The other one would be through by now, if nothing kept it.
+				time.Sleep(100 * time.Millisecond)
+				c.LatencySampling = 3
+				return c, nil
+			})
+		}()
+		<-inside
+		require.NoError(t, s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+			c.MaxOverheadPercent = 5
+			return c, nil
+		}))
+		require.NoError(t, <-both)
+		require.Equal(t, uint32(3), s.Config().LatencySampling)
+		require.InDelta(t, 5, s.Config().MaxOverheadPercent, 0)
+		require.Equal(t, uint32(3), o.Config().LatencySampling)
+		require.InDelta(t, 0.05, o.Config().MaxOverhead, 0)
+
+		// The signal's way waits as well.
+		inside = make(chan struct{})
+		go func() {
+			both <- s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+				close(inside)
+				time.Sleep(100 * time.Millisecond)
+				c.LatencySampling = 4
+				return c, nil
+			})
+		}()
+		<-inside
+		s.reload()
+		require.NoError(t, <-both)
+		require.Equal(t, uint32(7), s.Config().LatencySampling)
+		require.Equal(t, uint32(7), o.Config().LatencySampling)
+	})
+}
+
+// TestScratchDirs: the folder that is named comes first, then the system's, then those of the data.
+func TestScratchDirs(t *testing.T) {
+	s := New(nil, observer.Options{})
+	require.Equal(t, []string{os.TempDir()}, s.scratchDirs())
+	s.scratchDir = "/scratch"
+	s.flags = func() *pflag.FlagSet {
+		flags := pflag.NewFlagSet("data", pflag.ContinueOnError)
+		for name, dir := range map[string]string{"stream-root-path": "/data/stream", "measure-root-path": "/data/measure", "trace-root-path": os.TempDir(), "other": "/x"} {
+			flags.String(name, dir, "")
+		}
+		return flags
+	}
+	require.Equal(t, []string{"/scratch", os.TempDir(), "/data/measure", "/data/stream"}, s.scratchDirs())
+}
