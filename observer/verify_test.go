@@ -18,6 +18,7 @@
 package observer
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -65,5 +66,30 @@ func TestVerifyCompare(t *testing.T) {
 	for _, wrong := range []string{"op=none: read", "kind=ok: read", "op=read: Read", "op=read:", "{op} {result}"} {
 		_, err := expectations(wrong, counter.Labels)
 		require.Error(t, err, wrong)
+	}
+}
+
+// TestVerifyUndone: a phase that cannot be done leaves those metrics unverified that it would have told of, and is no reason for others.
+func TestVerifyUndone(t *testing.T) {
+	metric := func(name, verify string, offset int) Metric {
+		m := Metric{Name: name, Kind: Counter, Scale: 1, width: 1, offset: offset}
+		var err error
+		m.Verify, err = expectations(verify, nil)
+		require.NoError(t, err)
+		return m
+	}
+	o := &Observer{schema: []Metric{metric("failed", "read_bytes", 0), metric("done", "cached_reads", 1), metric("both", "read + cached_reads", 2)}, words: 3}
+	undone := errors.New("it is not there")
+	known := func() (quantities, error) { return quantities{"cached_reads": 0}, nil }
+	for _, phases := range [][]phase{
+		{{name: "calls", of: []string{"read"}, run: func() (quantities, error) { return nil, undone }}, {name: "cached", of: []string{"cached_reads"}, run: known}},
+		{{name: "cached", of: []string{"cached_reads"}, run: known}, {name: "calls", of: []string{"read"}, prepare: func() error { return undone }}},
+	} {
+		v := &verdicts{metrics: make(map[string]MetricHealth)}
+		v.judge(o, phases)
+		reason := "the known work could not be done: calls: it is not there"
+		require.Equal(t, MetricHealth{Name: "failed", Reason: reason}, v.of(&o.schema[0]))
+		require.Equal(t, MetricHealth{Name: "done", Verified: true}, v.of(&o.schema[1]))
+		require.Equal(t, MetricHealth{Name: "both", Reason: reason}, v.of(&o.schema[2]))
 	}
 }
