@@ -111,6 +111,26 @@ func TestReload(t *testing.T) {
 	require.Equal(t, 5*time.Second, time.Duration(s.Config().CollectInterval))
 }
 
+// TestMemoryIsGivenBack: what was read to open modules is given back after the start, and after a change too. The runtime counts the
+// collections that were asked for, of which giving memory back is one.
+func TestMemoryIsGivenBack(t *testing.T) {
+	kprobetest.Require(t)
+	forced := func() uint32 {
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.NumForcedGC
+	}
+	before := forced()
+	s := start(t, newRegistry(), observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io")
+	started := forced()
+	require.Greater(t, started, before)
+	require.NoError(t, s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+		c.Modules = append(c.Modules, "cache")
+		return c, nil
+	}))
+	require.Greater(t, forced(), started)
+}
+
 // freeAddress returns an address of this host that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
