@@ -29,6 +29,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // The constants of the SDK's header that Load sets, the map of what may be changed later, and that of start times.
@@ -257,14 +258,49 @@ func (p *Probes) Iterate() (int, error) {
 
 // iterate has the program run by reading what it writes, which is nothing, to its end.
 func iterate(it *link.Iter) error {
-	r, err := it.Open()
+	r, err := again(it.Open)
 	if err != nil {
 		return diagnose(fmt.Errorf("opening the iterator: %w", kernelWords(err)))
 	}
-	if _, err = io.Copy(io.Discard, r); err != nil {
-		err = fmt.Errorf("reading the iterator: %w", err)
+	if err = readOn(r); err != nil {
+		err = diagnose(fmt.Errorf("reading the iterator: %w", err))
 	}
 	return errors.Join(err, r.Close())
+}
+
+// maxReads is how often in a row an iterator may ask to be read again: it passes over up to a billion objects.
+const maxReads = 1000
+
+// readOn reads an iterator to its end. The kernel asks for another read with EAGAIN, and goes on from where it was, when it has
+// passed over a million objects of which the program writes nothing (MAX_ITER_OBJECTS). It also does so when the program
+// returns 1, which asks for the same object again and may have no end. Package os reads again after EINTR, and hands EAGAIN on
+// since the descriptor blocks.
+func readOn(r io.Reader) error {
+	for range maxReads {
+		if _, err := io.Copy(io.Discard, r); !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+	return &remediable{
+		fmt.Errorf("it has asked to be read again %d times: %w", maxReads, unix.EAGAIN),
+		"have the iterator's program return 0: 1 asks for the same object again",
+	}
+}
+
+// maxTries is how often the kernel is asked to attach a program.
+const maxTries = 10
+
+// again does what the kernel may ask to be done again, because of a signal (EINTR), or of others who change the same at the
+// same time (EAGAIN). The eBPF library itself loads again after EAGAIN, and with more room for the log after ENOSPC, and takes
+// EINTR of a run for success.
+func again[T any](do func() (T, error)) (T, error) {
+	for range maxTries - 1 {
+		result, err := do()
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return result, err
+		}
+	}
+	return do()
 }
 
 // Close detaches the programs, in the reverse order of their attachment, and gives the maps back. Calling it again does
@@ -325,7 +361,7 @@ func (p *Probes) Attach(hooks ...string) error {
 	}
 	for hook, programs := range detached {
 		for _, loaded := range programs {
-			held, err := attach(loaded.prog, loaded.spec)
+			held, err := again(func() (link.Link, error) { return attach(loaded.prog, loaded.spec) })
 			if err != nil {
 				err = diagnose(fmt.Errorf("attaching %s to %q: %w", loaded.spec.Name, loaded.spec.AttachTo, kernelWords(err)))
 				errs = append(errs, err, p.Detach(hook))
@@ -455,7 +491,7 @@ func (l *loader) attach(hook string, v variant) ([]program, error) {
 	variant := Probes{}
 	for _, name := range v.programs {
 		spec := l.spec.Programs[name]
-		held, err := l.attachProgram(coll.Programs[name], spec)
+		held, err := again(func() (link.Link, error) { return l.attachProgram(coll.Programs[name], spec) })
 		if err != nil {
 			err = fmt.Errorf("attaching %s to %q: %w", name, spec.AttachTo, kernelWords(err))
 			return nil, errors.Join(err, variant.Close())

@@ -1,0 +1,169 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package kprobe
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+)
+
+//go:embed testdata/*/*.bpf.o
+var testModules embed.FS
+
+// testSpec returns a module of testdata.
+func testSpec(t *testing.T, module string) *ebpf.CollectionSpec {
+	t.Helper()
+	object, err := testModules.ReadFile("testdata/" + runtime.GOARCH + "/" + module + ".bpf.o")
+	require.NoError(t, err)
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	require.NoError(t, err)
+	return spec
+}
+
+// mustLoad attaches a module to this process.
+func mustLoad(t *testing.T, spec *ebpf.CollectionSpec, opts Options) *Probes {
+	t.Helper()
+	var err error
+	opts.Scope, err = Self()
+	require.NoError(t, err)
+	p, err := Load(spec, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
+}
+
+// maxIterObjects is how many objects the kernel passes over in one read of an iterator: MAX_ITER_OBJECTS.
+const maxIterObjects = 1_000_000
+
+// TestIterateBeyondAMillion: an iterator finds every descriptor of a file, of which there are more than the kernel passes over
+// in one read.
+func TestIterateBeyondAMillion(t *testing.T) {
+	const holder = "KPROBE_TEST_HOLDER"
+	kprobetest.Require(t)
+	if os.Getenv(holder) != "" {
+		// It has inherited the descriptors, and holds them until the test ends.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	if !kprobetest.InChild(t, nil) {
+		return
+	}
+	name := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	// Who may raises the limit.
+	limit := unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	}
+	first, err := unix.Open(name, unix.O_RDONLY, 0)
+	require.NoError(t, err)
+	var stat unix.Stat_t
+	require.NoError(t, unix.Fstat(first, &stat))
+	// A few descriptors are left for the rest.
+	each := min(int(limit.Cur)-500, maxIterObjects+100)
+	for range each - 1 {
+		_, err = unix.FcntlInt(uintptr(first), unix.F_DUPFD, 0)
+		require.NoError(t, err)
+	}
+	processes := maxIterObjects/each + 1
+	self, err := os.Executable()
+	require.NoError(t, err)
+	for range processes - 1 {
+		cmd := exec.Command(self, "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), holder+"=1")
+		stdin, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { require.NoError(t, errors.Join(stdin.Close(), cmd.Wait())) })
+	}
+	spec := testSpec(t, "files")
+	require.NoError(t, spec.Variables["wanted_inode"].Set(stat.Ino))
+	p := mustLoad(t, spec, Options{})
+	ran, err := p.Iterate()
+	require.NoError(t, err)
+	require.Equal(t, 1, ran)
+	var found uint64
+	require.NoError(t, p.Map("found").Lookup(uint32(0), &found))
+	require.Greater(t, each*processes, maxIterObjects)
+	require.Equal(t, uint64(each*processes), found)
+	t.Logf("%d processes with %d descriptors each", processes, each)
+}
+
+// TestIterateWithoutEnd: an iterator whose program asks for the same object for ever is not read for ever.
+func TestIterateWithoutEnd(t *testing.T) {
+	kprobetest.Require(t)
+	spec := testSpec(t, "files")
+	prog := spec.Programs["files__iter"]
+	prog.Instructions = asm.Instructions{btf.WithFuncMetadata(asm.Mov.Imm(asm.R0, 1), btf.FuncMetadata(&prog.Instructions[0])), asm.Return()}
+	_, err := mustLoad(t, spec, Options{}).Iterate()
+	require.ErrorIs(t, err, unix.EAGAIN)
+	require.ErrorContains(t, err, "it has asked to be read again 1000 times")
+	require.Contains(t, Remedy(err), "have the iterator's program return 0")
+}
+
+// TestAttachAgain: an attachment is tried again when the kernel asks for it, and not for ever.
+func TestAttachAgain(t *testing.T) {
+	kprobetest.Require(t)
+	for _, errno := range []unix.Errno{unix.EINTR, unix.EAGAIN} {
+		for _, c := range []struct {
+			times    int
+			attached bool
+		}{{1, true}, {9, true}, {10, false}, {1 << 20, false}} {
+			asked := 0
+			opts := Options{Step: func(what string) error {
+				if what != "attaching files__iter" {
+					return nil
+				}
+				if asked++; asked <= c.times {
+					return fmt.Errorf("creating the link: %w", errno)
+				}
+				return nil
+			}}
+			var err error
+			opts.Scope, err = Self()
+			require.NoError(t, err)
+			p, err := Load(testSpec(t, "files"), opts)
+			require.Equal(t, min(c.times+1, 10), asked)
+			if !c.attached {
+				require.ErrorIs(t, err, errno)
+				continue
+			}
+			require.NoError(t, err)
+			require.True(t, p.Plan().Attached("files"))
+			require.NoError(t, p.Close())
+		}
+	}
+}
