@@ -116,7 +116,7 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 
 // Reload loads the programs of hooks anew, of all that are detached if none is named, and attaches them in place of those that
 // Attach cannot put back: Linux before 5.13 attaches a program of fentry only once. The maps stay, and counting goes on where
-// it was. It takes what Load did. A hook that fails stays detached.
+// it was. It takes what Load did. A hook that fails stays detached. The order is kept as Attach keeps it.
 func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string) error {
 	l, all, err := newLoader(spec, opts)
 	if err != nil {
@@ -130,9 +130,11 @@ func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string
 		l.spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
 	var errs []error
+	changed := make(map[string]bool)
 	for _, h := range all {
 		old := slices.IndexFunc(p.programs, func(loaded program) bool { return loaded.hook == h.name && loaded.link == nil })
 		if old < 0 || len(hooks) > 0 && !slices.Contains(hooks, h.name) {
+			errs = append(errs, p.putBack(h.name, false, changed))
 			continue
 		}
 		row := p.attachHook(l, h)
@@ -141,6 +143,11 @@ func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string
 			continue
 		}
 		errs = append(errs, p.drop(h.name))
+		for _, loaded := range p.programs {
+			if loaded.hook == h.name {
+				changed[eventOf(loaded.spec)] = eventOf(loaded.spec) != ""
+			}
+		}
 		p.plan[slices.IndexFunc(p.plan, func(r Hook) bool { return r.Name == h.name })] = row
 	}
 	return errors.Join(errs...)
@@ -341,36 +348,61 @@ func (p *Probes) Detach(hooks ...string) error {
 }
 
 // Attach puts back what Detach has taken off, the programs of some hooks, or of all if none is named. Counting goes on where it
-// was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others.
-// Linux before 5.13 does not attach a program of fentry twice: then it is ErrNotSupported, and Reload helps.
+// was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others. The
+// programs of an event run in the order of the plan: those that follow at the same event are attached anew, and miss what
+// happens in between. Linux before 5.13 does not attach a program of fentry twice: then it is ErrNotSupported, and Reload helps.
 func (p *Probes) Attach(hooks ...string) error {
-	var errs []error
-	detached := make(map[string][]*program)
-	for i := range p.programs {
-		loaded := &p.programs[i]
-		if loaded.link == nil && (len(hooks) == 0 || slices.Contains(hooks, loaded.hook)) {
-			detached[loaded.hook] = append(detached[loaded.hook], loaded)
-		}
-	}
-	if len(detached) == 0 {
+	wanted := func(hook string) bool { return len(hooks) == 0 || slices.Contains(hooks, hook) }
+	if !slices.ContainsFunc(p.programs, func(loaded program) bool { return loaded.link == nil && wanted(loaded.hook) }) {
 		return nil
 	}
 	// What had begun when the programs were taken off has ended long ago.
 	if err := p.clearTimers(); err != nil {
 		return err
 	}
-	for hook, programs := range detached {
-		for _, loaded := range programs {
-			held, err := again(func() (link.Link, error) { return attach(loaded.prog, loaded.spec) })
-			if err != nil {
-				err = diagnose(fmt.Errorf("attaching %s to %q: %w", loaded.spec.Name, loaded.spec.AttachTo, kernelWords(err)))
-				errs = append(errs, err, p.Detach(hook))
-				break
-			}
-			loaded.link = held
-		}
+	var errs []error
+	changed := make(map[string]bool)
+	for _, row := range p.plan {
+		errs = append(errs, p.putBack(row.Name, wanted(row.Name), changed))
 	}
 	return errors.Join(errs...)
+}
+
+// putBack attaches the programs of a hook that are detached, if it is wanted, and those at events that have changed anew.
+func (p *Probes) putBack(hook string, wanted bool, changed map[string]bool) error {
+	for i := range p.programs {
+		loaded := &p.programs[i]
+		event := eventOf(loaded.spec)
+		var err error
+		switch {
+		case loaded.hook != hook:
+			continue
+		case loaded.link == nil && wanted:
+			changed[event] = event != ""
+		case loaded.link != nil && changed[event]:
+			err = loaded.link.Close()
+			loaded.link = nil
+		default:
+			continue
+		}
+		if err == nil {
+			loaded.link, err = again(func() (link.Link, error) { return attach(loaded.prog, loaded.spec) })
+		}
+		if err != nil {
+			loaded.link = nil
+			err = diagnose(fmt.Errorf("attaching %s to %q: %w", loaded.spec.Name, loaded.spec.AttachTo, kernelWords(err)))
+			return errors.Join(err, p.Detach(hook))
+		}
+	}
+	return nil
+}
+
+// eventOf names the event of which the kernel runs the programs in the order of their attachment. It is empty for a function.
+func eventOf(spec *ebpf.ProgramSpec) string {
+	if spec.Type == ebpf.Kprobe || spec.AttachType == ebpf.AttachTraceFEntry || spec.AttachType == ebpf.AttachTraceFExit || spec.AttachType == ebpf.AttachTraceIter {
+		return ""
+	}
+	return spec.AttachTo
 }
 
 // clearTimers forgets all that has begun.

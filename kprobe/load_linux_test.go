@@ -56,9 +56,11 @@ func testSpec(t *testing.T, module string) *ebpf.CollectionSpec {
 // mustLoad attaches a module to this process.
 func mustLoad(t *testing.T, spec *ebpf.CollectionSpec, opts Options) *Probes {
 	t.Helper()
-	var err error
-	opts.Scope, err = Self()
-	require.NoError(t, err)
+	if opts.Scope.TGID == 0 {
+		var err error
+		opts.Scope, err = Self()
+		require.NoError(t, err)
+	}
 	p, err := Load(spec, opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
@@ -165,5 +167,55 @@ func TestAttachAgain(t *testing.T) {
 			require.True(t, p.Plan().Attached("files"))
 			require.NoError(t, p.Close())
 		}
+	}
+}
+
+// TestAttachOrder: the programs of an event run in the order of the module's source, however often and in which parts they
+// were taken off and put back.
+func TestAttachOrder(t *testing.T) {
+	kprobetest.Require(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	spec := testSpec(t, "order")
+	tid, err := Thread()
+	require.NoError(t, err)
+	scope, err := Self()
+	require.NoError(t, err)
+	opts := Options{Scope: Scope{TGID: scope.TGID, TID: tid}}
+	p := mustLoad(t, spec, opts)
+	hooks := p.Plan().Names()
+	require.Equal(t, []string{"first", "second", "third", "fourth", "fifth", "sixth"}, hooks)
+	requireOrder := func(what string) {
+		t.Helper()
+		var times struct {
+			Ran uint64
+			At  [6]uint64
+		}
+		// The kernel skips a program that would interrupt another run of it, and says so: then the next event is looked at.
+		for missed := uint64(1); missed > 0; {
+			before, err := p.Missed()
+			require.NoError(t, err)
+			require.NoError(t, p.Map("times").Lookup(uint32(0), &times))
+			missed, err = p.Missed()
+			require.NoError(t, err)
+			missed -= before
+		}
+		for i, at := range times.At {
+			require.Equalf(t, times.Ran-uint64(len(hooks)-1-i), at, "%s: hook %s ran in place of another: %v", what, hooks[i], times)
+		}
+	}
+	requireOrder("loaded")
+	for range 5 {
+		require.NoError(t, p.Detach())
+		require.NoError(t, p.Attach())
+		requireOrder("all")
+	}
+	for _, some := range [][]string{{"first"}, {"sixth"}, {"third"}, {"fifth", "second"}, {"fourth", "first"}} {
+		require.NoError(t, p.Detach(some...))
+		require.NoError(t, p.Attach(some...))
+		requireOrder(fmt.Sprint(some))
+		require.NoError(t, p.Detach(some...))
+		require.NoError(t, p.Reload(spec, opts, some...))
+		requireOrder(fmt.Sprint("reloaded ", some))
 	}
 }

@@ -139,6 +139,7 @@ var mutations = []mutation{
 	{"make buckets not cumulative", "meterbridge/bridge.go", "cumulative += n\n", "cumulative = n\n", "./meterbridge", "TestCollectHistogram"},
 	{"read an iterator once", "kprobe/load_linux.go", "const maxReads = 1000", "const maxReads = 1", "./kprobe", "TestIterateBeyondAMillion"},
 	{"attach once", "kprobe/load_linux.go", "const maxTries = 10", "const maxTries = 1", "./kprobe", "TestAttachAgain"},
+	{"put programs before those that they follow", "kprobe/load_linux.go", "case loaded.link != nil && changed[event]:", "case false:", "./kprobe", "TestAttachOrder"},
 	{"leave a link open", "kprobe/load_linux.go", "if err := loaded.link.Close(); err != nil {", "if err := error(nil); err != nil {", "./observer", "TestOpenCloseLeavesNothing"},
 	{"leave memory mapped", "observer/counters_linux.go", "return unix.Munmap(c.memory)", "return nil", "./observer", "TestOpenCloseLeavesNothing"},
 	{"export what is not fed", "observer/observer.go", "if !fed(metric, health.Plan) {", "if false {", "./observer", "TestAbsent"},
