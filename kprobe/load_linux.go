@@ -18,9 +18,11 @@
 package kprobe
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -75,6 +77,7 @@ func runOnce(instructions ...asm.Instruction) (uint32, error) {
 // Probes are the programs of a module, attached or detached, and their maps. They must be closed.
 type Probes struct {
 	maps     map[string]*ebpf.Map
+	layouts  map[string]string // of the maps
 	plan     Plan
 	programs []program
 	missed   uint64 // by programs that Reload has replaced
@@ -104,7 +107,7 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	if p.maps, err = l.loadMaps(); err != nil {
 		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
 	}
-	l.maps = p.maps
+	l.maps, p.layouts = p.maps, layoutsOf(l.spec)
 	for _, h := range hooks {
 		p.plan = append(p.plan, p.attachHook(l, h))
 	}
@@ -116,11 +119,21 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 
 // Reload loads the programs of hooks anew, of all that are detached if none is named, and attaches them in place of those that
 // Attach cannot put back: Linux before 5.13 attaches a program of fentry only once. The maps stay, and counting goes on where
-// it was. It takes what Load did. A hook that fails stays detached. The order is kept as Attach keeps it.
+// it was. It takes what Load did: another module is ErrInvalidModule, and nothing changes. A hook that fails stays detached. The
+// order is kept as Attach keeps it.
 func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string) error {
+	if err := checkBounds(spec); err != nil {
+		return err
+	}
 	l, all, err := newLoader(spec, opts)
 	if err != nil {
 		return err
+	}
+	if err = p.checkSame(l.spec, all); err != nil {
+		return WithRemedy(
+			fmt.Errorf("%w: it is not the one that was loaded: %w", ErrInvalidModule, err),
+			"put the object that was loaded back in its place, or restart the server to load the other one",
+		)
 	}
 	if err = p.clearTimers(); err != nil {
 		return err
@@ -151,6 +164,60 @@ func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string
 		p.plan[slices.IndexFunc(p.plan, func(r Hook) bool { return r.Name == h.name })] = row
 	}
 	return errors.Join(errs...)
+}
+
+// checkSame tells in what a module differs from the one that was loaded, so that its programs cannot take that one's maps.
+func (p *Probes) checkSame(spec *ebpf.CollectionSpec, hooks []hook) error {
+	if have, want := namesOf(hooks), p.plan.Names(); !slices.Equal(have, want) {
+		return fmt.Errorf("its hooks are %s, not %s", strings.Join(have, ", "), strings.Join(want, ", "))
+	}
+	have, want := slices.Sorted(maps.Keys(spec.Maps)), slices.Sorted(maps.Keys(p.maps))
+	if !slices.Equal(have, want) {
+		return fmt.Errorf("its maps are %s, not %s", strings.Join(have, ", "), strings.Join(want, ", "))
+	}
+	layouts := layoutsOf(spec)
+	for _, name := range have {
+		m, loaded := spec.Maps[name], p.maps[name]
+		switch {
+		case m.Type != loaded.Type():
+			return fmt.Errorf("map %q is of type %s, not %s", name, m.Type, loaded.Type())
+		case m.KeySize != loaded.KeySize() || m.ValueSize != loaded.ValueSize():
+			return fmt.Errorf("map %q has keys and values of %d and %d bytes, not %d and %d", name, m.KeySize, m.ValueSize, loaded.KeySize(), loaded.ValueSize())
+		case layouts[name] != p.layouts[name]:
+			return fmt.Errorf("what is in map %q differs", name)
+		}
+	}
+	return nil
+}
+
+// layoutsOf describes what is in a module's maps: equal types are equal text, and so are equal constants.
+func layoutsOf(spec *ebpf.CollectionSpec) map[string]string {
+	layouts := make(map[string]string, len(spec.Maps))
+	for name, m := range spec.Maps {
+		var types []btf.Type
+		for _, typ := range []btf.Type{m.Key, m.Value} {
+			if typ != nil {
+				types = append(types, typ)
+			}
+		}
+		var raw []byte
+		// Types that cannot be written were not those of the counters either.
+		if b, err := btf.NewBuilder(types, nil); err == nil {
+			raw, _ = b.Marshal(nil, nil)
+		}
+		h := sha256.New()
+		fmt.Fprint(h, m.Flags, raw)
+		if strings.HasPrefix(name, constants) {
+			fmt.Fprint(h, m.Contents)
+			for _, variable := range slices.Sorted(maps.Keys(spec.Variables)) {
+				if v := spec.Variables[variable]; v.SectionName == name {
+					fmt.Fprint(h, variable, v.Offset, v.Value)
+				}
+			}
+		}
+		layouts[name] = string(h.Sum(nil))
+	}
+	return layouts
 }
 
 // drop closes the programs of a hook that are detached.
@@ -322,9 +389,9 @@ func (p *Probes) Close() error {
 	return errors.Join(errs...)
 }
 
-func closeAll(maps map[string]*ebpf.Map) error {
+func closeAll(all map[string]*ebpf.Map) error {
 	var errs []error
-	for _, m := range maps {
+	for _, m := range all {
 		errs = append(errs, m.Close())
 	}
 	return errors.Join(errs...)
@@ -459,18 +526,18 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 		return nil, err
 	}
 	// The map of a collection is its owner's; moved out, it is closed with the Probes.
-	maps := coll.Maps
+	made := coll.Maps
 	coll.Maps = nil
 	coll.Close()
-	for name, m := range maps {
+	for name, m := range made {
 		// The verifier takes for constant what cannot change any more.
 		if strings.HasPrefix(name, constants) {
 			if err = m.Freeze(); err != nil {
-				return nil, fmt.Errorf("freezing %s: %w", name, errors.Join(err, closeAll(maps)))
+				return nil, fmt.Errorf("freezing %s: %w", name, errors.Join(err, closeAll(made)))
 			}
 		}
 	}
-	return maps, nil
+	return made, nil
 }
 
 // attachHook attaches the first variant of a hook that the kernel takes.

@@ -29,6 +29,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -217,5 +219,74 @@ func TestAttachOrder(t *testing.T) {
 		require.NoError(t, p.Detach(some...))
 		require.NoError(t, p.Reload(spec, opts, some...))
 		requireOrder(fmt.Sprint("reloaded ", some))
+	}
+}
+
+// TestReloadAnother: another module in the place of the one that was loaded is refused, and the loaded one is as it was.
+func TestReloadAnother(t *testing.T) {
+	kprobetest.Require(t)
+	times := func(spec *ebpf.CollectionSpec) *btf.Struct { return spec.Maps["times"].Value.(*btf.Struct) }
+	for name, c := range map[string]struct {
+		change func(*ebpf.CollectionSpec)
+		cause  string
+	}{
+		"a hook less":        {func(spec *ebpf.CollectionSpec) { delete(spec.Programs, "third__tp_btf") }, "its hooks are first, second, fourth, fifth, sixth, not first, second, third"},
+		"another module":     {func(spec *ebpf.CollectionSpec) { *spec = *testSpec(t, "files") }, "its hooks are files, not first"},
+		"a map less":         {func(spec *ebpf.CollectionSpec) { delete(spec.Maps, ".data.unused") }, "its maps are .rodata, times, not .data.unused, .rodata, times"},
+		"a map that is used": {func(spec *ebpf.CollectionSpec) { delete(spec.Maps, "times") }, `it uses a map "times" that the object does not have`},
+		"a map more":         {func(spec *ebpf.CollectionSpec) { spec.Maps["more"] = spec.Maps["times"].Copy() }, "its maps are .data.unused, .rodata, more, times, not"},
+		"a map by another name": {func(spec *ebpf.CollectionSpec) {
+			spec.Maps["unused"] = spec.Maps[".data.unused"]
+			delete(spec.Maps, ".data.unused")
+		}, "its maps are .rodata, times, unused, not .data.unused, .rodata, times"},
+		"larger values":    {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].ValueSize += 8 }, `map "times" has keys and values of 4 and 64 bytes, not 4 and 56`},
+		"smaller values":   {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].ValueSize -= 8 }, `map "times" has keys and values of 4 and 48 bytes, not 4 and 56`},
+		"larger keys":      {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].KeySize = 8 }, `map "times" has keys and values of 8 and 56 bytes, not 4 and 56`},
+		"another type":     {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].Type = ebpf.Hash }, `map "times" is of type Hash, not Array`},
+		"other flags":      {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].Flags ^= unix.BPF_F_MMAPABLE }, `what is in map "times" differs`},
+		"another name":     {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Name = "run" }, `what is in map "times" differs`},
+		"another place":    {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Offset = 6 * 64 }, `what is in map "times" differs`},
+		"another meaning":  {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Tags = []string{"labels:hook=hook"} }, `what is in map "times" differs`},
+		"another constant": {func(spec *ebpf.CollectionSpec) { require.NoError(t, spec.Variables["step"].Set(uint64(7))) }, `what is in map ".rodata" differs`},
+		"too many programs": {func(spec *ebpf.CollectionSpec) {
+			for i := range 256 {
+				spec.Programs[fmt.Sprint("first__more__", i)] = spec.Programs["first__tp_btf"].Copy()
+			}
+		}, "262 programs, at most 256 are allowed"},
+		"meddling": {func(spec *ebpf.CollectionSpec) {
+			prog := spec.Programs["first__tp_btf"]
+			prog.Instructions = append(prog.Instructions[:1:1], append(asm.Instructions{asm.FnSendSignal.Call()}, prog.Instructions[1:]...)...)
+		}, "it calls FnSendSignal"},
+		"no types": {func(spec *ebpf.CollectionSpec) { spec.Types = nil }, "no BTF in the object"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			p := mustLoad(t, testSpec(t, "order"), Options{})
+			opts := Options{}
+			var err error
+			opts.Scope, err = Self()
+			require.NoError(t, err)
+			plan := p.Plan()
+			programs := slices.Clone(p.programs)
+			require.NoError(t, p.Detach("third", "fifth"))
+			var before, after [7]uint64
+			require.NoError(t, p.Map("times").Lookup(uint32(0), &before))
+			require.Positive(t, before[3])
+			spec := testSpec(t, "order")
+			c.change(spec)
+			err = p.Reload(spec, opts)
+			require.ErrorIs(t, err, ErrInvalidModule)
+			require.ErrorContains(t, err, c.cause)
+			require.Equal(t, plan, p.Plan())
+			require.NoError(t, p.Map("times").Lookup(uint32(0), &after))
+			require.Equal(t, before[3], after[3])
+			require.Greater(t, after[0], before[0])
+			for i := range programs {
+				require.Same(t, programs[i].prog, p.programs[i].prog)
+				require.Equal(t, programs[i].hook == "third" || programs[i].hook == "fifth", p.programs[i].link == nil)
+			}
+			require.NoError(t, p.Reload(testSpec(t, "order"), opts))
+			require.NoError(t, p.Map("times").Lookup(uint32(0), &after))
+			require.Greater(t, after[3], before[3])
+		})
 	}
 }

@@ -140,6 +140,8 @@ var mutations = []mutation{
 	{"read an iterator once", "kprobe/load_linux.go", "const maxReads = 1000", "const maxReads = 1", "./kprobe", "TestIterateBeyondAMillion"},
 	{"attach once", "kprobe/load_linux.go", "const maxTries = 10", "const maxTries = 1", "./kprobe", "TestAttachAgain"},
 	{"put programs before those that they follow", "kprobe/load_linux.go", "case loaded.link != nil && changed[event]:", "case false:", "./kprobe", "TestAttachOrder"},
+	{"reload another module", "kprobe/load_linux.go", "if err = p.checkSame(l.spec, all); err != nil {", "if false {", "./kprobe", "TestReloadAnother"},
+	{"reload another layout", "kprobe/load_linux.go", "case layouts[name] != p.layouts[name]:", "case false:", "./kprobe", "TestReloadAnother"},
 	{"leave a link open", "kprobe/load_linux.go", "if err := loaded.link.Close(); err != nil {", "if err := error(nil); err != nil {", "./observer", "TestOpenCloseLeavesNothing"},
 	{"leave memory mapped", "observer/counters_linux.go", "return unix.Munmap(c.memory)", "return nil", "./observer", "TestOpenCloseLeavesNothing"},
 	{"export what is not fed", "observer/observer.go", "if !fed(metric, health.Plan) {", "if false {", "./observer", "TestAbsent"},
