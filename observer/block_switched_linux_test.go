@@ -20,16 +20,21 @@
 package observer_test
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
 // TestBlockSwitched: a module that is switched off and on, whole or by a hook, counts what it counted before. Before Linux 6.5
-// the hook issue counts only if the program of the hook start runs before its own.
+// the hook issue counts requests to a device without a scheduler only if the program of the hook start runs before its own.
 func TestBlockSwitched(t *testing.T) {
+	withoutScheduler(t)
 	eachAttach(t, "block", []string{"start", "issue", "complete"}, func(t *testing.T, o *observer.Observer) {
 		for range 5 {
 			require.NoError(t, o.Disable("block"))
@@ -45,4 +50,23 @@ func TestBlockSwitched(t *testing.T) {
 			testBlockDirect(t, o)
 		}
 	})
+}
+
+// withoutScheduler takes the scheduler of the device with temporary files away, where nobody else uses the device.
+func withoutScheduler(t *testing.T) {
+	t.Helper()
+	if os.Getenv(guest) == "" {
+		return
+	}
+	var stat unix.Stat_t
+	require.NoError(t, unix.Stat(t.TempDir(), &stat))
+	file := fmt.Sprintf("/sys/dev/block/%d:%d/queue/scheduler", unix.Major(stat.Dev), unix.Minor(stat.Dev))
+	// As in "[mq-deadline] none".
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	_, after, _ := strings.Cut(string(text), "[")
+	before, _, _ := strings.Cut(after, "]")
+	t.Logf("the scheduler was %s", before)
+	require.NoError(t, os.WriteFile(file, []byte("none"), 0))
+	t.Cleanup(func() { require.NoError(t, os.WriteFile(file, []byte(before), 0)) })
 }
