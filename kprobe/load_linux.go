@@ -24,6 +24,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"strings"
 
@@ -64,12 +65,12 @@ func runOnce(instructions ...asm.Instruction) (uint32, error) {
 		})
 	})
 	if err != nil {
-		return 0, diagnose(fmt.Errorf("loading a first program: %w", kernelWords(err)))
+		return 0, diagnose(&failure{err: fmt.Errorf("loading a first program: %w", kernelWords(err)), at: atStart})
 	}
 	defer prog.Close()
 	result, err := prog.Run(&ebpf.RunOptions{})
 	if err != nil {
-		return 0, diagnose(fmt.Errorf("running a first program: %w", err))
+		return 0, diagnose(&failure{err: fmt.Errorf("running a first program: %w", err), at: atStart})
 	}
 	return result, nil
 }
@@ -105,7 +106,7 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	}
 	p := &Probes{}
 	if p.maps, err = l.loadMaps(); err != nil {
-		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
+		return nil, diagnose(&failure{err: fmt.Errorf("making the maps: %w", kernelWords(err)), at: atMaps})
 	}
 	l.maps, p.layouts = p.maps, layoutsOf(l.spec)
 	for _, h := range hooks {
@@ -242,6 +243,9 @@ func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	if err = checkArchitecture(spec); err != nil {
+		return nil, nil, err
+	}
 	spec = spec.Copy()
 	if err = configure(spec, opts); err != nil {
 		return nil, nil, err
@@ -251,7 +255,7 @@ func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error)
 	}
 	kernel, err := opts.Cache.Kernel()
 	if err != nil {
-		return nil, nil, diagnose(fmt.Errorf("reading the kernel's BTF: %w", err))
+		return nil, nil, diagnose(&failure{err: fmt.Errorf("reading the kernel's BTF: %w", err), at: atBTF})
 	}
 	return &loader{spec: spec, opts: &opts, kernel: kernel}, hooks, nil
 }
@@ -334,10 +338,10 @@ func (p *Probes) Iterate() (int, error) {
 func iterate(it *link.Iter) error {
 	r, err := again(it.Open)
 	if err != nil {
-		return diagnose(fmt.Errorf("opening the iterator: %w", kernelWords(err)))
+		return diagnose(&failure{err: fmt.Errorf("opening the iterator: %w", kernelWords(err)), at: atIterate})
 	}
 	if err = readOn(r); err != nil {
-		err = diagnose(fmt.Errorf("reading the iterator: %w", err))
+		err = diagnose(&failure{err: fmt.Errorf("reading the iterator: %w", err), at: atIterate})
 	}
 	return errors.Join(err, r.Close())
 }
@@ -457,7 +461,7 @@ func (p *Probes) putBack(hook string, wanted bool, changed map[string]bool) erro
 		}
 		if err != nil {
 			loaded.link = nil
-			err = diagnose(fmt.Errorf("attaching %s to %q: %w", loaded.spec.Name, loaded.spec.AttachTo, kernelWords(err)))
+			err = diagnose(attachFailure(loaded.spec, err))
 			return errors.Join(err, p.Detach(hook))
 		}
 	}
@@ -523,6 +527,12 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 	clear(spec.Programs)
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) { return ebpf.NewCollection(spec) })
 	if err != nil {
+		if missing(err) {
+			// The eBPF library calls a kernel old that has no memory or descriptor for the map.
+			if plain := plainMaps(spec); plain != nil {
+				err = plain
+			}
+		}
 		return nil, err
 	}
 	// The map of a collection is its owner's; moved out, it is closed with the Probes.
@@ -540,6 +550,20 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 	return made, nil
 }
 
+// plainMaps makes maps without the flags that old kernels do not know, and tells why even that fails.
+func plainMaps(spec *ebpf.CollectionSpec) error {
+	for name, m := range spec.Maps {
+		m = m.Copy()
+		m.Flags &= unix.BPF_F_NO_PREALLOC
+		made, err := ebpf.NewMap(m)
+		if err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+		defer made.Close()
+	}
+	return nil
+}
+
 // attachHook attaches the first variant of a hook that the kernel takes.
 func (p *Probes) attachHook(l *loader, h hook) Hook {
 	row := Hook{Name: h.name}
@@ -548,7 +572,7 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind && v.attach != Iter })
 		if len(variants) == 0 {
 			err := fmt.Errorf("%w: the hook has no such variant, and no other is to be tried", ErrNotSupported)
-			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: err})
+			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: &failure{err: err, attach: kind, at: atLoad}})
 		}
 	}
 	for _, v := range variants {
@@ -566,9 +590,16 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 
 // attach loads and attaches all programs of a variant, or none.
 func (l *loader) attach(hook string, v variant) ([]program, error) {
+	refused := func(err error) ([]program, error) {
+		f := &failure{err: err, attach: v.attach, at: atLoad}
+		for _, name := range v.programs {
+			f.targets = append(f.targets, l.spec.Programs[name].AttachTo)
+		}
+		return nil, f
+	}
 	for _, name := range v.programs {
 		if err := checkPrototype(l.kernel, l.spec.Programs[name]); err != nil {
-			return nil, err
+			return refused(err)
 		}
 	}
 	only := l.spec.Copy()
@@ -578,13 +609,13 @@ func (l *loader) attach(hook string, v variant) ([]program, error) {
 		}
 	}
 	if err := l.opts.step("loading %s", strings.Join(v.programs, ", ")); err != nil {
-		return nil, fmt.Errorf("loading: %w", err)
+		return refused(fmt.Errorf("loading: %w", err))
 	}
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) {
 		return ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: l.maps, Cache: l.opts.Cache})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("loading: %w", kernelWords(err))
+		return refused(fmt.Errorf("loading: %w", kernelWords(err)))
 	}
 	defer coll.Close()
 	variant := Probes{}
@@ -592,8 +623,7 @@ func (l *loader) attach(hook string, v variant) ([]program, error) {
 		spec := l.spec.Programs[name]
 		held, err := again(func() (link.Link, error) { return l.attachProgram(coll.Programs[name], spec) })
 		if err != nil {
-			err = fmt.Errorf("attaching %s to %q: %w", name, spec.AttachTo, kernelWords(err))
-			return nil, errors.Join(err, variant.Close())
+			return nil, errors.Join(attachFailure(spec, err), variant.Close())
 		}
 		variant.programs = append(variant.programs, program{
 			prog: coll.DetachProgram(name), link: held, hook: hook,
@@ -608,6 +638,14 @@ func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link
 		return nil, err
 	}
 	return attach(prog, spec)
+}
+
+// attachFailure is that a program cannot be attached.
+func attachFailure(spec *ebpf.ProgramSpec, err error) error {
+	kind, _ := attachOf(spec)
+	return &failure{
+		err: fmt.Errorf("attaching %s to %q: %w", spec.Name, spec.AttachTo, kernelWords(err)), at: atAttach, attach: kind, targets: []string{spec.AttachTo},
+	}
 }
 
 // attach attaches a program as its section says.
@@ -626,7 +664,7 @@ func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 			return nil, fmt.Errorf("%w: a tracepoint is named group/name", ErrInvalidModule)
 		}
 		l, err := link.Tracepoint(group, name, prog, nil)
-		if err != nil && !exists(tracefs+"/events") {
+		if _, statErr := os.Stat(tracefs + "/events"); err != nil && errors.Is(statErr, os.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", errNoTracefs, err)
 		}
 		return l, err

@@ -50,6 +50,11 @@ func testSpec(t *testing.T, module string) *ebpf.CollectionSpec {
 	t.Helper()
 	object, err := testModules.ReadFile("testdata/" + runtime.GOARCH + "/" + module + ".bpf.o")
 	require.NoError(t, err)
+	return parse(t, object)
+}
+
+func parse(t *testing.T, object []byte) *ebpf.CollectionSpec {
+	t.Helper()
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	require.NoError(t, err)
 	return spec
