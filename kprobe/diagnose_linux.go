@@ -171,7 +171,7 @@ func noFilesystem(f *failure) *finding {
 // noDescriptors finds that there are too many open files.
 func noDescriptors(f *failure) *finding {
 	switch {
-	case f.is(unix.EMFILE), f.at != elsewhere && missing(f.err) && fewDescriptors():
+	case f.is(unix.EMFILE):
 		cause := "the process has too many open files"
 		var limit unix.Rlimit
 		if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
@@ -182,22 +182,6 @@ func noDescriptors(f *failure) *finding {
 		return &finding{nil, "the host has too many open files", "raise fs.file-max, and start the server again: `sysctl fs.file-max`"}
 	}
 	return nil
-}
-
-// fewDescriptors tells whether no more are left than maps and programs may take. Without one, the eBPF library takes what it
-// asks the kernel for as not supported.
-func fewDescriptors() bool {
-	const few = maxMaps + 8
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
-		return false
-	}
-	next, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return errors.Is(err, unix.EMFILE)
-	}
-	unix.Close(next)
-	return uint64(next)+few > limit.Cur
 }
 
 func noMemory(f *failure) *finding {

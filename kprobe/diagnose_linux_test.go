@@ -185,6 +185,16 @@ func TestRemedies(t *testing.T) {
 		{name: "no descriptor for an iterator", module: iterator, provoke: deny(unix.EMFILE, iterCreate), is: unix.EMFILE, cause: "RLIMIT_NOFILE is ", remedy: "LimitNOFILE="},
 		{name: "no file on the host", provoke: deny(unix.ENFILE, mapCreate), is: unix.ENFILE, cause: "the host has too many open files", remedy: "fs.file-max"},
 		{name: "no memory for maps", provoke: deny(unix.ENOMEM, mapCreate), is: unix.ENOMEM, cause: "the kernel has no memory", remedy: "MemoryMax="},
+		{
+			name: "no memory for what old kernels do not know", provoke: deny(unix.ENOMEM, mapCreate), is: unix.ENOMEM, cause: "the kernel has no memory", remedy: "MemoryMax=",
+			module: func(t *testing.T) *ebpf.CollectionSpec {
+				spec := event(t)
+				for _, m := range spec.Maps {
+					m.Flags |= unix.BPF_F_MMAPABLE
+				}
+				return spec
+			},
+		},
 		{name: "no memory for an iterator", module: iterator, provoke: deny(unix.ENOMEM, iterCreate), is: unix.ENOMEM, cause: "opening the iterator", remedy: "MemoryMax="},
 		{name: "no room for maps", provoke: deny(unix.ENOSPC, mapCreate), is: unix.ENOSPC, cause: "a table of the kernel is full", remedy: "bpftool prog"},
 		{name: "no room for a link", provoke: deny(unix.ENOSPC, rawTracepointOpen, linkCreate), is: unix.ENOSPC, cause: "a table of the kernel is full", remedy: "bpftool link"},
