@@ -52,7 +52,7 @@ generate-api: ## Generate the Go code of the API's proto files
 	go generate ./observer/api/ebpfpb
 
 # The folders with modules, and where their objects are compared.
-modules   := bpf bpf/testdata observer/testdata integration/bench/bpf
+modules   := bpf bpf/testdata kprobe/testdata observer/testdata integration/bench/bpf
 generated := $(CURDIR)/integration/out/generated
 
 generate-check: setup ## Fail if what is committed as generated is not what the sources give

@@ -26,6 +26,7 @@ import (
 
 //go:generate go run ./gen
 //go:generate go run ./gen testdata
+//go:generate go run ./gen ../kprobe/testdata
 //go:generate go run ./gen ../observer/testdata
 
 // Suffix is how the file name of a module's object ends; what stands before it is the module's name.

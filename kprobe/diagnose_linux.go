@@ -20,7 +20,10 @@ package kprobe
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -35,6 +38,66 @@ const (
 // errNoTracefs is why a classic tracepoint cannot be found.
 var errNoTracefs = errors.New("no tracefs")
 
+// place is where something failed, by which a remedy is chosen: the same error means something else in another place.
+type place int
+
+const (
+	elsewhere place = iota // outside of this package
+	atStart                // running a first program
+	atBTF                  // reading the kernel's BTF
+	atMaps                 // making the maps
+	atLoad                 // loading programs
+	atAttach               // attaching them
+	atIterate              // opening and reading an iterator
+)
+
+// failure is an error, and where it was.
+type failure struct {
+	err     error
+	attach  Attach
+	targets []string // of the programs
+	at      place
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// is tells whether the error is one of some of the kernel's. The eBPF library keeps of a few no more than the text.
+func (f *failure) is(errnos ...unix.Errno) bool {
+	return slices.ContainsFunc(errnos, func(errno unix.Errno) bool {
+		return errors.Is(f.err, errno) || f.at != elsewhere && strings.HasSuffix(f.err.Error(), ": "+errno.Error())
+	})
+}
+
+// failures returns those in an error.
+func failures(err error) []*failure {
+	switch e := err.(type) {
+	case *failure:
+		return []*failure{e}
+	case interface{ Unwrap() error }:
+		return failures(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []*failure
+		for _, err := range e.Unwrap() {
+			all = append(all, failures(err)...)
+		}
+		return all
+	}
+	return nil
+}
+
+// finding is what is behind a failure. Its kind may be nil.
+type finding struct {
+	kind          error
+	cause, remedy string
+}
+
+// findings look for what is behind a failure, those that hinder everything first.
+var findings = [...]func(*failure) *finding{
+	noFilesystem, noDescriptors, noMemory, noBTF, tracefsDenied, perfDenied, bpfDenied, noTracefs, otherArchitecture, noRoom, busy, noSuchField,
+	refusedByVerifier, unsupported,
+}
+
 // kernelWords drops what the eBPF library guesses about EPERM: diagnose knows better.
 func kernelWords(err error) error {
 	var known *remediable
@@ -44,33 +107,38 @@ func kernelWords(err error) error {
 	return err
 }
 
-// diagnose gives an error of the kernel its kind, and says what to do about it.
+// diagnose gives an error its kind, and says what to do about it. Of several failures in it the one counts that hinders most.
 func diagnose(err error) error {
 	var known *remediable
-	var verifier *ebpf.VerifierError
-	switch {
-	case errors.Is(err, ErrInvalidModule), errors.As(err, &known):
+	if errors.Is(err, ErrInvalidModule) || errors.As(err, &known) {
 		return err
-	case !exists(kernelBTF):
-		return &remediable{
-			fmt.Errorf("no BTF of the kernel: %w: %w", ErrNotSupported, err),
-			"use a kernel with CONFIG_DEBUG_INFO_BTF, and in a container mount /sys: " + kernelBTF + " is missing",
+	}
+	all := failures(err)
+	for _, find := range findings {
+		for _, f := range all {
+			found := find(f)
+			if found == nil {
+				continue
+			}
+			if found.kind != nil && !errors.Is(err, found.kind) {
+				err = fmt.Errorf("%w: %w", found.kind, err)
+			}
+			if found.cause != "" {
+				err = fmt.Errorf("%s: %w", found.cause, err)
+			}
+			return &remediable{err, found.remedy}
 		}
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && !errors.As(err, &verifier):
-		return notPermitted(err)
-	case errors.Is(err, unix.ENOSYS):
-		return notPermitted(fmt.Errorf("the kernel has no bpf(2), or hides it: %w", err))
-	case errors.As(err, &verifier):
-		return &remediable{err, "the kernel's verifier refuses the program: report it with the kernel's version and the verifier's log"}
-	case errors.Is(err, errNoTracefs):
-		return &remediable{
-			fmt.Errorf("%w: %w", ErrNotSupported, err),
-			"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or let another kind of attachment be chosen; a locked down kernel has no events there",
-		}
-	case errors.Is(err, ErrNotSupported), errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, os.ErrNotExist):
-		return &remediable{fmt.Errorf("%w: %w", ErrNotSupported, err), "let another kind of attachment be chosen, or use Linux 5.10 or newer"}
 	}
 	return err
+}
+
+// remedyElsewhere is what to do about an error of another package.
+func remedyElsewhere(err error) string {
+	var known *remediable
+	if errors.As(diagnose(&failure{err: err}), &known) {
+		return known.remedy
+	}
+	return ""
 }
 
 func exists(path string) bool {
@@ -78,36 +146,242 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// notPermitted finds out who refuses: the kernel to a process without capabilities, or something in between.
-func notPermitted(err error) error {
-	missing, capErr := missingCapabilities()
-	if capErr != nil {
-		return errors.Join(fmt.Errorf("%w: %w", ErrPermission, err), capErr)
+// mounted tells whether a file system of a kind is there.
+func mounted(path string, magic int64) bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(path, &stat) == nil && int64(stat.Type) == magic
+}
+
+// noFilesystem finds that /proc or /sys is not mounted, as in a chroot.
+func noFilesystem(f *failure) *finding {
+	path := ""
+	var missing *fs.PathError
+	if errors.As(f.err, &missing) && errors.Is(missing, fs.ErrNotExist) {
+		path = missing.Path
+	}
+	switch {
+	case strings.HasPrefix(path, "/proc/") && !mounted("/proc", unix.PROC_SUPER_MAGIC):
+		return &finding{ErrNotSupported, "/proc is not mounted", "mount it, in a chroot or container too: `mount -t proc proc /proc`"}
+	case (strings.HasPrefix(path, "/sys/") || f.at == atBTF) && !mounted("/sys", unix.SYSFS_MAGIC):
+		return &finding{ErrNotSupported, "/sys is not mounted", "mount it, in a chroot or container too: `mount -t sysfs sysfs /sys`"}
+	}
+	return nil
+}
+
+// noDescriptors finds that there are too many open files.
+func noDescriptors(f *failure) *finding {
+	switch {
+	case f.is(unix.EMFILE):
+		cause := "the process has too many open files"
+		var limit unix.Rlimit
+		if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+			cause += fmt.Sprintf(" (RLIMIT_NOFILE is %d)", limit.Cur)
+		}
+		return &finding{nil, cause, "raise RLIMIT_NOFILE, and start the server again: LimitNOFILE= of systemd, or `ulimit -n`"}
+	case f.is(unix.ENFILE):
+		return &finding{nil, "the host has too many open files", "raise fs.file-max, and start the server again: `sysctl fs.file-max`"}
+	}
+	return nil
+}
+
+func noMemory(f *failure) *finding {
+	if !f.is(unix.ENOMEM) {
+		return nil
+	}
+	return &finding{
+		nil, "the kernel has no memory for it",
+		"raise the memory limit (limits.memory of Kubernetes, MemoryMax= of systemd), or leave modules out; the host itself may be short of memory too",
+	}
+}
+
+func noBTF(f *failure) *finding {
+	switch {
+	case f.at != atBTF:
+		return nil
+	case !exists(kernelBTF):
+		return &finding{
+			ErrNotSupported, "no BTF of the kernel",
+			"use a kernel with CONFIG_DEBUG_INFO_BTF, and in a container mount /sys: " + kernelBTF + " is missing",
+		}
+	}
+	return &finding{
+		ErrNotSupported, kernelBTF + " has no BTF that can be read",
+		"look what is mounted over it, and have the server's user read it: a container's runtime may mask paths of /sys " +
+			"(securityContext.procMount, --security-opt systempaths=unconfined), or mount the host's /sys/kernel/btf into the container",
+	}
+}
+
+// tracefsDenied finds that tracefs is there and closed to the server's user.
+func tracefsDenied(f *failure) *finding {
+	var denied *fs.PathError
+	if f.at != atAttach || !errors.As(f.err, &denied) || !errors.Is(denied, fs.ErrPermission) {
+		return nil
+	}
+	return &finding{
+		ErrPermission, "user " + fmt.Sprint(os.Geteuid()) + " may not open " + denied.Path,
+		"have the server's user read tracefs (`mount -o remount,gid=<group>,mode=750 " + tracefs + "`), or let another kind of attachment be chosen",
+	}
+}
+
+// perfDenied finds that perf_event_open(2) is refused by a filter.
+func perfDenied(f *failure) *finding {
+	if f.at != atAttach || f.attach != Kprobe && f.attach != Tracepoint || !f.is(unix.EPERM, unix.EACCES, unix.ENOSYS) {
+		return nil
+	}
+	// Flags that no kernel knows: the kernel itself answers that they are invalid.
+	_, _, errno := unix.Syscall6(unix.SYS_PERF_EVENT_OPEN, 0, 0, 0, 0, ^uintptr(0), 0)
+	if errno != unix.EPERM && errno != unix.EACCES && errno != unix.ENOSYS {
+		return nil
+	}
+	return &finding{
+		ErrPermission, fmt.Sprintf("perf_event_open(2) is refused with %q", errno),
+		"a seccomp filter or security module stands in between: allow perf_event_open(2) in the container's seccomp profile, " +
+			"or let another kind of attachment be chosen",
+	}
+}
+
+// bpfDenied finds out who refuses bpf(2): the kernel to a process without capabilities, or something in between. The verifier
+// says EACCES too, and why.
+func bpfDenied(f *failure) *finding {
+	var verifier *ebpf.VerifierError
+	switch {
+	case f.at == elsewhere || f.at == atBTF:
+		return nil
+	case !f.is(unix.EPERM, unix.ENOSYS) && (!f.is(unix.EACCES) || errors.As(f.err, &verifier) && len(verifier.Log) > 0):
+		return nil
+	}
+	const both = capBPF + " and " + capPerfmon
+	if inUserNamespace() {
+		return &finding{
+			ErrPermission, "the process is in a user namespace, where " + both + " do not count",
+			"run it in the host's user namespace: hostUsers: true of a Kubernetes pod, a container runtime that is not rootless. Or, since Linux 6.9, " +
+				"delegate eBPF to it by a BPF token: a bpffs with delegate_cmds, delegate_maps, delegate_progs and delegate_attachs",
+		}
+	}
+	missing, err := missingCapabilities()
+	if err != nil {
+		return &finding{ErrPermission, err.Error(), "give the process " + both}
 	}
 	if len(missing) > 0 {
 		names := strings.Join(missing, " and ")
 		cause := names + " missing"
-		if level, readErr := os.ReadFile("/proc/sys/kernel/unprivileged_bpf_disabled"); readErr == nil && missing[0] == capBPF {
+		if level, err := os.ReadFile("/proc/sys/kernel/unprivileged_bpf_disabled"); err == nil && missing[0] == capBPF {
 			cause += " (kernel.unprivileged_bpf_disabled is " + strings.TrimSpace(string(level)) + ")"
 		}
-		return &remediable{
-			fmt.Errorf("%s: %w: %w", cause, ErrPermission, err),
+		return &finding{
+			ErrPermission, cause,
 			fmt.Sprintf("give the process %s: `setcap cap_bpf,cap_perfmon+ep` on the binary, AmbientCapabilities= of systemd, "+
 				"or capabilities.add of a Kubernetes securityContext", names),
 		}
 	}
 	// A command that no kernel knows: the kernel itself answers that it is invalid.
 	if _, _, errno := unix.Syscall(unix.SYS_BPF, ^uintptr(0)>>33, 0, 0); errno == unix.EPERM || errno == unix.ENOSYS {
-		return &remediable{
-			fmt.Errorf("bpf(2) is refused with %q although no capability is missing: %w: %w", errno, ErrPermission, err),
-			"a seccomp filter or security module stands in between: allow bpf(2) and perf_event_open(2) in the container's seccomp profile",
+		return &finding{
+			ErrPermission, fmt.Sprintf("bpf(2) is refused with %q although no capability is missing", errno),
+			"a seccomp filter or security module stands in between, or the kernel has no bpf(2): allow bpf(2) and perf_event_open(2) in the " +
+				"container's seccomp profile",
 		}
 	}
-	return &remediable{
-		fmt.Errorf("%w: %w", ErrPermission, err),
-		"the process has CAP_BPF and CAP_PERFMON, but this kernel does not permit it: look at kernel lockdown (/sys/kernel/security/lockdown) " +
+	return &finding{
+		ErrPermission, "",
+		"the process has " + both + ", but this kernel does not permit it: look at kernel lockdown (/sys/kernel/security/lockdown) " +
 			"and security modules, or let another kind of attachment be chosen",
 	}
+}
+
+// inUserNamespace tells whether the process is in another user namespace than the host's, which always has the same number
+// (PROC_USER_INIT_INO).
+func inUserNamespace() bool {
+	const initial = 0xEFFFFFFD
+	var stat unix.Stat_t
+	return unix.Stat("/proc/self/ns/user", &stat) == nil && stat.Ino != initial
+}
+
+func noTracefs(f *failure) *finding {
+	if !errors.Is(f.err, errNoTracefs) {
+		return nil
+	}
+	return &finding{
+		ErrNotSupported, "",
+		"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or let another kind of attachment be chosen; a locked down kernel has no events there",
+	}
+}
+
+// otherArchitecture finds that a function is missing which only another architecture has. What a module says of the registers
+// is looked at before it is loaded.
+func otherArchitecture(f *failure) *finding {
+	if f.at != atLoad && f.at != atAttach || !missing(f.err) {
+		return nil
+	}
+	for _, target := range f.targets {
+		if arch := architectureOf(target); arch != "" && arch != runtime.GOARCH {
+			return &finding{ErrNotSupported, "the program asks for " + target + ", which only " + arch + " has", compileFor(arch)}
+		}
+	}
+	return nil
+}
+
+// noRoom finds that others have used up what the kernel has of something.
+func noRoom(f *failure) *finding {
+	switch {
+	case f.at == atAttach && f.is(unix.E2BIG):
+		return &finding{
+			nil, "as many programs as the kernel takes are attached to " + strings.Join(f.targets, ", "),
+			"take other tracing tools off it (`bpftool link`, `bpftool perf`), or let another kind of attachment be chosen",
+		}
+	case f.at == atMaps && f.is(unix.E2BIG):
+		return &finding{nil, "a map is larger than the kernel takes", "give the module's maps fewer entries"}
+	case f.at == atIterate && f.is(unix.E2BIG):
+		return &finding{nil, "the iterator's program writes more than the kernel takes", "have it count into a map, and write nothing"}
+	case f.is(unix.ENOSPC):
+		return &finding{
+			nil, "a table of the kernel is full",
+			"take other tracing tools off (`bpftool prog`, `bpftool link`, " + tracefs + "/kprobe_events), or leave modules out",
+		}
+	}
+	return nil
+}
+
+// busy finds that others hold the place.
+func busy(f *failure) *finding {
+	if f.at != atAttach || !f.is(unix.EBUSY, unix.EAGAIN, unix.EINTR) {
+		return nil
+	}
+	return &finding{
+		nil, "others are changing, or have changed, " + strings.Join(f.targets, ", "),
+		"try it again; if that does not help, take live patches and other tracing tools off it, or let another kind of attachment be chosen",
+	}
+}
+
+// noSuchField finds a program that reads what the kernel does not have. The library tells it by this text alone.
+func noSuchField(f *failure) *finding {
+	if f.at != atLoad || !strings.Contains(f.err.Error(), "bad CO-RE relocation") {
+		return nil
+	}
+	return &finding{
+		ErrNotSupported, "the kernel lacks a type, field or constant that the program uses",
+		"let another kind of attachment be chosen, or use a kernel that has it; the module may ask bpf_core_field_exists first",
+	}
+}
+
+func refusedByVerifier(f *failure) *finding {
+	var verifier *ebpf.VerifierError
+	if f.at == elsewhere || !errors.As(f.err, &verifier) {
+		return nil
+	}
+	return &finding{nil, "", "the kernel's verifier refuses the program: report it with the kernel's version and the verifier's log"}
+}
+
+// missing tells whether an error says that the kernel does not have something.
+func missing(err error) bool {
+	return errors.Is(err, ErrNotSupported) || errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist)
+}
+
+func unsupported(f *failure) *finding {
+	if f.at == elsewhere || !missing(f.err) {
+		return nil
+	}
+	return &finding{ErrNotSupported, "", "let another kind of attachment be chosen, or use Linux 5.10 or newer"}
 }
 
 const (

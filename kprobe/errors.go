@@ -41,13 +41,14 @@ func (e *RefusedError) Error() string { return e.err.Error() }
 // Unwrap returns the refusals.
 func (e *RefusedError) Unwrap() error { return e.err }
 
-// Remedy tells an operator what to do about an error of this package. It is empty where nothing is known.
+// Remedy tells an operator what to do about an error of this package, or about what would hinder it as well: no file
+// descriptors, no memory, no /proc or /sys. It is empty where nothing is known.
 func Remedy(err error) string {
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {
 		return r.Remedy()
 	}
-	return ""
+	return remedyElsewhere(err)
 }
 
 // WithRemedy returns an error that is err, and for which Remedy returns what to do about it.

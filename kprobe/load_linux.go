@@ -18,10 +18,13 @@
 package kprobe
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"os"
 	"slices"
 	"strings"
 
@@ -29,6 +32,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // The constants of the SDK's header that Load sets, the map of what may be changed later, and that of start times.
@@ -61,12 +65,12 @@ func runOnce(instructions ...asm.Instruction) (uint32, error) {
 		})
 	})
 	if err != nil {
-		return 0, diagnose(fmt.Errorf("loading a first program: %w", kernelWords(err)))
+		return 0, diagnose(&failure{err: fmt.Errorf("loading a first program: %w", kernelWords(err)), at: atStart})
 	}
 	defer prog.Close()
 	result, err := prog.Run(&ebpf.RunOptions{})
 	if err != nil {
-		return 0, diagnose(fmt.Errorf("running a first program: %w", err))
+		return 0, diagnose(&failure{err: fmt.Errorf("running a first program: %w", err), at: atStart})
 	}
 	return result, nil
 }
@@ -74,6 +78,7 @@ func runOnce(instructions ...asm.Instruction) (uint32, error) {
 // Probes are the programs of a module, attached or detached, and their maps. They must be closed.
 type Probes struct {
 	maps     map[string]*ebpf.Map
+	layouts  map[string]string // of the maps
 	plan     Plan
 	programs []program
 	missed   uint64 // by programs that Reload has replaced
@@ -101,9 +106,9 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	}
 	p := &Probes{}
 	if p.maps, err = l.loadMaps(); err != nil {
-		return nil, diagnose(fmt.Errorf("making the maps: %w", kernelWords(err)))
+		return nil, diagnose(&failure{err: fmt.Errorf("making the maps: %w", kernelWords(err)), at: atMaps})
 	}
-	l.maps = p.maps
+	l.maps, p.layouts = p.maps, layoutsOf(l.spec)
 	for _, h := range hooks {
 		p.plan = append(p.plan, p.attachHook(l, h))
 	}
@@ -115,11 +120,21 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 
 // Reload loads the programs of hooks anew, of all that are detached if none is named, and attaches them in place of those that
 // Attach cannot put back: Linux before 5.13 attaches a program of fentry only once. The maps stay, and counting goes on where
-// it was. It takes what Load did. A hook that fails stays detached.
+// it was. It takes what Load did: another module is ErrInvalidModule, and nothing changes. A hook that fails stays detached. The
+// order is kept as Attach keeps it.
 func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string) error {
+	if err := checkBounds(spec); err != nil {
+		return err
+	}
 	l, all, err := newLoader(spec, opts)
 	if err != nil {
 		return err
+	}
+	if err = p.checkSame(l.spec, all); err != nil {
+		return WithRemedy(
+			fmt.Errorf("%w: it is not the one that was loaded: %w", ErrInvalidModule, err),
+			"put the object that was loaded back in its place, or restart the server to load the other one",
+		)
 	}
 	if err = p.clearTimers(); err != nil {
 		return err
@@ -129,9 +144,11 @@ func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string
 		l.spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
 	var errs []error
+	changed := make(map[string]bool)
 	for _, h := range all {
 		old := slices.IndexFunc(p.programs, func(loaded program) bool { return loaded.hook == h.name && loaded.link == nil })
 		if old < 0 || len(hooks) > 0 && !slices.Contains(hooks, h.name) {
+			errs = append(errs, p.putBack(h.name, false, changed))
 			continue
 		}
 		row := p.attachHook(l, h)
@@ -140,9 +157,68 @@ func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string
 			continue
 		}
 		errs = append(errs, p.drop(h.name))
+		for _, loaded := range p.programs {
+			if loaded.hook == h.name {
+				changed[eventOf(loaded.spec)] = eventOf(loaded.spec) != ""
+			}
+		}
 		p.plan[slices.IndexFunc(p.plan, func(r Hook) bool { return r.Name == h.name })] = row
 	}
 	return errors.Join(errs...)
+}
+
+// checkSame tells in what a module differs from the one that was loaded, so that its programs cannot take that one's maps.
+func (p *Probes) checkSame(spec *ebpf.CollectionSpec, hooks []hook) error {
+	if have, want := namesOf(hooks), p.plan.Names(); !slices.Equal(have, want) {
+		return fmt.Errorf("its hooks are %s, not %s", strings.Join(have, ", "), strings.Join(want, ", "))
+	}
+	have, want := slices.Sorted(maps.Keys(spec.Maps)), slices.Sorted(maps.Keys(p.maps))
+	if !slices.Equal(have, want) {
+		return fmt.Errorf("its maps are %s, not %s", strings.Join(have, ", "), strings.Join(want, ", "))
+	}
+	layouts := layoutsOf(spec)
+	for _, name := range have {
+		m, loaded := spec.Maps[name], p.maps[name]
+		switch {
+		case m.Type != loaded.Type():
+			return fmt.Errorf("map %q is of type %s, not %s", name, m.Type, loaded.Type())
+		case m.KeySize != loaded.KeySize() || m.ValueSize != loaded.ValueSize():
+			return fmt.Errorf("map %q has keys and values of %d and %d bytes, not %d and %d", name, m.KeySize, m.ValueSize, loaded.KeySize(), loaded.ValueSize())
+		case layouts[name] != p.layouts[name]:
+			return fmt.Errorf("what is in map %q differs", name)
+		}
+	}
+	return nil
+}
+
+// layoutsOf describes what is in a module's maps: equal types are equal text, and so are equal constants.
+func layoutsOf(spec *ebpf.CollectionSpec) map[string]string {
+	layouts := make(map[string]string, len(spec.Maps))
+	for name, m := range spec.Maps {
+		var types []btf.Type
+		for _, typ := range []btf.Type{m.Key, m.Value} {
+			if typ != nil {
+				types = append(types, typ)
+			}
+		}
+		var raw []byte
+		// Types that cannot be written were not those of the counters either.
+		if b, err := btf.NewBuilder(types, nil); err == nil {
+			raw, _ = b.Marshal(nil, nil)
+		}
+		h := sha256.New()
+		fmt.Fprint(h, m.Flags, raw)
+		if strings.HasPrefix(name, constants) {
+			fmt.Fprint(h, m.Contents)
+			for _, variable := range slices.Sorted(maps.Keys(spec.Variables)) {
+				if v := spec.Variables[variable]; v.SectionName == name {
+					fmt.Fprint(h, variable, v.Offset, v.Value)
+				}
+			}
+		}
+		layouts[name] = string(h.Sum(nil))
+	}
+	return layouts
 }
 
 // drop closes the programs of a hook that are detached.
@@ -167,6 +243,9 @@ func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	if err = checkArchitecture(spec); err != nil {
+		return nil, nil, err
+	}
 	spec = spec.Copy()
 	if err = configure(spec, opts); err != nil {
 		return nil, nil, err
@@ -176,7 +255,7 @@ func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error)
 	}
 	kernel, err := opts.Cache.Kernel()
 	if err != nil {
-		return nil, nil, diagnose(fmt.Errorf("reading the kernel's BTF: %w", err))
+		return nil, nil, diagnose(&failure{err: fmt.Errorf("reading the kernel's BTF: %w", err), at: atBTF})
 	}
 	return &loader{spec: spec, opts: &opts, kernel: kernel}, hooks, nil
 }
@@ -257,14 +336,49 @@ func (p *Probes) Iterate() (int, error) {
 
 // iterate has the program run by reading what it writes, which is nothing, to its end.
 func iterate(it *link.Iter) error {
-	r, err := it.Open()
+	r, err := again(it.Open)
 	if err != nil {
-		return diagnose(fmt.Errorf("opening the iterator: %w", kernelWords(err)))
+		return diagnose(&failure{err: fmt.Errorf("opening the iterator: %w", kernelWords(err)), at: atIterate})
 	}
-	if _, err = io.Copy(io.Discard, r); err != nil {
-		err = fmt.Errorf("reading the iterator: %w", err)
+	if err = readOn(r); err != nil {
+		err = diagnose(&failure{err: fmt.Errorf("reading the iterator: %w", err), at: atIterate})
 	}
 	return errors.Join(err, r.Close())
+}
+
+// maxReads is how often in a row an iterator may ask to be read again: it passes over up to a billion objects.
+const maxReads = 1000
+
+// readOn reads an iterator to its end. The kernel asks for another read with EAGAIN, and goes on from where it was, when it has
+// passed over a million objects of which the program writes nothing (MAX_ITER_OBJECTS). It also does so when the program
+// returns 1, which asks for the same object again and may have no end. Package os reads again after EINTR, and hands EAGAIN on
+// since the descriptor blocks.
+func readOn(r io.Reader) error {
+	for range maxReads {
+		if _, err := io.Copy(io.Discard, r); !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+	return &remediable{
+		fmt.Errorf("it has asked to be read again %d times: %w", maxReads, unix.EAGAIN),
+		"have the iterator's program return 0: 1 asks for the same object again",
+	}
+}
+
+// maxTries is how often the kernel is asked to attach a program.
+const maxTries = 10
+
+// again does what the kernel may ask to be done again, because of a signal (EINTR), or of others who change the same at the
+// same time (EAGAIN). The eBPF library itself loads again after EAGAIN, and with more room for the log after ENOSPC, and takes
+// EINTR of a run for success.
+func again[T any](do func() (T, error)) (T, error) {
+	for range maxTries - 1 {
+		result, err := do()
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return result, err
+		}
+	}
+	return do()
 }
 
 // Close detaches the programs, in the reverse order of their attachment, and gives the maps back. Calling it again does
@@ -279,9 +393,9 @@ func (p *Probes) Close() error {
 	return errors.Join(errs...)
 }
 
-func closeAll(maps map[string]*ebpf.Map) error {
+func closeAll(all map[string]*ebpf.Map) error {
 	var errs []error
-	for _, m := range maps {
+	for _, m := range all {
 		errs = append(errs, m.Close())
 	}
 	return errors.Join(errs...)
@@ -305,36 +419,61 @@ func (p *Probes) Detach(hooks ...string) error {
 }
 
 // Attach puts back what Detach has taken off, the programs of some hooks, or of all if none is named. Counting goes on where it
-// was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others.
-// Linux before 5.13 does not attach a program of fentry twice: then it is ErrNotSupported, and Reload helps.
+// was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others. The
+// programs of an event run in the order of the plan: those that follow at the same event are attached anew, and miss what
+// happens in between. Linux before 5.13 does not attach a program of fentry twice: then it is ErrNotSupported, and Reload helps.
 func (p *Probes) Attach(hooks ...string) error {
-	var errs []error
-	detached := make(map[string][]*program)
-	for i := range p.programs {
-		loaded := &p.programs[i]
-		if loaded.link == nil && (len(hooks) == 0 || slices.Contains(hooks, loaded.hook)) {
-			detached[loaded.hook] = append(detached[loaded.hook], loaded)
-		}
-	}
-	if len(detached) == 0 {
+	wanted := func(hook string) bool { return len(hooks) == 0 || slices.Contains(hooks, hook) }
+	if !slices.ContainsFunc(p.programs, func(loaded program) bool { return loaded.link == nil && wanted(loaded.hook) }) {
 		return nil
 	}
 	// What had begun when the programs were taken off has ended long ago.
 	if err := p.clearTimers(); err != nil {
 		return err
 	}
-	for hook, programs := range detached {
-		for _, loaded := range programs {
-			held, err := attach(loaded.prog, loaded.spec)
-			if err != nil {
-				err = diagnose(fmt.Errorf("attaching %s to %q: %w", loaded.spec.Name, loaded.spec.AttachTo, kernelWords(err)))
-				errs = append(errs, err, p.Detach(hook))
-				break
-			}
-			loaded.link = held
-		}
+	var errs []error
+	changed := make(map[string]bool)
+	for _, row := range p.plan {
+		errs = append(errs, p.putBack(row.Name, wanted(row.Name), changed))
 	}
 	return errors.Join(errs...)
+}
+
+// putBack attaches the programs of a hook that are detached, if it is wanted, and those at events that have changed anew.
+func (p *Probes) putBack(hook string, wanted bool, changed map[string]bool) error {
+	for i := range p.programs {
+		loaded := &p.programs[i]
+		event := eventOf(loaded.spec)
+		var err error
+		switch {
+		case loaded.hook != hook:
+			continue
+		case loaded.link == nil && wanted:
+			changed[event] = event != ""
+		case loaded.link != nil && changed[event]:
+			err = loaded.link.Close()
+			loaded.link = nil
+		default:
+			continue
+		}
+		if err == nil {
+			loaded.link, err = again(func() (link.Link, error) { return attach(loaded.prog, loaded.spec) })
+		}
+		if err != nil {
+			loaded.link = nil
+			err = diagnose(attachFailure(loaded.spec, err))
+			return errors.Join(err, p.Detach(hook))
+		}
+	}
+	return nil
+}
+
+// eventOf names the event of which the kernel runs the programs in the order of their attachment. It is empty for a function.
+func eventOf(spec *ebpf.ProgramSpec) string {
+	if spec.Type == ebpf.Kprobe || spec.AttachType == ebpf.AttachTraceFEntry || spec.AttachType == ebpf.AttachTraceFExit || spec.AttachType == ebpf.AttachTraceIter {
+		return ""
+	}
+	return spec.AttachTo
 }
 
 // clearTimers forgets all that has begun.
@@ -388,21 +527,41 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 	clear(spec.Programs)
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) { return ebpf.NewCollection(spec) })
 	if err != nil {
+		if missing(err) {
+			// The eBPF library calls a kernel old that has no memory or descriptor for the map.
+			if plain := plainMaps(spec); plain != nil {
+				err = plain
+			}
+		}
 		return nil, err
 	}
 	// The map of a collection is its owner's; moved out, it is closed with the Probes.
-	maps := coll.Maps
+	made := coll.Maps
 	coll.Maps = nil
 	coll.Close()
-	for name, m := range maps {
+	for name, m := range made {
 		// The verifier takes for constant what cannot change any more.
 		if strings.HasPrefix(name, constants) {
 			if err = m.Freeze(); err != nil {
-				return nil, fmt.Errorf("freezing %s: %w", name, errors.Join(err, closeAll(maps)))
+				return nil, fmt.Errorf("freezing %s: %w", name, errors.Join(err, closeAll(made)))
 			}
 		}
 	}
-	return maps, nil
+	return made, nil
+}
+
+// plainMaps makes maps without the flags that old kernels do not know, and tells why even that fails.
+func plainMaps(spec *ebpf.CollectionSpec) error {
+	for name, m := range spec.Maps {
+		m = m.Copy()
+		m.Flags &= unix.BPF_F_NO_PREALLOC
+		made, err := ebpf.NewMap(m)
+		if err != nil {
+			return fmt.Errorf("map %s: %w", name, err)
+		}
+		defer made.Close()
+	}
+	return nil
 }
 
 // attachHook attaches the first variant of a hook that the kernel takes.
@@ -413,7 +572,7 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind && v.attach != Iter })
 		if len(variants) == 0 {
 			err := fmt.Errorf("%w: the hook has no such variant, and no other is to be tried", ErrNotSupported)
-			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: err})
+			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: &failure{err: err, attach: kind, at: atLoad}})
 		}
 	}
 	for _, v := range variants {
@@ -431,9 +590,16 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 
 // attach loads and attaches all programs of a variant, or none.
 func (l *loader) attach(hook string, v variant) ([]program, error) {
+	refused := func(err error) ([]program, error) {
+		f := &failure{err: err, attach: v.attach, at: atLoad}
+		for _, name := range v.programs {
+			f.targets = append(f.targets, l.spec.Programs[name].AttachTo)
+		}
+		return nil, f
+	}
 	for _, name := range v.programs {
 		if err := checkPrototype(l.kernel, l.spec.Programs[name]); err != nil {
-			return nil, err
+			return refused(err)
 		}
 	}
 	only := l.spec.Copy()
@@ -443,22 +609,21 @@ func (l *loader) attach(hook string, v variant) ([]program, error) {
 		}
 	}
 	if err := l.opts.step("loading %s", strings.Join(v.programs, ", ")); err != nil {
-		return nil, fmt.Errorf("loading: %w", err)
+		return refused(fmt.Errorf("loading: %w", err))
 	}
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) {
 		return ebpf.NewCollectionWithOptions(only, ebpf.CollectionOptions{MapReplacements: l.maps, Cache: l.opts.Cache})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("loading: %w", kernelWords(err))
+		return refused(fmt.Errorf("loading: %w", kernelWords(err)))
 	}
 	defer coll.Close()
 	variant := Probes{}
 	for _, name := range v.programs {
 		spec := l.spec.Programs[name]
-		held, err := l.attachProgram(coll.Programs[name], spec)
+		held, err := again(func() (link.Link, error) { return l.attachProgram(coll.Programs[name], spec) })
 		if err != nil {
-			err = fmt.Errorf("attaching %s to %q: %w", name, spec.AttachTo, kernelWords(err))
-			return nil, errors.Join(err, variant.Close())
+			return nil, errors.Join(attachFailure(spec, err), variant.Close())
 		}
 		variant.programs = append(variant.programs, program{
 			prog: coll.DetachProgram(name), link: held, hook: hook,
@@ -473,6 +638,14 @@ func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link
 		return nil, err
 	}
 	return attach(prog, spec)
+}
+
+// attachFailure is that a program cannot be attached.
+func attachFailure(spec *ebpf.ProgramSpec, err error) error {
+	kind, _ := attachOf(spec)
+	return &failure{
+		err: fmt.Errorf("attaching %s to %q: %w", spec.Name, spec.AttachTo, kernelWords(err)), at: atAttach, attach: kind, targets: []string{spec.AttachTo},
+	}
 }
 
 // attach attaches a program as its section says.
@@ -491,7 +664,7 @@ func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 			return nil, fmt.Errorf("%w: a tracepoint is named group/name", ErrInvalidModule)
 		}
 		l, err := link.Tracepoint(group, name, prog, nil)
-		if err != nil && !exists(tracefs+"/events") {
+		if _, statErr := os.Stat(tracefs + "/events"); err != nil && errors.Is(statErr, os.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %w", errNoTracefs, err)
 		}
 		return l, err

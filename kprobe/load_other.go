@@ -77,6 +77,8 @@ func (*Probes) Attach(...string) error { return unsupported() }
 // Close detaches the programs.
 func (*Probes) Close() error { return nil }
 
+func remedyElsewhere(error) string { return "" }
+
 func unsupported() error {
 	return fmt.Errorf("eBPF on %s: %w", runtime.GOOS, ErrNotSupported)
 }

@@ -122,11 +122,15 @@ type variant struct {
 // Hooks returns the names of a module's hooks, in the order of its source. Returns ErrInvalidModule for what is no module.
 func Hooks(spec *ebpf.CollectionSpec) ([]string, error) {
 	hooks, err := hooksOf(spec)
+	return namesOf(hooks), err
+}
+
+func namesOf(hooks []hook) []string {
 	names := make([]string, len(hooks))
 	for i, h := range hooks {
 		names[i] = h.name
 	}
-	return names, err
+	return names
 }
 
 // hooksOf groups a module's programs by the hook and variant that their names tell: <hook>__<variant>[__<part>]. All of

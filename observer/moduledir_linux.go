@@ -73,11 +73,8 @@ func (d moduleDir) Open(name string) (fs.File, error) {
 	defer folder.Close()
 	path := filepath.Join(string(d), name)
 	fd, err := openBeneath(int(folder.Fd()), name)
-	switch {
-	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP):
-		return nil, kprobe.WithRemedy(fmt.Errorf("%s is a link that leads out of the folder: %w", path, ErrUntrusted), "put the object itself into the folder")
-	case err != nil:
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	if err != nil {
+		return nil, openError(path, err)
 	}
 	file := os.NewFile(uintptr(fd), path)
 	if err = trust(fd, path, unix.S_IFREG); err != nil {
@@ -89,12 +86,9 @@ func (d moduleDir) Open(name string) (fs.File, error) {
 // open opens the folder, if it is to be trusted.
 func (d moduleDir) open() (*os.File, error) {
 	// Not through os.Open, which would take a pipe too, and wait for somebody to write into it.
-	fd, err := unix.Open(string(d), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := uninterrupted(func() (int, error) { return unix.Open(string(d), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return nil, kprobe.WithRemedy(
-			&fs.PathError{Op: "open", Path: string(d), Err: err},
-			"make the folder "+string(d)+", or name the one with the modules",
-		)
+		return nil, openError(string(d), err)
 	}
 	folder := os.NewFile(uintptr(fd), string(d))
 	if err = trust(fd, string(d), unix.S_IFDIR); err != nil {
@@ -103,15 +97,104 @@ func (d moduleDir) open() (*os.File, error) {
 	return folder, nil
 }
 
-// openBeneath opens a file by a way that stays in the folder. Where the means are missing, it follows no link at all.
+// openError tells what to do about a folder or object that cannot be opened.
+func openError(path string, err error) error {
+	const itself = "put the object itself into the folder"
+	failed := &fs.PathError{Op: "open", Path: path, Err: err}
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		return kprobe.WithRemedy(fmt.Errorf("%s is a link that leads out of the folder: %w", path, ErrUntrusted), itself)
+	case errors.Is(err, unix.ELOOP):
+		return kprobe.WithRemedy(fmt.Errorf("%s is a link to itself, or by more than %d links: %w", path, maxLinks, ErrUntrusted), itself)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return kprobe.WithRemedy(failed, fmt.Sprintf("let the server's user %d read it", os.Geteuid()))
+	case strings.HasSuffix(path, bpf.Suffix) && errors.Is(err, unix.ENOENT):
+		return kprobe.WithRemedy(failed, "put the object into the folder, or take the link to it away")
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return kprobe.WithRemedy(failed, "make the folder "+path+", or name the one with the modules")
+	}
+	// What has run out, kprobe knows a remedy for.
+	return failed
+}
+
+// maxLinks is by how many links, and how many folders deep, an object may lie: as many links as the kernel follows.
+const maxLinks = 40
+
+// openBeneath opens a file by a way that stays in the folder: EXDEV says that it does not, as openat2(2) with RESOLVE_BENEATH
+// would. That call is not used since Linux, and the filter of a container, may be older than it. Each part of the way is opened
+// from the one before it, and the kernel follows no link: a folder that is moved meanwhile leads nowhere else.
 func openBeneath(folder int, name string) (int, error) {
 	// Opening a pipe would wait for its other end.
-	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
-	fd, err := unix.Openat2(folder, name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS})
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
-		return unix.Openat(folder, name, flags|unix.O_NOFOLLOW, 0)
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_NOFOLLOW
+	way := []int{folder} // from the folder on
+	defer func() {
+		for _, fd := range way[1:] {
+			unix.Close(fd)
+		}
+	}()
+	open := func(name string, flags int) (int, error) {
+		return uninterrupted(func() (int, error) { return unix.Openat(way[len(way)-1], name, flags, 0) })
 	}
-	return fd, err
+	links := 0
+	for rest := []string{name}; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		if part == "" || part == "." {
+			continue
+		}
+		if part == ".." {
+			if len(way) == 1 {
+				return -1, unix.EXDEV
+			}
+			unix.Close(way[len(way)-1])
+			way = way[:len(way)-1]
+			continue
+		}
+		target, err := readLink(way[len(way)-1], part)
+		switch {
+		case err != nil:
+			return -1, err
+		case strings.HasPrefix(target, "/"):
+			return -1, unix.EXDEV
+		case target != "":
+			if links++; links > maxLinks {
+				return -1, unix.ELOOP
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+			continue
+		case len(rest) == 0:
+			return open(part, flags)
+		case len(way) > maxLinks:
+			return -1, unix.ELOOP
+		}
+		next, err := open(part, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+		if err != nil {
+			return -1, err
+		}
+		way = append(way, next)
+	}
+	// It leads to a folder.
+	return open(".", flags)
+}
+
+// readLink returns where a link leads, empty for what is no link.
+func readLink(folder int, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := uninterrupted(func() (int, error) { return unix.Readlinkat(folder, name, buf) })
+	if errors.Is(err, unix.EINVAL) {
+		return "", nil
+	}
+	return string(buf[:max(n, 0)]), err
+}
+
+// uninterrupted does again what a signal has interrupted, as package os does: a file system may have to wait for its server.
+func uninterrupted(do func() (int, error)) (int, error) {
+	for {
+		n, err := do()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }
 
 // trust tells what is wrong with an open file or folder.

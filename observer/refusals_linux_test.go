@@ -50,6 +50,7 @@ func TestRefusals(t *testing.T) {
 		options       observer.Options
 		is            error
 		cause, remedy string
+		flags         uintptr // of the namespaces
 	}{
 		{
 			name:    "no capability at all",
@@ -77,6 +78,39 @@ func TestRefusals(t *testing.T) {
 			is:      kprobe.ErrNotSupported, cause: "no BTF of the kernel", remedy: "CONFIG_DEBUG_INFO_BTF",
 		},
 		{
+			name:    "no sysfs",
+			provoke: func(t *testing.T) { hide(t, "/sys") },
+			is:      os.ErrNotExist, cause: "/sys/devices/system/cpu/possible", remedy: "mount -t sysfs sysfs /sys",
+		},
+		{
+			name:    "no procfs",
+			provoke: func(t *testing.T) { hide(t, "/proc") },
+			is:      kprobe.ErrNotSupported, cause: "/proc is not mounted", remedy: "mount -t proc proc /proc",
+		},
+		{
+			name: "empty BTF",
+			provoke: func(t *testing.T) {
+				hide(t, "/sys/kernel/btf")
+				require.NoError(t, os.WriteFile("/sys/kernel/btf/vmlinux", nil, 0o644))
+			},
+			is: kprobe.ErrNotSupported, cause: "/sys/kernel/btf/vmlinux has no BTF that can be read", remedy: "look what is mounted over it",
+		},
+		{
+			name: "a user namespace", flags: syscall.CLONE_NEWUSER,
+			provoke: func(*testing.T) {},
+			is:      kprobe.ErrPermission, cause: "the process is in a user namespace", remedy: "hostUsers: true",
+		},
+		{
+			name: "too many open files",
+			provoke: func(t *testing.T) {
+				next, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+				require.NoError(t, err)
+				require.NoError(t, unix.Close(next))
+				require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next), Max: uint64(next)}))
+			},
+			is: unix.EMFILE, cause: "the process has too many open files", remedy: "LimitNOFILE=",
+		},
+		{
 			name:    "no tracefs",
 			provoke: func(t *testing.T) { hide(t, "/sys/kernel/tracing", "/sys/kernel/debug") },
 			options: observer.Options{Attach: kprobe.Tracepoint},
@@ -95,7 +129,13 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			kprobetest.Require(t)
-			if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} }) {
+			if !kprobetest.InChild(t, func(cmd *exec.Cmd) {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | c.flags}
+				if c.flags&syscall.CLONE_NEWUSER != 0 {
+					cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+					cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+				}
+			}) {
 				return
 			}
 			// Capabilities and filters are the thread's. The process ends with the test.

@@ -23,6 +23,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -321,7 +322,7 @@ func TestModuleDir(t *testing.T) {
 		{name: "link to itself", prepare: func(t *testing.T, _, bad string) {
 			require.NoError(t, os.Remove(bad))
 			require.NoError(t, os.Symlink(filepath.Base(bad), bad))
-		}, cause: "is a link that leads out", remedy: "put the object itself"},
+		}, cause: "is a link to itself", remedy: "put the object itself"},
 		{name: "link to a stranger's", prepare: func(t *testing.T, dir, bad string) {
 			inside := filepath.Join(dir, "inside")
 			require.NoError(t, os.Rename(bad, inside))
@@ -340,7 +341,25 @@ func TestModuleDir(t *testing.T) {
 		{name: "may not be read", prepare: func(t *testing.T, _, bad string) {
 			require.NoError(t, os.Remove(bad))
 			require.NoError(t, os.Symlink("gone", bad))
-		}, cause: "no such file or directory"},
+		}, cause: "no such file or directory", remedy: "put the object into the folder"},
+		{name: "link to the folder", prepare: func(t *testing.T, _, bad string) {
+			require.NoError(t, os.Remove(bad))
+			require.NoError(t, os.Symlink(".", bad))
+		}, cause: "is no regular file", remedy: "put the object itself"},
+		{name: "link up from a folder in it", prepare: func(t *testing.T, dir, bad string) {
+			require.NoError(t, os.Rename(bad, filepath.Join(filepath.Dir(dir), "outside.bpf.o")))
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "in"), 0o700))
+			require.NoError(t, os.Symlink("in/./..//../outside.bpf.o", bad))
+		}, cause: "is a link that leads out of the folder", remedy: "put the object itself"},
+		{name: "link to a link up", prepare: func(t *testing.T, dir, bad string) {
+			require.NoError(t, os.Rename(bad, filepath.Join(filepath.Dir(dir), "outside.bpf.o")))
+			require.NoError(t, os.Symlink("..", filepath.Join(dir, "up")))
+			require.NoError(t, os.Symlink("up/outside.bpf.o", bad))
+		}, cause: "is a link that leads out of the folder", remedy: "put the object itself"},
+		{name: "link through a file", prepare: func(t *testing.T, _, bad string) {
+			require.NoError(t, os.Remove(bad))
+			require.NoError(t, os.Symlink("README/x", bad))
+		}, cause: "not a directory"},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			kprobetest.Require(t)
@@ -394,6 +413,71 @@ func TestModuleDirOfAUser(t *testing.T) {
 	_, err = observer.ModuleDir(dir).Open("linked.bpf.o")
 	require.ErrorIs(t, err, observer.ErrUntrusted)
 	require.NotEmpty(t, kprobe.Remedy(err))
+}
+
+// TestModuleDirOfLinks: a folder as Kubernetes makes it of a ConfigMap, where each file is a link by the link ..data, also where a
+// filter refuses openat2(2), and other ways that stay in the folder.
+func TestModuleDirOfLinks(t *testing.T) {
+	for name, provoke := range map[string]func() error{
+		"plain":           func() error { return nil },
+		"openat2 refused": func() error { return kprobetest.Deny(unix.SYS_OPENAT2, unix.EPERM) },
+		"openat2 hidden":  func() error { return kprobetest.Deny(unix.SYS_OPENAT2, unix.ENOSYS) },
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			kprobetest.Require(t)
+			if !kprobetest.InChild(t, nil) {
+				return
+			}
+			runtime.LockOSThread()
+			require.NoError(t, provoke())
+			dir := t.TempDir()
+			require.NoError(t, os.Chmod(dir, 0o755))
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, "..2024/deep"), 0o755))
+			for _, file := range []string{"..2024/config.bpf.o", "..2024/deep/object"} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, file), userObject(t), 0o644))
+			}
+			for link, to := range map[string]string{
+				"..data":         "..2024",
+				"config.bpf.o":   "..data/config.bpf.o",
+				"deep.bpf.o":     "./..data//deep/../deep/up/deep/object",
+				"..2024/deep/up": "../../..data",
+				"link40.bpf.o":   "..data/config.bpf.o",
+			} {
+				require.NoError(t, os.Symlink(to, filepath.Join(dir, link)))
+			}
+			// A chain of as many links as the kernel follows, and of one more: ..data is one of them.
+			for i := 39; i > 0; i-- {
+				require.NoError(t, os.Symlink(fmt.Sprintf("link%d.bpf.o", i+1), filepath.Join(dir, fmt.Sprintf("link%d.bpf.o", i))))
+			}
+			for _, c := range []struct {
+				name string
+				ok   bool
+			}{{"config", true}, {"deep", true}, {"link2", true}, {"link1", false}} {
+				_, err := os.Stat(filepath.Join(dir, c.name+".bpf.o"))
+				require.Equal(t, c.ok, err == nil, "%s: the kernel says %v", c.name, err)
+				file, err := observer.ModuleDir(dir).Open(c.name + ".bpf.o")
+				if !c.ok {
+					require.ErrorIs(t, err, observer.ErrUntrusted)
+					require.ErrorContains(t, err, "by more than 40 links")
+					continue
+				}
+				require.NoError(t, err, c.name)
+				object, err := io.ReadAll(file)
+				require.NoError(t, err)
+				require.NoError(t, file.Close())
+				require.True(t, bytes.Equal(userObject(t), object), c.name)
+			}
+			held := descriptors(t)
+			for range 100 {
+				_, err := observer.ModuleDir(dir).Open("link1.bpf.o")
+				require.Error(t, err)
+				file, err := observer.ModuleDir(dir).Open("deep.bpf.o")
+				require.NoError(t, err)
+				require.NoError(t, file.Close())
+			}
+			require.Equal(t, held, descriptors(t))
+		})
+	}
 }
 
 // TestSwitchUserModule: a user's module is one of those that there are, and can be switched like any other.

@@ -24,13 +24,28 @@ import (
 )
 
 // DenyBPF has bpf(2) fail with errno on the calling thread, and in what it executes, by a seccomp filter, as the default
-// profile of a container does. There is no way back.
-func DenyBPF(errno unix.Errno) error {
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the call
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+// profile of a container does. If commands are named, only these fail. There is no way back.
+func DenyBPF(errno unix.Errno, commands ...uint32) error {
+	return Deny(unix.SYS_BPF, errno, commands...)
+}
+
+// Deny does the same to any system call, and by its first argument.
+func Deny(call uint32, errno unix.Errno, first ...uint32) error {
+	const number, argument = 0, 16 // in struct seccomp_data
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	equal := func(k uint32, yes, no int) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: uint8(yes), Jf: uint8(no)}
+	}
+	answer := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
+	filter := []unix.SockFilter{load(number), equal(call, 0, 1), answer(unix.SECCOMP_RET_ERRNO | uint32(errno)), answer(unix.SECCOMP_RET_ALLOW)}
+	if len(first) > 0 {
+		filter = []unix.SockFilter{load(number), equal(call, 1, 0), answer(unix.SECCOMP_RET_ALLOW), load(argument)}
+		for i, k := range first {
+			filter = append(filter, equal(k, len(first)-i, 0))
+		}
+		filter = append(filter, answer(unix.SECCOMP_RET_ALLOW), answer(unix.SECCOMP_RET_ERRNO|uint32(errno)))
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
