@@ -27,6 +27,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -310,20 +311,37 @@ func requireGone(t *testing.T, held map[string]bool, what string) {
 // there was another way it was taken.
 func TestFaults(t *testing.T) {
 	kprobetest.Require(t)
-	var steps []string
-	record := func(what string) error {
-		steps = append(steps, what)
-		return nil
-	}
-	var modules []string
+	modules, err := observer.Modules(nil)
+	require.NoError(t, err)
 	stride := 1
 	if os.Getenv(guest) != "" {
 		// On an emulated CPU the sixty programs of io take a second each time, and those of memory half of one.
 		modules, stride = []string{"cache", "memory"}, 3
 	}
-	o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Step: record})
+	for _, module := range modules {
+		t.Run(module, func(t *testing.T) { testFaults(t, module, stride) })
+	}
+}
+
+// testFaults has each step of a module's opening fail in turn, of those that stride leaves. Another module is opened after it.
+func testFaults(t *testing.T, module string, stride int) {
+	beside := "lock"
+	if module == beside {
+		beside = "sched"
+	}
+	open := func(step func(what string) error) (*observer.Observer, error) {
+		return observer.Open(context.Background(), observer.Options{Modules: []string{module, beside}, Step: step})
+	}
+	var steps []string
+	o, err := open(func(what string) error {
+		steps = append(steps, what)
+		return nil
+	})
 	require.NoError(t, err)
 	require.NoError(t, o.Close())
+	others := slices.Index(steps[1:], steps[0])
+	require.Positive(t, others)
+	steps = steps[:1+others]
 	for _, want := range []string{"opening the object", "making the maps", "loading ", "attaching ", "mapping the counters"} {
 		require.Contains(t, strings.Join(steps, "\n"), want)
 	}
@@ -331,30 +349,31 @@ func TestFaults(t *testing.T) {
 	for n := 0; n < len(steps); n += stride {
 		fault := errors.New("injected")
 		at, failed := 0, ""
-		o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Step: func(what string) error {
+		o, err := open(func(what string) error {
 			at++
 			if at == n+1 {
 				failed = what
 				return fault
 			}
 			return nil
-		}})
+		})
 		// One fault never takes all modules away.
 		require.NoError(t, err, failed)
-		require.NotEmpty(t, failed)
+		require.Equal(t, steps[n], failed)
+		health := o.Health()
+		require.True(t, healthOf(t, health, beside).Up, failed)
 		named := false
-		for _, m := range o.Health().Modules {
-			if !m.Up {
-				require.Contains(t, m.Cause, fault.Error(), failed)
-				named = true
-			}
-			for _, h := range m.Plan {
-				for _, r := range h.Refused {
-					if errors.Is(r.Err, fault) {
-						kind, _, _ := strings.Cut(failed, " ")
-						require.Contains(t, r.Err.Error(), kind, failed)
-						named = true
-					}
+		m := healthOf(t, health, module)
+		if !m.Up {
+			require.Contains(t, m.Cause, fault.Error(), failed)
+			named = true
+		}
+		for _, h := range m.Plan {
+			for _, r := range h.Refused {
+				if errors.Is(r.Err, fault) {
+					kind, _, _ := strings.Cut(failed, " ")
+					require.Contains(t, r.Err.Error(), kind, failed)
+					named = true
 				}
 			}
 		}
