@@ -35,6 +35,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/apache/skywalking-banyandb/banyand/metadata"
 	"github.com/apache/skywalking-banyandb/banyand/observability"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
@@ -73,6 +74,8 @@ type Registry interface {
 // Service observes its own process and feeds the registry's instruments. Register it after the metric service.
 type Service struct {
 	registry    Registry
+	schemas     Schemas
+	labels      *labelCheck // nil if nothing is stored
 	log         *logger.Logger
 	observer    *observer.Observer
 	bridge      *meterbridge.Bridge
@@ -98,8 +101,8 @@ type Service struct {
 }
 
 // Units returns what a role of banyand registers: one Service of its own, since each role has its own registry.
-func Units(_ string, registry observability.MetricsRegistry) []run.Unit {
-	return []run.Unit{New(registry, observer.Options{})}
+func Units(_ string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
+	return []run.Unit{New(registry, observer.Options{}).WithSchemas(schemas)}
 }
 
 // DefaultModules are those that --ebpf-modules names by itself. The others cost more, or cost other processes something.
@@ -199,7 +202,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	s.logHealth(err)
 	// What was read of the kernel's types is not needed any more, tens of megabytes, and would be given back only by and by.
 	debug.FreeOSMemory()
-	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
+	s.bridge = meterbridge.New(s.factory(), schema)
 	s.bridge.Report(s.Health())
 	s.serveAPI()
 	return nil
@@ -230,6 +233,7 @@ func attaches() []string {
 // Serve collects at the interval until GracefulStop.
 func (s *Service) Serve() run.StopNotify {
 	reload := s.takeSignal()
+	s.checkLabels()
 	if s.observer != nil && s.closer.AddRunning() {
 		go s.collect(reload)
 	}
