@@ -17,8 +17,8 @@
 
 package observer
 
-// StateMetrics describes the metrics of the observer's own state, which Health.Each gives values to, but for CollectSuccess and
-// CollectDuration. Their labels have no values. The runs that the kernel skipped join a metric that the modules have too.
+// StateMetrics describes the metrics of the observer's own state, which Health.Each gives values to, but for CollectSuccess,
+// CollectDuration and LabelsDiffer. Their labels have no values. The runs that the kernel skipped join a metric that the modules have too.
 func StateMetrics() []Metric {
 	labels := func(names ...string) []Label {
 		var all []Label
@@ -43,11 +43,16 @@ func StateMetrics() []Metric {
 		{Name: "ebpf_probe_info", Kind: Gauge, Labels: labels("module", "hook", "attach"), Help: "How each hook is attached. Always 1."},
 		{Name: CollectSuccess, Kind: Gauge, Help: "1 if all modules were read anew by the last collection, 0 if some counters are older."},
 		{Name: CollectDuration, Kind: Gauge, Help: "Time that the last collection took."},
+		{
+			Name: LabelsDiffer, Kind: Gauge, Labels: labels("metric"),
+			Help: "1 if the database has the metric's measure with other labels, so that the metric is not stored.",
+		},
 	}
 }
 
-// The metrics of the observer's own state that whoever collects sets.
+// The metrics of the observer's own state that whoever collects or stores them sets.
 const (
+	LabelsDiffer    = "ebpf_labels_differ"
 	CollectSuccess  = "ebpf_collect_success"
 	CollectDuration = "ebpf_collect_duration_seconds"
 )

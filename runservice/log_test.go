@@ -33,6 +33,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
+	databasev1 "github.com/apache/skywalking-banyandb/api/proto/banyandb/database/v1"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
@@ -132,6 +133,11 @@ func TestLogLines(t *testing.T) {
 		var failing episode
 		s.logEpisode(&failing, kprobe.WithRemedy(errors.New("a cause"), "a remedy"))
 		s.logEpisode(&failing, nil)
+		d := newDatabase()
+		d.measures = []*databasev1.Measure{measure("ebpf_x", "op")}
+		c := d.check(t)
+		c.NewCounter("ebpf_x", "direction")
+		compared(t, c)
 		s.listen.HTTPAddr = "127.0.0.1:http"
 		s.serveAPI()
 		s.reload()
@@ -144,12 +150,17 @@ func TestLogLines(t *testing.T) {
 	sources, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	message := regexp.MustCompile(`\.Msg\("([^"]+)"\)`)
+	field := regexp.MustCompile(`\.(?:Str|Strs|Stringer|Int|Uint32|Float64|Interface|Dict)\("([^"]+)"`)
 	for _, source := range sources {
 		if strings.HasSuffix(source, "_test.go") {
 			continue
 		}
 		text, err := os.ReadFile(source)
 		require.NoError(t, err)
+		for _, m := range field.FindAllStringSubmatch(string(text), -1) {
+			require.Regexp(t, keys, m[1], source)
+			require.NotContains(t, []string{"module", "level", "time", "message", "error"}, m[1], source)
+		}
 		for _, m := range message.FindAllStringSubmatch(string(text), -1) {
 			if !slices.Contains(unprovoked, m[1]) {
 				require.Contains(t, messages, m[1])
@@ -161,9 +172,9 @@ func TestLogLines(t *testing.T) {
 	require.Contains(t, messages, "eBPF observation is on, with warnings")
 }
 
-// unprovoked are the messages of lines that have nothing but an error, and that only a kernel or a file provokes which changes under
-// the service.
+// unprovoked are the messages of lines that only a kernel, a database or a file provokes which changes under the service.
 var unprovoked = []string{
+	"eBPF metrics are not stored yet: the database does not have their measures", "eBPF metrics are not stored, but for those that have been compared",
 	"the flags are in force", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API", "disabling what --ebpf-config-file does not name",
 }
 

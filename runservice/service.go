@@ -39,6 +39,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/apache/skywalking-banyandb/banyand/metadata"
 	"github.com/apache/skywalking-banyandb/banyand/observability"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
@@ -77,6 +78,8 @@ type Registry interface {
 // Service observes its own process and feeds the registry's instruments. Register it after the metric service.
 type Service struct {
 	registry    Registry
+	schemas     Schemas
+	labels      *labelCheck // nil if nothing is stored
 	log         *logger.Logger
 	observer    *observer.Observer
 	bridge      *meterbridge.Bridge
@@ -107,9 +110,9 @@ type Service struct {
 // Units returns a factory of what a role of banyand registers: one Service of its own, since each role has its own registry. root
 // returns banyand's command, once it is made: a role's flags say where its data is, which is where metrics are verified if nothing
 // else is named.
-func Units(root func() *cobra.Command) func(role string, registry observability.MetricsRegistry) []run.Unit {
-	return func(role string, registry observability.MetricsRegistry) []run.Unit {
-		s := New(registry, observer.Options{})
+func Units(root func() *cobra.Command) func(role string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
+	return func(role string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
+		s := New(registry, observer.Options{}).WithSchemas(schemas)
 		s.flags = func() *pflag.FlagSet {
 			for _, c := range root().Commands() {
 				if c.Name() == role {
@@ -219,7 +222,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	}
 	s.logHealth(err)
 	giveBack()
-	s.bridge = meterbridge.New(s.registry.With(observability.RootScope), schema)
+	s.bridge = meterbridge.New(s.factory(), schema)
 	s.bridge.Report(s.Health())
 	s.serveAPI()
 	s.running = s.observer != nil
@@ -277,6 +280,7 @@ func attaches() []string {
 // Serve collects at the interval until GracefulStop.
 func (s *Service) Serve() run.StopNotify {
 	reload := s.takeSignal()
+	s.checkLabels()
 	if s.running && s.closer.AddRunning() {
 		go s.collect(reload)
 	}

@@ -173,6 +173,12 @@ var mutations = []mutation{
 	{"let one change undo another", "observer/api/api.go", "\ta.changing.Lock()\n\tdefer a.changing.Unlock()\n\tchanged", "\tchanged", "./observer/api", "TestChangesTakeTurns"},
 	{"listen to SIGHUP no more", "runservice/service.go", "\t\t\ts.reload()\n", "", "./runservice", "TestReload"},
 	{"take a wrong file for a refusal", "runservice/configure.go", "--ebpf-config-file: %w: %w\", api.ErrInvalid, err", "--ebpf-config-file: %w\", err", "./runservice", "TestReload"},
+	{"store whatever the labels are", "runservice/labels.go", "same := sameLabels(m, want)", "same := want != nil", "./runservice", "TestLabelCheck"},
+	{"store before the labels are compared", "runservice/labels.go", "gateClosed gateState = iota\n\tgateOpen\n", "gateOpen gateState = iota\n\tgateClosed\n", "./runservice", "TestLabelCheck"},
+	{"forget what waited", "runservice/labels.go", "\t\t\tg.write(s.value, s.labelValues...)\n", "\t\t\t_ = s\n", "./runservice", "TestLabelCheck"},
+	{"compare what the measure's tags are called only", "runservice/labels.go", "slices.Equal(a.GetEntity().GetTagNames(), b.GetEntity().GetTagNames()) &&", "len(a.GetTagFamilies()) > 0 &&", "./runservice", "TestSameLabels"},
+	{"compare the series' labels only", "runservice/labels.go", "return v.GetName() == w.GetName()", "return v != w", "./runservice", "TestSameLabels"},
+	{"compare what is there at the start only", "runservice/labels.go", "\tcase c.added <- struct{}{}:\n", "\tcase make(chan struct{}) <- struct{}{}:\n", "./runservice", "TestLabelCheckRuns"},
 	{"take any name of a module", "runservice/configure.go", "errors.Join(modules.validate(known), hooks", "errors.Join(modules.validate(modules), hooks", "./runservice", "TestConfigFileIsChecked"},
 }
 

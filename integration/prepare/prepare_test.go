@@ -61,22 +61,26 @@ func TestWiring(t *testing.T) {
 	require.NoError(t, err)
 	dirs, err := download(t.Context(), upstream+"@"+version)
 	require.NoError(t, err)
-	const changed = "pkg/cmdsetup"
+	changed := []string{"pkg/cmdsetup", "banyand/observability/services"}
 	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(filepath.Join(dir, changed), os.DirFS(filepath.Join(dirs[0], changed))))
+	for _, folder := range changed {
+		require.NoError(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(dirs[0], folder))))
+	}
 	wiring, err := recipe.ReadFile("wiring.patch")
 	require.NoError(t, err)
 	require.NoError(t, applyPatch(wiring, dir))
 
-	files, err := filepath.Glob(filepath.Join(dir, changed, "*.go"))
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		content, readErr := os.ReadFile(file)
-		require.NoError(t, readErr)
-		formatted, formatErr := format.Source(content)
-		require.NoError(t, formatErr, file)
-		assert.Equal(t, string(formatted), string(content), file)
+	for _, folder := range changed {
+		files, err := filepath.Glob(filepath.Join(dir, folder, "*.go"))
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			content, readErr := os.ReadFile(file)
+			require.NoError(t, readErr)
+			formatted, formatErr := format.Source(content)
+			require.NoError(t, formatErr, file)
+			assert.Equal(t, string(formatted), string(content), file)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"testing/fstest"
 
+	"github.com/apache/skywalking-banyandb/banyand/metadata"
 	"github.com/apache/skywalking-banyandb/banyand/observability"
 	"github.com/apache/skywalking-banyandb/ebpf/bpf"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
@@ -37,8 +38,8 @@ import (
 func main() {
 	objects, err := corrupt(bpf.Modules(runtime.GOARCH))
 	if err == nil {
-		units := func(_ string, registry observability.MetricsRegistry) []run.Unit {
-			return []run.Unit{runservice.New(registry, observer.Options{Objects: objects})}
+		units := func(_ string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
+			return []run.Unit{runservice.New(registry, observer.Options{Objects: objects}).WithSchemas(schemas)}
 		}
 		err = cmdsetup.NewRootWithUnits(units, new(signal.Handler)).Execute()
 	}
