@@ -100,8 +100,7 @@ var findings = [...]func(*failure) *finding{
 
 // kernelWords drops what the eBPF library guesses about EPERM: diagnose knows better.
 func kernelWords(err error) error {
-	var known *remediable
-	if errors.Is(err, unix.EPERM) && !errors.As(err, &known) {
+	if errors.Is(err, unix.EPERM) && !errors.Is(err, errMemlock) {
 		return unix.EPERM
 	}
 	return err
@@ -280,6 +279,13 @@ func bpfDenied(f *failure) *finding {
 			ErrPermission, fmt.Sprintf("bpf(2) is refused with %q although no capability is missing", errno),
 			"a seccomp filter or security module stands in between, or the kernel has no bpf(2): allow bpf(2) and perf_event_open(2) in the " +
 				"container's seccomp profile",
+		}
+	}
+	if errors.Is(f.err, errMemlock) {
+		return &finding{
+			ErrPermission, "",
+			"before Linux 5.11 eBPF maps are locked memory: start the server with `ulimit -l unlimited`, LimitMEMLOCK=infinity of systemd, " +
+				"or CAP_SYS_RESOURCE",
 		}
 	}
 	return &finding{

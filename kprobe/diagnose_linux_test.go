@@ -92,8 +92,10 @@ func drop(names ...uint) func(*testing.T) {
 // crowd attaches as many programs to a tracepoint as the kernel takes.
 func crowd(t *testing.T) {
 	for {
-		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Type: ebpf.TracePoint, License: "Dual MIT/GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+		prog, err := withMemory(btf.LoadKernelSpec, func() (*ebpf.Program, error) {
+			return ebpf.NewProgram(&ebpf.ProgramSpec{
+				Type: ebpf.TracePoint, License: "Dual MIT/GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+			})
 		})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, prog.Close()) })
@@ -161,6 +163,14 @@ func TestRemedies(t *testing.T) {
 		{name: "a user namespace", flags: unix.CLONE_NEWUSER, is: ErrPermission, cause: "the process is in a user namespace", remedy: "hostUsers: true"},
 		{name: "a user namespace without capabilities", flags: unix.CLONE_NEWUSER, provoke: noCapability, is: ErrPermission, cause: "the process is in a user namespace", remedy: "a BPF token"},
 		{name: "no capability", provoke: noCapability, is: ErrPermission, cause: "CAP_BPF and CAP_PERFMON missing", remedy: "setcap cap_bpf,cap_perfmon+ep"},
+		{
+			// Before Linux 5.11 the limit is too small as well, and would not help.
+			name: "neither a capability nor locked memory", is: ErrPermission, cause: "CAP_BPF and CAP_PERFMON missing", remedy: "setcap cap_bpf,cap_perfmon+ep",
+			provoke: func(t *testing.T) {
+				require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{}))
+				drop(unix.CAP_SYS_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_RESOURCE)(t)
+			},
+		},
 		{name: "no CAP_PERFMON", provoke: drop(unix.CAP_SYS_ADMIN, unix.CAP_PERFMON), is: ErrPermission, cause: "CAP_PERFMON missing", remedy: "give the process CAP_PERFMON:"},
 		{name: "a filter of bpf", provoke: deny(unix.EPERM), is: ErrPermission, cause: "bpf(2) is refused", remedy: "allow bpf(2)"},
 		{name: "a filter that hides bpf", provoke: deny(unix.ENOSYS), is: ErrPermission, cause: "bpf(2) is refused", remedy: "allow bpf(2)"},

@@ -25,6 +25,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errMemlock is one of the reasons why the kernel may have said EPERM.
+var errMemlock = errors.New("RLIMIT_MEMLOCK is too small and cannot be lifted")
+
 // withMemory does what needs locked memory. Before Linux 5.11 programs and maps count against RLIMIT_MEMLOCK, of which
 // the default is too small for a single module, and going beyond it is EPERM like everything else: then the limit is
 // lifted, if the process may, and the kernel is asked again. Later kernels charge the memory cgroup, and the limit of
@@ -39,11 +42,7 @@ func withMemory[T any](kernel func() (*btf.Spec, error), do func() (T, error)) (
 	}
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if setErr := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); setErr != nil {
-		return result, &remediable{
-			fmt.Errorf("%w: RLIMIT_MEMLOCK is too small and cannot be lifted (%w): %w", ErrPermission, setErr, err),
-			"before Linux 5.11 eBPF maps are locked memory: start the server with `ulimit -l unlimited`, LimitMEMLOCK=infinity of systemd, " +
-				"or CAP_SYS_RESOURCE",
-		}
+		return result, fmt.Errorf("%w (%w): %w", errMemlock, setErr, unix.EPERM)
 	}
 	return do()
 }
