@@ -63,6 +63,9 @@ const (
 	guest = "BANYANDB_EBPF_GUEST"
 )
 
+// patience is how long what has to happen may take on the slowest and busiest machine: it only keeps a test from hanging.
+const patience = 5 * time.Minute
+
 // open attaches modules for a test as a server would. All must be up.
 func open(t testing.TB, modules ...string) *observer.Observer {
 	t.Helper()
