@@ -136,7 +136,6 @@ func testBlockDirect(t *testing.T, o *observer.Observer) {
 	}, got.without("_sum", "_slot"))
 	require.Less(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took.all)
 	// Who reads sleeps from some time after the request began until just after the device has answered.
-	require.Positive(t, took.asleep)
 	require.Greater(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took.asleep/2)
 	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
 }

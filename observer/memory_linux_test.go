@@ -363,7 +363,6 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		require.Positive(t, sum)
 		require.LessOrEqual(t, sum, took.all)
 		if c.major > 0 {
-			require.Positive(t, took.asleep)
 			require.GreaterOrEqual(t, sum, took.asleep, "the time of the first try is missing")
 		}
 		t.Logf("%s: %d faults, %s of %s, %s asleep, %d missed", c.labels, n, sum, took.all, took.asleep, missed)
