@@ -155,41 +155,74 @@ type memoryCgroup struct {
 	v2  bool
 }
 
-// newMemoryCgroup makes a cgroup that may use limit bytes more than the caller does now, and moves the caller in.
-func newMemoryCgroup(t *testing.T, limit int) memoryCgroup {
+// cgroupRoom is what there is for the page cache in a full cgroup, in bytes: less than half of a file of fileSize.
+const cgroupRoom = 24 << 20
+
+// fullMemoryCgroup moves the caller into a cgroup that has no room for the whole of a file of fileSize beside the memory that
+// the process takes for itself when it does something once, which is more with the race detector. It must not give that
+// memory back while it is in there.
+func fullMemoryCgroup(t *testing.T, fd int, do func()) memoryCgroup {
 	t.Helper()
-	group := emptyMemoryCgroup(t, limit)
+	group := emptyMemoryCgroup(t, unlimited)
 	group.join(t, 0)
+	do()
+	evict(t, fd, fileSize)
+	own := group.used(t)
+	t.Logf("%d KiB are the process's own", own>>10)
+	group.limit(t, int(own)+cgroupRoom)
 	return group
 }
+
+// unlimited is more than any machine has.
+const unlimited = 1 << 50
 
 // emptyMemoryCgroup makes a cgroup that may use limit bytes. A caller that is in it when the test ends is moved out.
 func emptyMemoryCgroup(t *testing.T, limit int) memoryCgroup {
 	t.Helper()
 	roots := []memoryCgroup{{"/sys/fs/cgroup/memory", false}, {"/sys/fs/cgroup", true}, {"/sys/fs/cgroup/unified", true}}
 	for _, root := range roots {
-		files := [2]string{"memory.limit_in_bytes", "cgroup.procs"}
 		if root.v2 {
-			files[0] = "memory.max"
 			controllers, err := os.ReadFile(filepath.Join(root.dir, "cgroup.controllers"))
 			if err != nil || !strings.Contains(string(controllers), "memory") {
 				continue
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(root.dir, "cgroup.subtree_control"), []byte("+memory"), 0o600))
-		} else if _, err := os.Stat(filepath.Join(root.dir, files[0])); err != nil {
+		} else if _, err := os.Stat(filepath.Join(root.dir, root.limitFile())); err != nil {
 			continue
 		}
 		group := memoryCgroup{filepath.Join(root.dir, "observer-test-"+strconv.Itoa(os.Getpid())), root.v2}
 		require.NoError(t, os.Mkdir(group.dir, 0o755))
 		t.Cleanup(func() {
-			require.NoError(t, os.WriteFile(filepath.Join(root.dir, files[1]), []byte("0"), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(root.dir, "cgroup.procs"), []byte("0"), 0o600))
 			require.NoError(t, os.Remove(group.dir))
 		})
-		group.write(t, files[0], strconv.Itoa(limit))
+		group.limit(t, limit)
 		return group
 	}
 	t.Skip("no memory cgroup, neither of version 1 nor of version 2")
 	return memoryCgroup{}
+}
+
+func (g memoryCgroup) limitFile() string {
+	if g.v2 {
+		return "memory.max"
+	}
+	return "memory.limit_in_bytes"
+}
+
+// limit sets how many bytes the cgroup may use.
+func (g memoryCgroup) limit(t *testing.T, limit int) {
+	t.Helper()
+	g.write(t, g.limitFile(), strconv.Itoa(limit))
+}
+
+// used returns how many bytes it uses.
+func (g memoryCgroup) used(t *testing.T) uint64 {
+	t.Helper()
+	if !g.v2 {
+		return g.number(t, "memory.usage_in_bytes", "")
+	}
+	return g.number(t, "memory.current", "")
 }
 
 // join moves a process in, 0 for the caller.
@@ -251,8 +284,11 @@ func TestMemcgReclaim(t *testing.T) {
 
 func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	fd := cold(t, fileSize)
-	group := newMemoryCgroup(t, 32<<20)
 	quiet(t)
+	group := fullMemoryCgroup(t, fd, func() {
+		count(t, o)
+		readAll(t, fd)
+	})
 	full := group.full(t)
 	before := count(t, o)
 	start := time.Now()
@@ -277,7 +313,7 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	require.Positive(t, reclaimed)
 	require.GreaterOrEqual(t, scanned, reclaimed)
 	// Half of the file had to go again, and no more than all of it.
-	require.GreaterOrEqual(t, reclaimed, uint64(fileSize-32<<20)/uint64(pageSize))
+	require.GreaterOrEqual(t, reclaimed, uint64(fileSize/2/pageSize))
 	require.LessOrEqual(t, reclaimed, uint64(fileSize/pageSize))
 	// The host's kswapd may have run for anyone.
 	require.Empty(t, got.without("{memcg}", "{kswapd}", "page_fault_duration"))
@@ -301,8 +337,11 @@ func TestArgumentsChangedPlaces(t *testing.T) {
 	require.NoError(t, err)
 	closeAfter(t, o)
 	fd := cold(t, fileSize)
-	newMemoryCgroup(t, 32<<20)
 	quiet(t)
+	fullMemoryCgroup(t, fd, func() {
+		count(t, o)
+		readAll(t, fd)
+	})
 	before := count(t, o)
 	readAll(t, fd)
 	after := count(t, o)

@@ -104,7 +104,7 @@ func willNeed(t *testing.T, fd, pages int) {
 	for page := 0; page < pages; page += step {
 		require.NoError(t, unix.Fadvise(fd, int64(page*pageSize), int64(min(step, pages-page)*pageSize), unix.FADV_WILLNEED))
 	}
-	require.Eventually(t, func() bool { return residentPages(t, fd, pages*pageSize) == pages }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return residentPages(t, fd, pages*pageSize) == pages }, patience, time.Millisecond)
 }
 
 // TestCacheUnused: of the pages that the kernel was told to read ahead, those are unused that were not read until they were
@@ -394,20 +394,23 @@ func TestCacheReclaimed(t *testing.T) {
 	}
 	o := open(t, "cache")
 	fd, _ := closedFile(t, fileSize/pageSize)
-	newMemoryCgroup(t, 32<<20)
 	quiet(t)
+	fullMemoryCgroup(t, fd, func() {
+		count(t, o)
+		readAll(t, fd)
+	})
 	before := count(t, o)
 	readAll(t, fd)
 	got := count(t, o).since(before)
 	require.EqualValues(t, fileSize/pageSize, got[regretPages])
-	require.GreaterOrEqual(t, got[deletedPages], uint64(fileSize-32<<20)/uint64(pageSize))
+	require.GreaterOrEqual(t, got[deletedPages], uint64(fileSize/2/pageSize))
 	require.Zero(t, got[unusedPages])
 
 	// By now the file's pages have come back, each once.
 	before = count(t, o)
 	readAll(t, fd)
 	got = count(t, o).since(before)
-	require.GreaterOrEqual(t, got[filledPages], uint64(fileSize-32<<20)/uint64(pageSize))
+	require.GreaterOrEqual(t, got[filledPages], uint64(fileSize/2/pageSize))
 	require.Zero(t, got[regretPages])
 	require.Zero(t, got[unusedPages])
 }
@@ -430,17 +433,23 @@ func withRegret(t *testing.T, within time.Duration) *observer.Observer {
 // TestCacheRegretInTime: a page that comes back later than the time is not regretted.
 func TestCacheRegretInTime(t *testing.T) {
 	t.Run("short", func(t *testing.T) {
-		const within = 2 * time.Second
-		o := withRegret(t, within)
-		fd, _ := closedFile(t, droppedPages)
-		dropped := time.Now()
-		time.Sleep(within / 4)
-		regretted := regretOf(t, o, fd)
-		require.Less(t, time.Since(dropped), within, "this machine is too slow for the test")
-		require.EqualValues(t, droppedPages, regretted)
-		evict(t, fd, droppedPages*pageSize)
-		time.Sleep(within + within/50)
-		require.Zero(t, regretOf(t, o, fd))
+		// A machine on which reading in time takes longer than that gets more time.
+		within, inTime := 2*time.Second, false
+		for ; !inTime && within < patience; within *= 2 {
+			o := withRegret(t, within)
+			fd, _ := closedFile(t, droppedPages)
+			evicting := time.Now()
+			evict(t, fd, droppedPages*pageSize)
+			time.Sleep(within / 4)
+			regretted := regretOf(t, o, fd)
+			if inTime = time.Since(evicting) < within; inTime {
+				require.EqualValues(t, droppedPages, regretted)
+			}
+			evict(t, fd, droppedPages*pageSize)
+			time.Sleep(within + within/50)
+			require.Zero(t, regretOf(t, o, fd))
+		}
+		require.True(t, inTime, "no read came in time")
 	})
 	t.Run("minute", func(t *testing.T) {
 		if os.Getenv(guest) == "" {

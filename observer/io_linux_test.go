@@ -63,6 +63,9 @@ const (
 	guest = "BANYANDB_EBPF_GUEST"
 )
 
+// patience is how long what has to happen may take on the slowest and busiest machine: it only keeps a test from hanging.
+const patience = 5 * time.Minute
+
 // open attaches modules for a test as a server would. All must be up.
 func open(t testing.TB, modules ...string) *observer.Observer {
 	t.Helper()
@@ -244,7 +247,7 @@ func cold(t testing.TB, size int) int {
 // evict takes a file's pages out of the page cache. One that another part of the kernel holds just then needs asking again.
 func evict(t testing.TB, fd, size int) {
 	t.Helper()
-	for range 100 {
+	for start := time.Now(); time.Since(start) < time.Minute; {
 		require.NoError(t, unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED))
 		if residentPages(t, fd, size) == 0 {
 			return
@@ -600,9 +603,8 @@ func TestIOErrors(t *testing.T) {
 	done := make(chan error)
 	before = count(t, o)
 	go func() {
-		time.Sleep(50 * time.Millisecond)
-		err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
-		time.Sleep(50 * time.Millisecond)
+		err := waitsInRead(tid)
+		err = errors.Join(err, unix.Tgkill(os.Getpid(), tid, unix.SIGURG), waitsInRead(tid))
 		_, writeErr := unix.Write(pair[1], []byte("x"))
 		done <- errors.Join(err, writeErr)
 	}()
@@ -613,6 +615,24 @@ func TestIOErrors(t *testing.T) {
 	require.Positive(t, got["ebpf_io_errors_total{read,eintr}"])
 	require.NoError(t, unix.Close(pair[0]))
 	require.NoError(t, unix.Close(pair[1]))
+}
+
+// waitsInRead waits until the kernel says that a thread of this process sleeps in read(2), and that no signal is on its way to
+// it.
+func waitsInRead(tid int) error {
+	for start := time.Now(); time.Since(start) < patience; time.Sleep(time.Millisecond) {
+		task := fmt.Sprintf("/proc/self/task/%d/", tid)
+		status, err := os.ReadFile(task + "status")
+		call, callErr := os.ReadFile(task + "syscall")
+		if err != nil || callErr != nil {
+			return errors.Join(err, callErr)
+		}
+		if strings.Contains(string(status), "\nState:\tS") && strings.Contains(string(status), "\nSigPnd:\t0000000000000000\n") &&
+			strings.HasPrefix(string(call), fmt.Sprint(unix.SYS_READ, " ")) {
+			return nil
+		}
+	}
+	return errors.New("the thread does not sleep in read")
 }
 
 // TestIONamespace does the same where the process has another id than the kernel's own.

@@ -76,27 +76,28 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 	interrupted := uint64(0)
 	before := count(t, o)
 	start := time.Now()
-	for done := 0; done < timeouts; {
-		op := futexWait
-		timeout := time.Millisecond
-		if done%2 == 1 {
-			// Its timeout is a point in time.
-			op = futexWaitBitset
-			var now unix.Timespec
-			require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
-			timeout += time.Duration(now.Nano())
+	waited := timed(t, func() {
+		for done := 0; done < timeouts; {
+			op := futexWait
+			timeout := time.Millisecond
+			if done%2 == 1 {
+				// Its timeout is a point in time.
+				op = futexWaitBitset
+				var now unix.Timespec
+				require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
+				timeout += time.Duration(now.Nano())
+			}
+			switch errno := word.call(op, 0, timeout); errno {
+			case unix.ETIMEDOUT:
+				done++
+			case unix.EINTR:
+				// One of the runtime's signals.
+				interrupted++
+			default:
+				require.Zero(t, errno)
+			}
 		}
-		switch errno := word.call(op, 0, timeout); errno {
-		case unix.ETIMEDOUT:
-			done++
-		case unix.EINTR:
-			// One of the runtime's signals.
-			interrupted++
-		default:
-			require.Zero(t, errno)
-		}
-	}
-	waited := time.Since(start)
+	})
 	for range agains {
 		require.Equal(t, unix.EAGAIN, word.call(futexWait, 1, 0))
 		require.Zero(t, word.call(futexWake, 1, 0))
@@ -113,7 +114,7 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 	sum := time.Duration(got["ebpf_lock_futex_wait_seconds_sum{}"])
 	require.GreaterOrEqual(t, sum, timeouts*time.Millisecond)
 	require.LessOrEqual(t, sum, took)
-	require.Greater(t, sum, waited*9/10)
+	require.GreaterOrEqual(t, sum, waited.asleep)
 	want := counts{futexWaits("timeout"): timeouts, futexWaits("error"): errors}
 	if interrupted > 0 {
 		want[futexWaits("interrupted")] = interrupted
@@ -138,17 +139,20 @@ func TestLockWoken(t *testing.T) {
 	var word futexWord
 	tid := make(chan int)
 	begin, done := make(chan struct{}), make(chan uint64)
+	var waited elapsed
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		tid <- unix.Gettid()
 		<-begin
 		var woken uint64
-		for woken < wakes {
-			if word.call(futexWait, 0, 0) == 0 {
-				woken++
+		waited = timed(t, func() {
+			for woken < wakes {
+				if word.call(futexWait, 0, 0) == 0 {
+					woken++
+				}
 			}
-		}
+		})
 		done <- woken
 	}()
 	o := openOther(t, "lock", "", <-tid)
@@ -170,7 +174,8 @@ func TestLockWoken(t *testing.T) {
 	// As above, the thread waits for its turn too.
 	require.GreaterOrEqual(t, got[futexWaits("woken")], woken)
 	require.LessOrEqual(t, got[futexWaits("woken")], woken+uint64(took/(10*time.Millisecond))+1)
-	require.Greater(t, time.Duration(got["ebpf_lock_futex_wait_seconds_sum{}"]), wakes*pause*9/10)
+	require.Positive(t, waited.asleep)
+	require.GreaterOrEqual(t, time.Duration(got["ebpf_lock_futex_wait_seconds_sum{}"]), waited.asleep)
 	require.LessOrEqual(t, time.Duration(got["ebpf_lock_futex_wait_seconds_sum{}"]), took)
 }
 
@@ -188,7 +193,7 @@ func TestLockOthers(t *testing.T) {
 		require.Contains(t, []unix.Errno{unix.ETIMEDOUT, unix.EINTR}, word.call(futexWait, 0, time.Microsecond))
 	}
 	// The worker's own runtime may wait.
-	require.Less(t, count(t, o).since(before)["ebpf_lock_futex_wait_seconds_count{}"], uint64(20))
+	require.Less(t, count(t, o).since(before)["ebpf_lock_futex_wait_seconds_count{}"], uint64(1000))
 }
 
 // openThread attaches a module to the calling thread.

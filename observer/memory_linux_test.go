@@ -63,7 +63,7 @@ func settled(t *testing.T, look, ask func() counts) (counts, counts) {
 	runtime.KeepAlive(warm)
 	warm = nil
 	runtime.GC()
-	for start := time.Now(); time.Since(start) < 10*time.Second; {
+	for start := time.Now(); time.Since(start) < patience; {
 		truth, got := look(), ask()
 		if maps.Equal(truth, look()) {
 			return truth, got
@@ -137,13 +137,11 @@ func read(mem []byte) {
 	}
 }
 
-// strayFaults are the most that a thread has of its own meanwhile: the kernel takes a page from it to move it, for example.
-const strayFaults = 3
-
-// requireFaults does something that has to make this thread fault so often, as the kernel counts: the ground truth. It keeps
+// requireFaults does something that has to make this thread fault so often, as the kernel counts: the ground truth. It returns
+// the minor ones, of which there may be more: the kernel takes a page from a thread to move it, for example. It keeps
 // the runtime's signals from the thread: a fault that waited for a disk when one came is begun anew, finds its page, and
 // is a minor one.
-func requireFaults(t *testing.T, minor, major int64, do func()) {
+func requireFaults(t *testing.T, minor, major int64, do func()) uint64 {
 	t.Helper()
 	var all, old unix.Sigset_t
 	for i := range all.Val {
@@ -159,7 +157,7 @@ func requireFaults(t *testing.T, minor, major int64, do func()) {
 	grown := [2]int64{usage[1].Minflt - usage[0].Minflt, usage[1].Majflt - usage[0].Majflt}
 	require.Equal(t, major, grown[1], "major faults, beside %d minor ones", grown[0])
 	require.GreaterOrEqual(t, grown[0], minor)
-	require.LessOrEqual(t, grown[0], minor+strayFaults)
+	return uint64(grown[0])
 }
 
 // sink keeps the compiler from leaving out what is read.
@@ -332,12 +330,10 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 	var before, after observer.Snapshot
 	require.NoError(t, o.Snapshot(&before))
 	// Snapshots, as little else as can be in between.
-	during := func(do func()) (counts, time.Duration) {
+	during := func(do func()) (counts, elapsed) {
 		require.NoError(t, o.Snapshot(&after))
 		require.NoError(t, o.Snapshot(&before))
-		start := time.Now()
-		do()
-		took := time.Since(start)
+		took := timed(t, do)
 		require.NoError(t, o.Snapshot(&after))
 		return countsOf(&after).since(countsOf(&before)), took
 	}
@@ -350,7 +346,8 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		{"major,file", func() { read(file) }, 0, filePages},
 		{"minor,file", func() { read(shared) }, filePages, 0},
 	} {
-		got, took := during(func() { requireFaults(t, c.minor, c.major, c.do) })
+		var minor uint64
+		got, took := during(func() { minor = requireFaults(t, c.minor, c.major, c.do) })
 		want, n, missed := uint64(c.minor+c.major), got[faultDuration(c.labels)], o.Health().Modules[0].Missed
 		require.GreaterOrEqual(t, n+missed, want, c.labels)
 		// What the test does for itself is fresh memory, now and then.
@@ -359,16 +356,16 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		case c.major > 0:
 			require.LessOrEqual(t, n, want, c.labels)
 		case c.labels != own:
-			require.LessOrEqual(t, n, want+strayFaults, c.labels)
+			require.LessOrEqual(t, n, minor, c.labels)
 		}
 		require.LessOrEqual(t, got[faultDuration(own)], uint64(anonPages+20))
 		sum := time.Duration(got[strings.Replace(faultDuration(c.labels), "_count", "_sum", 1)])
 		require.Positive(t, sum)
-		require.LessOrEqual(t, sum, took)
+		require.LessOrEqual(t, sum, took.all)
 		if c.major > 0 {
-			require.Greater(t, sum, took/2, "the time of the first try is missing")
+			require.GreaterOrEqual(t, sum, took.asleep, "the time of the first try is missing")
 		}
-		t.Logf("%s: %d faults, %s of %s, %d missed", c.labels, n, sum, took, missed)
+		t.Logf("%s: %d faults, %s of %s, %s asleep, %d missed", c.labels, n, sum, took.all, took.asleep, missed)
 	}
 
 	// All of them, by the whole of what rusage says.
@@ -524,7 +521,7 @@ func takeTooMuch(size int) {
 			touch(mem)
 		}()
 	}
-	time.Sleep(time.Minute)
+	time.Sleep(patience)
 }
 
 // hugePages is how many this process has, of anonymous memory.
@@ -592,10 +589,14 @@ func TestTHPCollapses(t *testing.T) {
 	})
 	eachAttach(t, "memory", []string{"collapse"}, func(t *testing.T, o *observer.Observer) {
 		mem := smallPages(t, 1)
-		newMemoryCgroup(t, hugePage/2)
 		quiet(t)
+		group := emptyMemoryCgroup(t, unlimited)
+		group.join(t, 0)
 		before := count(t, o)
-		require.Error(t, unix.Madvise(mem, unix.MADV_COLLAPSE))
+		group.limit(t, int(group.used(t))+hugePage/2)
+		err := unix.Madvise(mem, unix.MADV_COLLAPSE)
+		group.limit(t, unlimited)
+		require.Error(t, err)
 		got := count(t, o).since(before)
 		require.Empty(t, got["ebpf_memory_thp_collapses_total{ok}"])
 		require.Equal(t, uint64(1), got["ebpf_memory_thp_collapses_total{failed}"])
@@ -630,7 +631,7 @@ func TestTHPCollapsesByKernel(t *testing.T) {
 		smallPages(t, pages)
 		made := func() uint64 { return count(t, o).since(before)["ebpf_memory_thp_collapses_total{ok}"] }
 		// The kernel says so a moment after it has made one.
-		for start := time.Now(); (hugePages(t) < have+pages || made() < pages) && time.Since(start) < 20*time.Second; {
+		for start := time.Now(); (hugePages(t) < have+pages || made() < pages) && time.Since(start) < patience; {
 			time.Sleep(10 * time.Millisecond)
 		}
 		require.Equal(t, hugePages(t)-have, made())

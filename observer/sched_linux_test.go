@@ -75,6 +75,36 @@ func usage(t testing.TB, pid, pattern string) counts {
 	return sum
 }
 
+// elapsed is the time that something took.
+type elapsed struct {
+	all time.Duration
+	// asleep is what of it the calling thread was neither on a CPU nor waited for one, by what the kernel keeps of it, or less:
+	// on a busy machine no more than on an idle one.
+	asleep time.Duration
+}
+
+// timed does something, in the goroutine's own thread.
+func timed(t testing.TB, do func()) elapsed {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	notAsleep := func() time.Duration {
+		text, err := os.ReadFile("/proc/thread-self/schedstat")
+		require.NoError(t, err)
+		var runtime, wait int64
+		_, err = fmt.Sscan(string(text), &runtime, &wait)
+		require.NoError(t, err)
+		var cpu unix.Timespec
+		require.NoError(t, unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &cpu))
+		return time.Duration(cpu.Nano() + wait)
+	}
+	begin := notAsleep()
+	start := time.Now()
+	do()
+	all := time.Since(start)
+	return elapsed{all, all - (notAsleep() - begin)}
+}
+
 // number finds the number that stands behind a key.
 func number(t testing.TB, text, key string) uint64 {
 	t.Helper()
@@ -120,7 +150,7 @@ func newWorker(t *testing.T) *worker {
 		require.NoError(t, errors.Join(orders.Close(), answers.Close(), cmd.Process.Kill()))
 		_ = cmd.Wait()
 	})
-	require.NoError(t, answers.SetReadDeadline(time.Now().Add(time.Minute)))
+	require.NoError(t, answers.SetReadDeadline(time.Now().Add(patience)))
 	return &worker{t, orders, bufio.NewReader(answers), cmd.Process}
 }
 
@@ -265,7 +295,7 @@ func (w *worker) still(all, one *observer.Observer, tid int) (look, look) {
 		truth = ask()
 		got = look{all: refreshed(w.t, all), one: refreshed(w.t, one)}
 		return reflect.DeepEqual(truth, ask()) && w.stopped()
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	require.NoError(w.t, w.process.Signal(syscall.SIGCONT))
 	return got, truth
 }
@@ -469,7 +499,7 @@ func TestRefreshDuringClose(t *testing.T) {
 			})
 		}
 		before := count(t, o)
-		require.Eventually(t, func() bool { return passes.Load() > 100 }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return passes.Load() > 100 }, patience, time.Millisecond)
 		after := count(t, o)
 		for name, n := range before.without("threads") {
 			require.GreaterOrEqual(t, after[name], n, name)

@@ -62,7 +62,7 @@ func (w *worker) standstill(o *observer.Observer) (got, truth counts) {
 	require.Eventually(w.t, func() bool {
 		truth, got = usage(w.t, pid, "*"), count(w.t, o)
 		return reflect.DeepEqual(truth, usage(w.t, pid, "*")) && w.stopped()
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	require.NoError(w.t, w.process.Signal(syscall.SIGCONT))
 	return got, truth
 }
@@ -260,7 +260,7 @@ func TestSchedTraceOffCPU(t *testing.T) {
 		require.NoError(t, err)
 		var before, now unix.Rusage
 		require.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &before))
-		for start := time.Now(); now.Nivcsw < before.Nivcsw+losses && time.Since(start) < 10*time.Second; {
+		for start := time.Now(); now.Nivcsw < before.Nivcsw+losses && time.Since(start) < patience; {
 			require.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &now))
 		}
 	})

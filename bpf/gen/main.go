@@ -17,14 +17,15 @@
 
 //go:build !windows
 
-// Command gen compiles every probe module (*.bpf.c) of a folder (by default the current one) for amd64 and arm64, with
+// Command gen compiles a probe module (*.bpf.c), or each of a folder (by default the current one), for amd64 and arm64, with
 // bpf2go's compiler driver, into <out>/<arch>/<module>.bpf.o (by default beside the sources). The objects must come out
 // the same on every machine, so it insists on one version of clang.
 //
-//	gen [folder [out]]
+//	gen [-arch ARCH,...] [folder or file [out]]
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,38 +39,47 @@ import (
 const clang = "clang-14"
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	archs := flag.String("arch", "amd64,arm64", "the architectures to compile for")
+	flag.Parse()
+	if err := run(strings.Split(*archs, ","), flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(archs, args []string) error {
 	dir := "."
 	if len(args) > 0 {
 		dir = args[0]
 	}
-	out := dir
+	pattern, out := filepath.Join(dir, "*.bpf.c"), dir
+	if strings.HasSuffix(dir, ".bpf.c") {
+		pattern, out = dir, filepath.Dir(dir)
+	}
 	if len(args) > 1 {
 		out = args[1]
 	}
 	if _, err := exec.LookPath(clang); err != nil {
 		return fmt.Errorf("%w: install clang-14, llvm-14 and libbpf-dev", err)
 	}
-	sources, err := filepath.Glob(filepath.Join(dir, "*.bpf.c"))
+	sources, err := filepath.Glob(pattern)
 	if err != nil {
 		return err
 	}
 	if len(sources) == 0 {
 		return fmt.Errorf("no *.bpf.c in %q", dir)
 	}
-	for _, arch := range []gen.GoArch{"amd64", "arm64"} {
-		folder := filepath.Join(out, string(arch))
+	for _, arch := range archs {
+		target, ok := gen.TargetsByGoArch()[gen.GoArch(arch)]
+		if !ok {
+			return fmt.Errorf("unknown architecture %q", arch)
+		}
+		folder := filepath.Join(out, arch)
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err
 		}
 		for _, source := range sources {
-			if err := compile(source, folder, arch); err != nil {
+			if err := compile(source, folder, target); err != nil {
 				return fmt.Errorf("compiling %s for %s: %w", source, arch, err)
 			}
 		}
@@ -77,7 +87,7 @@ func run(args []string) error {
 	return nil
 }
 
-func compile(source, folder string, arch gen.GoArch) error {
+func compile(source, folder string, target gen.Target) error {
 	source, err := filepath.Abs(source)
 	if err != nil {
 		return err
@@ -92,6 +102,6 @@ func compile(source, folder string, arch gen.GoArch) error {
 		Flags:   []string{"-mcpu=v3", "-Wall", "-Werror"},
 		Workdir: filepath.Dir(source), Source: source,
 		Dest:   filepath.Join(folder, strings.TrimSuffix(filepath.Base(source), ".c")+".o"),
-		Target: gen.TargetsByGoArch()[arch],
+		Target: target,
 	})
 }

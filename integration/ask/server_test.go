@@ -56,11 +56,11 @@ func TestSourcesAgree(t *testing.T) {
 		require.Eventually(t, func() bool {
 			up, err = source(t.Context(), uptime)
 			return err == nil && len(up) == 1
-		}, 10*time.Second, 100*time.Millisecond, "%s: %v", name, err)
+		}, 2*time.Minute, 100*time.Millisecond, "%s: %v", name, err)
 		assert.Equal(t, "standalone", up[0].Node, name)
 		assert.Empty(t, up[0].Labels, name)
 		assert.Positive(t, up[0].Value, name)
-		assert.WithinDuration(t, time.Now(), up[0].Time, 30*time.Second, name)
+		assert.WithinDuration(t, time.Now(), up[0].Time, 5*time.Minute, name)
 
 		_, err = source(t.Context(), "no_such_metric")
 		require.ErrorIs(t, err, ask.ErrAbsent, name)
@@ -78,7 +78,7 @@ func TestSourcesAgree(t *testing.T) {
 	require.Eventually(t, func() bool {
 		byBydbQL, err = sources["bydbql"](t.Context(), labelled)
 		return err == nil && len(byBydbQL) > 0
-	}, 10*time.Second, 100*time.Millisecond, "%v", err)
+	}, 2*time.Minute, 100*time.Millisecond, "%v", err)
 	for name, source := range sources {
 		got, gotErr := source(t.Context(), labelled)
 		require.NoError(t, gotErr, name)

@@ -40,9 +40,9 @@ import (
 
 const (
 	loopback = "127.0.0.1"
-	// startTimeout is generous: it is reached only by a server that hangs.
-	startTimeout = time.Minute
-	stopTimeout  = 20 * time.Second
+	// Generous: they are reached only by a server that hangs.
+	startTimeout = 5 * time.Minute
+	stopTimeout  = 2 * time.Minute
 	pollInterval = 50 * time.Millisecond
 	logFile      = "banyand.log"
 	logTailBytes = 4096

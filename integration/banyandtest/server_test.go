@@ -87,9 +87,10 @@ func TestCluster(t *testing.T) {
 func TestWrapper(t *testing.T) {
 	server, err := Start(t.Context(), Options{Dir: t.TempDir(), Wrapper: []string{"sh", "-c", `"$@"; exit $?`, "sh"}})
 	require.NoError(t, err)
-	started := time.Now()
-	_ = server.Stop() // The shell tells of the signal that it got as well.
-	assert.Less(t, time.Since(started), stopTimeout, "the server got the signal that the shell does not pass on")
+	// The shell tells of the signal that it got as well.
+	if err = server.Stop(); err != nil {
+		assert.NotContains(t, err.Error(), "was killed", "the server got the signal that the shell does not pass on")
+	}
 	assert.NoDirExists(t, server.Root)
 }
 
@@ -118,7 +119,7 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	require.NoError(t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(line))
 	require.NoError(t, err, line)
-	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, 2*time.Minute, 20*time.Millisecond)
 }
 
 func TestFreePortsAreDistinct(t *testing.T) {

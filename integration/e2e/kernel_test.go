@@ -146,7 +146,7 @@ func stopped(t *testing.T, pid int, f func()) {
 	t.Helper()
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 	defer func() { require.NoError(t, syscall.Kill(pid, syscall.SIGCONT)) }()
-	require.Eventually(t, func() bool { return allThreads(t, pid, "T") }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return allThreads(t, pid, "T") }, patience, time.Millisecond)
 	f()
 }
 

@@ -97,7 +97,7 @@ func TestGuide(t *testing.T) {
 	_, err = load.Run(t.Context(), conn, load.Options{Duration: 3 * time.Second})
 	require.NoError(t, err)
 	var samples ask.Samples
-	for deadline := time.Now().Add(30 * time.Second); len(samples) == 0 && time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); len(samples) == 0 && time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		samples, err = ask.BydbQL(server.HTTP)(t.Context(), "ebpf_task_started_total")
 		require.NoError(t, err)
 	}

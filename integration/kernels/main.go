@@ -85,7 +85,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.out, "out", "", "Markdown `file` to write the matrix to")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
 	flags.IntVar(&o.parallel, "j", 2, "how many virtual machines run at once")
-	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long one row may take")
+	flags.DurationVar(&o.timeout, "timeout", 2*time.Hour, "how long one row may take before it is taken to hang")
 	flags.BoolVar(&o.icount, "icount", false, "have the clocks of the machines count instructions, one a nanosecond, and tell the tests so")
 	flags.BoolVar(&o.list, "list", false, "print the rows and exit")
 	flags.BoolVar(&o.fetch, "fetch", false, "fetch the kernels into the cache and exit")
@@ -144,6 +144,10 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	}
 	defer os.RemoveAll(tmp)
 
+	modules, err := digest("../bpf")
+	if err != nil {
+		return fmt.Errorf("reading the probe modules: %w", err)
+	}
 	results := make([]result, len(o.rows))
 	kernels := fetchAll(ctx, o, results, say)
 	if !o.fetch && ctx.Err() == nil {
@@ -174,7 +178,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	return report(o, results, stdout)
+	return report(o, modules, results, stdout)
 }
 
 // tools installs what is missing.
@@ -270,7 +274,8 @@ func (r *result) runIn(ctx context.Context, k kernel, s suite, o options, dir st
 	_ = os.RemoveAll(dir)
 }
 
-func report(o options, results []result, stdout io.Writer) error {
+// report takes the digest of the modules that were tested.
+func report(o options, modules string, results []result, stdout io.Writer) error {
 	bad := 0
 	for _, r := range results {
 		if len(r.problems) > 0 {
@@ -283,7 +288,7 @@ func report(o options, results []result, stdout io.Writer) error {
 		}
 	}
 	if o.out != "" && !o.fetch {
-		if err := writeFile(o.out, documentCommand(o), results); err != nil {
+		if err := writeFile(o.out, documentCommand(o), modules, results); err != nil {
 			return err
 		}
 	}
@@ -293,9 +298,9 @@ func report(o options, results []result, stdout io.Writer) error {
 	return nil
 }
 
-func writeFile(name, command string, results []result) error {
+func writeFile(name, command, modules string, results []result) error {
 	var b strings.Builder
-	if err := writeDocument(&b, command, results); err != nil {
+	if err := writeDocument(&b, command, modules, results); err != nil {
 		return err
 	}
 	return os.WriteFile(name, []byte(b.String()), 0o644)

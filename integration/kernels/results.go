@@ -263,7 +263,7 @@ func skips(results []result) []string {
 }
 
 // writeDocument writes the matrix as Markdown: a column per kernel, a line per key. The same results give the same text.
-func writeDocument(w io.Writer, command string, results []result) error {
+func writeDocument(w io.Writer, command, modules string, results []result) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Kernels
 
@@ -271,9 +271,14 @@ This page is written by
 
     %s
 
-which boots each kernel in a virtual machine and runs the test binaries inside. Do not edit it.
+which boots each kernel in a virtual machine and runs the test binaries inside. Do not edit it. Below "chosen" stands how each
+hook is attached there. The probe modules that were tested are
 
-`, command)
+    %s
+
+of bpf/*.bpf.c, bpf/*.h and the objects. If they have changed since, `+"`make test`"+` fails until the page is written anew.
+
+`, command, modules)
 	line := func(title string, cell func(r result) string) {
 		escape := strings.NewReplacer("|", `\|`)
 		fmt.Fprintf(&b, "| %s |", escape.Replace(title))

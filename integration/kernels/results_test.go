@@ -113,7 +113,7 @@ skipped: kprobe TestAttach/multi: no kprobe.multi: ask for it (6.12)
 	if summary.String() != wantSummary {
 		t.Errorf("got summary\n%s\nwant\n%s", summary.String(), wantSummary)
 	}
-	if err := writeDocument(&document, "the command", results); err != nil {
+	if err := writeDocument(&document, "the command", "sha256:0123", results); err != nil {
 		t.Fatal(err)
 	}
 	wantDocument := `# Kernels
@@ -122,7 +122,12 @@ This page is written by
 
     the command
 
-which boots each kernel in a virtual machine and runs the test binaries inside. Do not edit it.
+which boots each kernel in a virtual machine and runs the test binaries inside. Do not edit it. Below "chosen" stands how each
+hook is attached there. The probe modules that were tested are
+
+    sha256:0123
+
+of bpf/*.bpf.c, bpf/*.h and the objects. If they have changed since, ` + "`make test`" + ` fails until the page is written anew.
 
 |  | 6.12 | newest |
 |---|---|---|

@@ -18,7 +18,7 @@
 // Command mutate proves that the tests bite: in a copy of the repository it breaks one line after the other on purpose,
 // and wants a certain test to fail for it. A mutation that survives, or whose line is no longer there, is a failure.
 //
-//	mutate [-run REGEX]
+//	mutate [-run REGEX] [-j N]
 package main
 
 import (
@@ -28,7 +28,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/skywalking-banyandb/ebpf/integration/checkout"
@@ -131,10 +134,12 @@ var mutations = []mutation{
 	{"shed the wrong module", "observer/configure.go", "o.name(m) == name })", "true })", "./observer", "TestShed"},
 	{"forget the time of iterators", "observer/observer.go", "m.overhead += cost", "_ = cost", "./observer", "TestRefreshCosts"},
 	{"sample a shed module less", "observer/configure.go", "if s.level >= LevelSampled {", "if false {", "./observer", "TestShed"},
-	{"pass over zeros", "observer/counters_linux.go", "dst[h.from+1] += atomic.LoadUint64(first)\n", "", "./observer", "TestCountersSumHistograms"},
+	{"pass over zeros", "observer/counters_linux.go", "add(dst[h.from+1:h.from+2], of, h.from+1)\n", "\n", "./observer", "TestCountersSumHistograms"},
 	{"push nanoseconds for seconds", "meterbridge/bridge.go", "float64(value) * s.metric.Scale\n", "float64(value)\n", "./meterbridge", "TestCollectNanoseconds"},
 	{"trust no prototype", "kprobe/prototype.go", "if have[i] != w {", "if false {", "./kprobe", "TestCheckPrototype"},
-	{"sum one CPU only", "observer/counters_linux.go", "range c.entries {\n\t\tfor _, r", "range c.entries[:1] {\n\t\tfor _, r", "./observer", "TestCountersSum"},
+	{"sum one CPU only", "observer/counters_linux.go", "+ atomic.LoadUint64(&b[i]) + atomic.LoadUint64(&c[i]) + atomic.LoadUint64(&d[i])", "+ 0*(b[i]+c[i]+d[i])", "./observer", "TestCountersSum"},
+	{"sum four CPUs only", "observer/counters_linux.go", "range c.entries {", "range c.entries[:min(1, len(c.entries))] {", "./observer", "TestCountersSum"},
+	{"look for zeros on three of four CPUs", "observer/counters_linux.go", "|atomic.LoadUint64(&of[3][word])", "", "./observer", "TestCountersSumHistograms"},
 	{"push values for differences", "meterbridge/bridge.go", "total-s.shown)\n", "total)\n", "./meterbridge", "TestCollect"},
 	{"make buckets not cumulative", "meterbridge/bridge.go", "cumulative += n\n", "cumulative = n\n", "./meterbridge", "TestCollectHistogram"},
 	{"read an iterator once", "kprobe/load_linux.go", "const maxReads = 1000", "const maxReads = 1", "./kprobe", "TestIterateBeyondAMillion"},
@@ -184,18 +189,43 @@ var mutations = []mutation{
 
 func main() {
 	filter := flag.String("run", "", "mutate only what matches this regular expression")
+	at := flag.Int("j", 2, "how many mutations are tried at once, each in a copy of its own")
 	flag.Parse()
-	if err := run(*filter); err != nil {
+	if err := run(*filter, *at); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(filter string) error {
+func run(filter string, atOnce int) error {
 	wanted, err := regexp.Compile(filter)
 	if err != nil {
 		return err
 	}
+	queue := make(chan mutation, len(mutations))
+	for _, m := range mutations {
+		if wanted.MatchString(m.name) {
+			queue <- m
+		}
+	}
+	close(queue)
+	tried := len(queue)
+	var workers sync.WaitGroup
+	var caught atomic.Int64
+	errs := make([]error, atOnce)
+	for i := range errs {
+		workers.Go(func() { errs[i] = work(queue, &caught) })
+	}
+	workers.Wait()
+	fmt.Printf("\n%d of %d mutations caught\n", caught.Load(), tried)
+	if int(caught.Load()) < tried || tried == 0 {
+		errs = append(errs, errors.New("the tests do not see everything that they should"))
+	}
+	return errors.Join(errs...)
+}
+
+// work tries mutations in a copy of the repository until there are no more.
+func work(queue <-chan mutation, caught *atomic.Int64) error {
 	dir, err := os.MkdirTemp("", "mutate-")
 	if err != nil {
 		return err
@@ -212,52 +242,60 @@ func run(filter string) error {
 	if err = os.Symlink(server, filepath.Join(dir, "integration", "banyandb")); err != nil {
 		return err
 	}
-	caught, tried := 0, 0
-	for _, m := range mutations {
-		if !wanted.MatchString(m.name) {
-			continue
-		}
-		tried++
+	for m := range queue {
 		start := time.Now()
-		err := m.try(dir)
 		verdict := "caught by " + m.test
-		if err == nil {
-			caught++
+		if err := m.try(dir); err == nil {
+			caught.Add(1)
 		} else {
 			verdict = "NOT CAUGHT: " + err.Error()
 		}
-		fmt.Printf("%5.1f s  %-32s %s\n", time.Since(start).Seconds(), m.name, verdict)
-	}
-	fmt.Printf("\n%d of %d mutations caught\n", caught, tried)
-	if caught < tried || tried == 0 {
-		return errors.New("the tests do not see everything that they should")
+		fmt.Printf("%5.1f s  %-40s %s\n", time.Since(start).Seconds(), m.name, verdict)
 	}
 	return nil
 }
 
 // try breaks one line, runs the test, and mends the line. It returns nil if the test failed as it should.
-func (m mutation) try(dir string) error {
-	path := filepath.Join(dir, m.file)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		return err
+func (m mutation) try(dir string) (err error) {
+	files := []string{filepath.Join(dir, m.file)}
+	ofModules := strings.HasPrefix(m.file, "bpf/")
+	if ofModules {
+		for _, folder := range []string{"bpf", "bpf/testdata", "observer/testdata"} {
+			objects, err := filepath.Glob(filepath.Join(dir, folder, runtime.GOARCH, "*.o"))
+			if err != nil {
+				return err
+			}
+			files = append(files, objects...)
+		}
 	}
-	if n := strings.Count(string(whole), m.old); n != 1 {
+	whole := make(map[string][]byte)
+	for _, file := range files {
+		if whole[file], err = os.ReadFile(file); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		for file, content := range whole {
+			err = errors.Join(err, os.WriteFile(file, content, 0o644))
+		}
+	}()
+	text := string(whole[files[0]])
+	if n := strings.Count(text, m.old); n != 1 {
 		return fmt.Errorf("%q stands %d times in %s, once is needed", m.old, n, m.file)
 	}
-	broken := strings.Replace(string(whole), m.old, m.new, 1)
-	if err = os.WriteFile(path, []byte(broken), 0o644); err != nil {
+	if err = os.WriteFile(files[0], []byte(strings.Replace(text, m.old, m.new, 1)), 0o644); err != nil {
 		return err
 	}
-	err = m.fails(dir)
-	return errors.Join(err, os.WriteFile(path, whole, 0o644), generate(dir, m.file))
+	if ofModules {
+		if err = compile(dir, m.file); err != nil {
+			return err
+		}
+	}
+	return m.fails(dir)
 }
 
 func (m mutation) fails(dir string) error {
-	if err := generate(dir, m.file); err != nil {
-		return err
-	}
-	command := []string{"go", "test", "-count=1", "-v", "-run", "^" + m.test + "$", m.pkg}
+	command := []string{"go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-run", "^" + m.test + "$", m.pkg}
 	if m.pkg == "./runservice" {
 		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
 	}
@@ -272,11 +310,16 @@ func (m mutation) fails(dir string) error {
 	}
 }
 
-// generate compiles the modules if the file is one of their sources.
-func generate(dir, file string) error {
-	if !strings.HasPrefix(file, "bpf/") {
-		return nil
+// compile compiles the modules that the file is a source of, for this machine alone.
+func compile(dir, file string) error {
+	sources := []string{filepath.Base(file)}
+	if strings.HasSuffix(file, ".h") {
+		sources = []string{".", "testdata", "../observer/testdata"}
 	}
-	_, err := checkout.Run(dir, "go", "generate", "./bpf")
-	return err
+	for _, source := range sources {
+		if _, err := checkout.Run(filepath.Join(dir, "bpf"), "go", "run", "./gen", "-arch="+runtime.GOARCH, source); err != nil {
+			return err
+		}
+	}
+	return nil
 }

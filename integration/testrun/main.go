@@ -22,9 +22,12 @@
 //
 // The packages of a folder are ./... if none are named. A folder without a go.work is not part of a workspace above it.
 //
-// The tests compare what the kernel did with what it was told to do, exactly, in a process whose runtime acts too, on a
-// machine that others may use. So one or two that fail are run once more by themselves, and named at the end: who passes
-// then has passed. A data race, a panic, a package that does not build, and more failures than that stand.
+// It always runs the tests: go test would show an earlier result again as long as nothing changed inside the package's own
+// module, and tests here read other modules' files too.
+//
+// A test that fails has failed. The tests of a short list (again.go), each with its reason, are run once more by themselves
+// if nothing else failed, and named at the end: who passes then has passed. A data race, a panic and a package that does not
+// build stand in any case.
 //
 // Its last line counts the tests, those with subtests once. It exits with 1 if one failed, if a package did not build,
 // or if no test ran at all.
@@ -50,12 +53,10 @@ type event struct {
 	Elapsed                       float64
 }
 
-// mostAgain is how many tests of a folder are run once more.
-const mostAgain = 2
-
 // results collect what the events tell.
 type results struct {
 	out     io.Writer
+	list    []unsteady          // the tests that may run again
 	output  map[string][]string // of each test, and of each package by itself
 	failing map[string][]string // the tests of each package that failed in this run of go test
 	skipped []string
@@ -70,14 +71,14 @@ func main() {
 	if i := slices.Index(folders, "--"); i >= 0 {
 		folders, args = folders[:i], folders[i+1:]
 	}
-	if err := run(folders, args, os.Stdout); err != nil {
+	if err := run(folders, args, again, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "testrun:", err)
 		os.Exit(1)
 	}
 }
 
-func run(folders, args []string, out io.Writer) error {
-	r := &results{out: out, output: map[string][]string{}}
+func run(folders, args []string, list []unsteady, out io.Writer) error {
+	r := &results{out: out, list: list, output: map[string][]string{}}
 	var errs []error
 	for _, folder := range folders {
 		folder, packages, ok := strings.Cut(folder, ":")
@@ -107,35 +108,45 @@ func run(folders, args []string, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// test runs the packages' tests, and those that fail once more.
+// test runs the packages' tests, and those that fail once more if all of them are on the list.
 func (r *results) test(folder string, flags, packages []string) error {
 	err := r.goTest(folder, slices.Concat(flags, packages))
-	failing := r.failing
-	if err == nil || !r.mayRunAgain() {
+	if err == nil || r.firm || len(r.failing) == 0 {
 		return err
 	}
+	failing := r.failing
+	for of, tests := range failing {
+		for _, test := range tests {
+			if r.reason(of, test) == "" {
+				return err
+			}
+		}
+	}
 	for _, of := range slices.Sorted(maps.Keys(failing)) {
-		if err := r.goTest(folder, slices.Concat(flags, []string{"-count=1", "-run=^(" + strings.Join(failing[of], "|") + ")$", of})); err != nil {
+		if err := r.goTest(folder, slices.Concat(flags, []string{"-run=^(" + strings.Join(failing[of], "|") + ")$", of})); err != nil {
 			return err
 		}
 		for _, test := range failing[of] {
 			r.failed--
-			r.again = append(r.again, of+" "+test)
+			r.again = append(r.again, fmt.Sprintf("%s %s: %s", of, test, r.reason(of, test)))
 		}
 	}
 	return nil
 }
 
-// mayRunAgain tells whether all that failed was one or two tests.
-func (r *results) mayRunAgain() bool {
-	n := 0
-	for _, tests := range r.failing {
-		n += len(tests)
+// reason returns why a test may run again, or "" if it may not.
+func (r *results) reason(of, test string) string {
+	for _, u := range r.list {
+		if u.pkg == of && u.test == test {
+			return u.reason
+		}
 	}
-	return !r.firm && 0 < n && n <= mostAgain
+	return ""
 }
 
 func (r *results) goTest(folder string, args []string) error {
+	// First, so that another -count among the flags still counts.
+	args = append([]string{"-count=1"}, args...)
 	fmt.Fprintf(r.out, "== in %s: go test %s\n", folder, strings.Join(args, " "))
 	r.failing = map[string][]string{}
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
@@ -187,7 +198,7 @@ func (r *results) add(e event) {
 		}
 	case "skip":
 		if e.Test != "" {
-			r.skipped = append(r.skipped, fmt.Sprintf("%s: %s", e.Test, reason(r.output[key])))
+			r.skipped = append(r.skipped, fmt.Sprintf("%s: %s", e.Test, whySkipped(r.output[key])))
 		}
 	case "fail":
 		switch {
@@ -206,8 +217,8 @@ func (r *results) add(e event) {
 	}
 }
 
-// reason finds the line in which a test said why it skips: "file.go:12: reason".
-func reason(output []string) string {
+// whySkipped finds the line in which a test said why it skips: "file.go:12: reason".
+func whySkipped(output []string) string {
 	for _, line := range slices.Backward(output) {
 		if _, text, ok := strings.Cut(line, ".go:"); ok {
 			_, text, _ = strings.Cut(text, ": ")

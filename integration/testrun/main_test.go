@@ -18,8 +18,10 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,8 +51,8 @@ not an event`)))
 	require.NotContains(t, out.String(), "quiet")
 }
 
-// TestAgain runs real tests: who fails once is run again and named, who fails twice has failed, and what is no test's own
-// failure is not tried again.
+// TestAgain runs real tests: a test on the list that fails once is run again and named, one that fails twice has failed, and
+// neither is a test run again that is on no list, nor what is no test's own failure.
 func TestAgain(t *testing.T) {
 	const head = "package p\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\n"
 	// What is done the first time only.
@@ -62,21 +64,28 @@ func TestAgain(t *testing.T) {
 	}
 	const good = "func TestGood(t *testing.T) { os.Getpid() }\n"
 	const bad = "func TestBad(t *testing.T) { t.Fatal(os.Getpid()) }\n"
+	list := []unsteady{
+		{"p", "TestOnce", "first"}, {"p", "TestTwice", "second"}, {"p", "TestBad", "bad"}, {"p", "TestPanic", "panics"}, {"p", "TestRace", "races"},
+		{"q", "TestOfP", "of another package"},
+	}
 	for name, want := range map[string]struct{ tests, end string }{
-		"once":        {failsOnce("TestOnce") + good, "\nFailed first, and passed by itself:\n  p TestOnce\n\n2 passed, 0 failed, 0 skipped\n"},
-		"bad":         {bad + good, ""},
-		"panic":       {good + "func TestPanic(t *testing.T) {\n" + once("TestPanic", "panic(1)") + "}\n", ""},
-		"data race":   {good + "func TestRace(t *testing.T) {\n" + once("TestRace", `t.Fatal("WARNING: DATA RACE")`) + "}\n", ""},
-		"too many":    {failsOnce("TestOnce") + failsOnce("TestTwice") + failsOnce("TestThrice"), ""},
-		"no build":    {good + "func TestGood() {}\n", ""},
-		"test binary": {good + "func TestMain(m *testing.M) {\nm.Run()\n" + once("TestMain", "os.Exit(1)") + "}\n", ""},
+		"once":            {failsOnce("TestOnce") + good, "\nFailed first, and passed by itself:\n  p TestOnce: first\n\n2 passed, 0 failed, 0 skipped\n"},
+		"two":             {failsOnce("TestOnce") + failsOnce("TestTwice"), "  p TestOnce: first\n  p TestTwice: second\n\n2 passed, 0 failed, 0 skipped\n"},
+		"bad":             {bad + good, ""},
+		"on no list":      {failsOnce("TestOther") + good, ""},
+		"one on no list":  {failsOnce("TestOnce") + failsOnce("TestOther"), ""},
+		"another package": {failsOnce("TestOfP"), ""},
+		"panic":           {good + "func TestPanic(t *testing.T) {\n" + once("TestPanic", "panic(1)") + "}\n", ""},
+		"data race":       {good + "func TestRace(t *testing.T) {\n" + once("TestRace", `t.Fatal("WARNING: DATA RACE")`) + "}\n", ""},
+		"no build":        {good + "func TestGood() {}\n", ""},
+		"test binary":     {good + "func TestMain(m *testing.M) {\nm.Run()\n" + once("TestMain", "os.Exit(1)") + "}\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module p\n"), 0o600))
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "p_test.go"), []byte(head+want.tests), 0o600))
+			write(t, filepath.Join(dir, "go.mod"), "module p\n")
+			write(t, filepath.Join(dir, "p_test.go"), head+want.tests)
 			var out strings.Builder
-			err := run([]string{dir}, nil, &out)
+			err := run([]string{dir}, nil, list, &out)
 			if want.end == "" {
 				require.Error(t, err, out.String())
 				require.NotContains(t, out.String(), "passed by itself")
@@ -86,4 +95,75 @@ func TestAgain(t *testing.T) {
 			require.True(t, strings.HasSuffix(out.String(), want.end), out.String())
 		})
 	}
+}
+
+// TestListed: each test that may run again exists, and has a reason.
+func TestListed(t *testing.T) {
+	for _, u := range again {
+		folder, ok := strings.CutPrefix(u.pkg, "github.com/apache/skywalking-banyandb/ebpf/")
+		require.True(t, ok, u.pkg)
+		require.NotEmpty(t, u.reason, u.test)
+		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(folder), "*_test.go"))
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(files, func(file string) bool {
+			return strings.Contains(read(t, file), "\nfunc "+u.test+"(t *testing.T) {\n")
+		}), "%s has no %s", u.pkg, u.test)
+	}
+}
+
+// TestOtherModulesFiles: a test that reads a file of another module fails once that file is wrong, although go test would show
+// the result that it has kept.
+func TestOtherModulesFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, module := range []string{"p", "q"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, module), 0o700))
+		write(t, filepath.Join(dir, module, "go.mod"), "module "+module+"\n")
+	}
+	other := filepath.Join(dir, "q", "text")
+	write(t, other, "right")
+	write(t, filepath.Join(dir, "p", "p_test.go"), `package p
+
+import (
+	"os"
+	"testing"
+)
+
+func TestText(t *testing.T) {
+	if text, err := os.ReadFile("../q/text"); err != nil || string(text) != "right" {
+		t.Fatal(string(text), err)
+	}
+}
+`)
+	gate := func() error {
+		return run([]string{filepath.Join(dir, "p")}, []string{"-timeout", "20m"}, again, io.Discard)
+	}
+	require.NoError(t, gate())
+	write(t, other, "wrong")
+	require.Error(t, gate())
+}
+
+// TestNothingKept: whatever else the Makefile tests does not show a kept result either. Benchmarks are never kept.
+func TestNothingKept(t *testing.T) {
+	found := 0
+	for _, file := range []string{"../../Makefile", "../integration.mk"} {
+		for line := range strings.Lines(read(t, file)) {
+			if strings.Contains(line, "go test") {
+				found++
+				require.Regexp(t, " -count=1 | -bench ", line)
+			}
+		}
+	}
+	require.Positive(t, found)
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(text)
 }

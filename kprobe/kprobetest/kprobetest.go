@@ -69,7 +69,7 @@ func InChild(t *testing.T, configure func(*exec.Cmd)) bool {
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s")
+	cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=10m")
 	cmd.Env = append(os.Environ(), childEnv+"="+t.Name())
 	if configure != nil {
 		configure(cmd)

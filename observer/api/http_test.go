@@ -103,7 +103,7 @@ func listen(t *testing.T, a *api.API, o api.ListenOptions) *api.Server {
 
 // client makes one connection for each request, so that none is left.
 func client() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 }
 
 type response struct {

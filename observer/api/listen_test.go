@@ -45,13 +45,16 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
 
-// goroutines waits until there are as many as there were.
+// patience is how long what has to happen may take on a slow and busy machine: it only keeps a test from hanging.
+const patience = 2 * time.Minute
+
+// goroutines waits until there are no more than there were.
 func goroutines(t *testing.T, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() != want && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > want && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
-	if got := runtime.NumGoroutine(); got != want {
+	if got := runtime.NumGoroutine(); got > want {
 		stacks := make([]byte, 1<<20)
 		t.Fatalf("%d goroutines, there were %d\n%s", got, want, stacks[:runtime.Stack(stacks, true)])
 	}
@@ -333,9 +336,10 @@ func TestClose(t *testing.T) {
 	_, err = stuck.Recv()
 	require.NoError(t, err)
 
+	// A server that waited for them would wait for half a minute, when the one that sends half a request is out of its time.
 	start := time.Now()
 	require.NoError(t, s.Close())
-	require.Less(t, time.Since(start), 5*time.Second)
+	require.Less(t, time.Since(start), 30*time.Second)
 	require.NoError(t, s.Close())
 	for err == nil {
 		_, err = reading.Recv()
@@ -372,6 +376,7 @@ func TestConnectionCap(t *testing.T) {
 	for _, conn := range idle {
 		require.NoError(t, conn.Close())
 	}
+	c.Timeout = patience
 	require.NoError(t, get())
 }
 

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -188,23 +189,25 @@ func TestSchemaChanges(t *testing.T) {
 	require.Equal(t, map[string]float64{"ebpf_collect_success{}": 1}, values(gather(t, registry)))
 }
 
-// TestRefreshes: a second has one refresh, whoever asks.
+// TestRefreshes: a second has one refresh, whoever asks, by a clock that only the test moves.
 func TestRefreshes(t *testing.T) {
-	source := fake.New(t, "io")
-	shared := collector.Limit(source)
-	require.Same(t, shared, collector.Limit(shared))
-	registry := register(t, shared)
-	start := time.Now()
-	for range 10 {
-		gather(t, registry)
-		require.NoError(t, shared.Refresh())
-	}
-	if time.Since(start) < time.Second {
+	synctest.Test(t, func(t *testing.T) {
+		source := fake.New(t, "io")
+		shared := collector.Limit(source)
+		require.Same(t, shared, collector.Limit(shared))
+		registry := register(t, shared)
+		for range 10 {
+			gather(t, registry)
+			require.NoError(t, shared.Refresh())
+		}
 		require.Equal(t, 1, source.Refreshes())
-	}
-	time.Sleep(time.Until(start.Add(1100 * time.Millisecond)))
-	gather(t, registry)
-	require.Equal(t, 2, source.Refreshes())
+		time.Sleep(time.Second - 1)
+		gather(t, registry)
+		require.Equal(t, 1, source.Refreshes())
+		time.Sleep(1)
+		gather(t, registry)
+		require.Equal(t, 2, source.Refreshes())
+	})
 }
 
 var errBroken = errors.New("broken")

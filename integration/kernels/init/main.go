@@ -117,7 +117,7 @@ func mount(device, kind, target, options string) error {
 
 // mountData mounts the disk once its driver has found it, which may be after the module was loaded.
 func mountData() error {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(disk); err == nil {
 			break
 		}

@@ -1,0 +1,26 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//	http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+package main
+
+// unsteady is a test that may be run again, by the package that it is in, and the reason in one sentence.
+type unsteady struct {
+	pkg, test, reason string
+}
+
+// again has what may fail for something that neither the test nor the code under test can tell from a fault. Rather have
+// a test find such a disturbance by the kernel's own records, and try again by itself, than put it here.
+var again = []unsteady{}

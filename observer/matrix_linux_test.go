@@ -1,0 +1,57 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+package observer_test
+
+import (
+	"io/fs"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+)
+
+// TestMatrix tells the kernel matrix how each hook of each module is attached: a module's plan has all that it declares, those
+// too that this kernel refuses.
+func TestMatrix(t *testing.T) {
+	objects, err := fs.Glob(bpf.Modules(runtime.GOARCH), "*"+bpf.Suffix)
+	require.NoError(t, err)
+	require.NotEmpty(t, objects)
+	for _, object := range objects {
+		module := strings.TrimSuffix(object, bpf.Suffix)
+		t.Run(module, func(t *testing.T) {
+			hooks, err := observer.Hooks(nil, module)
+			require.NoError(t, err)
+			var planned []string
+			for _, h := range open(t, module).Health().Modules[0].Plan {
+				planned = append(planned, h.Name)
+				attach := string(h.Attach)
+				if attach == "" {
+					attach = "refused"
+				}
+				t.Logf("MATRIX\t%s %s: chosen\t%s", module, h.Name, attach)
+			}
+			require.Equal(t, hooks, planned)
+		})
+	}
+}
