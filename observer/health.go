@@ -39,6 +39,8 @@ type Warning struct {
 	Cause string
 	// Remedy tells what to do about it, where that is known.
 	Remedy string
+	// Degraded means that what is counted cannot be relied on as usual.
+	Degraded bool
 }
 
 // ModuleHealth is the state of one module.

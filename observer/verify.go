@@ -80,8 +80,9 @@ func (v *verdicts) warnings() []Warning {
 	switch {
 	case v.err != nil:
 		return []Warning{{
-			Cause:  "no metric is verified, and what an event costs is assumed: " + v.err.Error(),
-			Remedy: cmp.Or(kprobe.Remedy(v.err), "name a folder on the data's disk that the server may write to as scratch folder"),
+			Degraded: true,
+			Cause:    "no metric is verified, and what an event costs is assumed: " + v.err.Error(),
+			Remedy:   cmp.Or(kprobe.Remedy(v.err), "name a folder on the data's disk that the server may write to as scratch folder"),
 		}}
 	case v.warning != "":
 		return []Warning{{Cause: v.warning, Remedy: "name a folder on the data's disk that the server may write to as scratch folder"}}

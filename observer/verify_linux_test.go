@@ -181,6 +181,7 @@ func TestVerifyScratch(t *testing.T) {
 	require.Contains(t, health.Warnings[0].Cause, "no metric is verified")
 	require.Contains(t, health.Warnings[0].Cause, "/none")
 	require.Contains(t, health.Warnings[0].Remedy, "scratch folder")
+	require.True(t, health.Warnings[0].Degraded)
 	io := healthOf(t, health, "io")
 	require.True(t, io.OverheadAssumed)
 	preads(t, openFile(t, "/proc/self/exe", unix.O_RDONLY), 100)
@@ -205,6 +206,7 @@ func TestVerifyFallback(t *testing.T) {
 	require.Len(t, health.Warnings, 1)
 	require.Contains(t, health.Warnings[0].Cause, "the metrics were verified in "+disk)
 	require.Contains(t, health.Warnings[0].Cause, none)
+	require.False(t, health.Warnings[0].Degraded)
 	for _, metric := range healthOf(t, health, "cache").Metrics {
 		require.Equal(t, metric.Verified, metric.Reason == "", metric)
 	}

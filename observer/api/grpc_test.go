@@ -162,6 +162,7 @@ func TestGetHealth(t *testing.T) {
 	source := fake.New(t, "io")
 	source.SetHealth(observer.ModuleHealth{
 		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Level: observer.LevelOff, Missed: 2, Absent: []string{"a"}, DisabledHooks: []string{"rx"},
+		Shed: "it cost much", ShedHooks: []string{"x"}, OverheadAssumed: true,
 		Feeds: map[string][]string{"syscall": {"m"}},
 		Plan: kprobe.Plan{{
 			Name: "syscall", Attach: kprobe.TPBTF, Variant: "v",
@@ -185,7 +186,15 @@ func TestGetHealth(t *testing.T) {
 	require.Equal(t, []string{"m"}, h.GetMetrics())
 	require.True(t, m.GetMetrics()[0].GetLeftOut())
 	require.Equal(t, "wrong", m.GetMetrics()[0].GetReason())
+	require.Equal(t, []any{"it cost much", []string{"x"}, true}, []any{m.GetShed(), m.GetShedHooks(), m.GetOverheadAssumed()})
 	require.True(t, r.GetModules()[1].GetDisabled())
+	require.Empty(t, r.GetWarnings())
+	source.Warn(observer.Warning{Cause: "a cause", Remedy: "a remedy", Degraded: true})
+	r, err = c.GetHealth(t.Context(), &ebpfv1.GetHealthRequest{})
+	require.NoError(t, err)
+	require.False(t, r.GetUp())
+	w := r.GetWarnings()[0]
+	require.Equal(t, []any{"a cause", "a remedy", true}, []any{w.GetCause(), w.GetRemedy(), w.GetDegraded()})
 
 	// The standard service tells of the server itself, and of the modules.
 	health := healthpb.NewHealthClient(conn)

@@ -24,8 +24,15 @@ import (
 
 // health is what GET /health answers.
 type health struct {
-	Status  string         `json:"status"`
-	Modules []moduleHealth `json:"modules"`
+	Status   string         `json:"status"`
+	Warnings []warning      `json:"warnings"`
+	Modules  []moduleHealth `json:"modules"`
+}
+
+type warning struct {
+	Cause    string `json:"cause"`
+	Remedy   string `json:"remedy"`
+	Degraded bool   `json:"degraded"`
 }
 
 type moduleHealth struct {
@@ -33,11 +40,14 @@ type moduleHealth struct {
 	Cause           string         `json:"cause"`
 	Remedy          string         `json:"remedy"`
 	Level           string         `json:"level"`
+	Shed            string         `json:"shed"`
+	ShedHooks       []string       `json:"shed_hooks"`
 	Absent          []string       `json:"absent"`
 	DisabledHooks   []string       `json:"disabled_hooks"`
 	Hooks           []hook         `json:"hooks"`
 	Metrics         []verification `json:"metrics"`
 	OverheadSeconds float64        `json:"overhead_seconds"`
+	OverheadAssumed bool           `json:"overhead_assumed"`
 	MapMemoryBytes  uint64         `json:"map_memory_bytes"`
 	MissedRuns      uint64         `json:"missed_runs"`
 	Up              bool           `json:"up"`
@@ -67,18 +77,26 @@ type verification struct {
 }
 
 const (
-	statusUp   = "up"
-	statusDown = "down"
+	statusUp       = "up"
+	statusDegraded = "degraded"
+	statusDown     = "down"
 )
 
-// health tells the state of the modules. It is up if all are that are wanted.
+// health tells the state of the modules. It is down if one is that is wanted, and degraded if what they count cannot be relied on.
 func (a *API) health() health {
-	h := health{Status: statusUp, Modules: []moduleHealth{}}
-	for _, m := range a.source.Health().Modules {
+	h := health{Status: statusUp, Warnings: []warning{}, Modules: []moduleHealth{}}
+	state := a.source.Health()
+	for _, w := range state.Warnings {
+		h.Warnings = append(h.Warnings, warning{Cause: w.Cause, Remedy: w.Remedy, Degraded: w.Degraded})
+		if w.Degraded {
+			h.Status = statusDegraded
+		}
+	}
+	for _, m := range state.Modules {
 		shown := moduleHealth{
 			Name: m.Name, Up: m.Up, Disabled: m.Disabled, Cause: m.Cause, Remedy: m.Remedy, Level: m.Level.String(), level: m.Level,
-			OverheadSeconds: m.Overhead.Seconds(), MapMemoryBytes: m.MapMemory, MissedRuns: m.Missed,
-			Absent: list(m.Absent), DisabledHooks: list(m.DisabledHooks), Hooks: []hook{}, Metrics: []verification{},
+			Shed: m.Shed, ShedHooks: list(m.ShedHooks), OverheadSeconds: m.Overhead.Seconds(), OverheadAssumed: m.OverheadAssumed,
+			MapMemoryBytes: m.MapMemory, MissedRuns: m.Missed, Absent: list(m.Absent), DisabledHooks: list(m.DisabledHooks), Hooks: []hook{}, Metrics: []verification{},
 		}
 		if !m.Up && !m.Disabled {
 			h.Status = statusDown
@@ -100,12 +118,17 @@ func (a *API) health() health {
 
 func (h *health) proto() *ebpfv1.GetHealthResponse {
 	response := &ebpfv1.GetHealthResponse{Up: h.Status == statusUp}
+	for _, w := range h.Warnings {
+		response.Warnings = append(response.Warnings, &ebpfv1.Warning{Cause: w.Cause, Remedy: w.Remedy, Degraded: w.Degraded})
+	}
 	for _, m := range h.Modules {
 		module := &ebpfv1.Module{
 			Name: m.Name, Up: m.Up, Disabled: m.Disabled, Cause: m.Cause, Remedy: m.Remedy,
 			// The enum has a value more, in front.
-			Level:           ebpfv1.ShedLevel(m.level) + 1,
-			OverheadSeconds: m.OverheadSeconds, MapMemoryBytes: m.MapMemoryBytes, MissedRuns: m.MissedRuns, Absent: m.Absent, DisabledHooks: m.DisabledHooks,
+			Level: ebpfv1.ShedLevel(m.level) + 1,
+			Shed:  m.Shed, ShedHooks: m.ShedHooks,
+			OverheadSeconds: m.OverheadSeconds, OverheadAssumed: m.OverheadAssumed, MapMemoryBytes: m.MapMemoryBytes, MissedRuns: m.MissedRuns,
+			Absent: m.Absent, DisabledHooks: m.DisabledHooks,
 		}
 		for _, row := range m.Hooks {
 			out := &ebpfv1.Hook{Name: row.Name, Attach: row.Attach, Variant: row.Variant, Metrics: row.Metrics}

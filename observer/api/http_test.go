@@ -243,6 +243,7 @@ func TestHealth(t *testing.T) {
 	source := fake.New(t, "io")
 	io := observer.ModuleHealth{
 		Name: "io", Up: true, MapMemory: 1, Overhead: 100 * time.Millisecond, Level: observer.LevelSampled, Missed: 2,
+		Shed: "it cost much", ShedHooks: []string{"x"}, OverheadAssumed: true,
 		Feeds: map[string][]string{"syscall": {"m", "n"}},
 		Plan: kprobe.Plan{{
 			Name: "syscall", Attach: kprobe.TPBTF, Variant: "tp_btf",
@@ -255,19 +256,30 @@ func TestHealth(t *testing.T) {
 	url := "http://" + s.HTTPAddr().String() + "/health"
 	r := request(t, http.MethodGet, url, "")
 	require.Equal(t, http.StatusOK, r.status)
-	require.JSONEq(t, `{"status":"up","modules":[
+	require.JSONEq(t, `{"status":"up","warnings":[],"modules":[
 		{"name":"io","up":true,"disabled":false,"cause":"","remedy":"","level":"sampled","overhead_seconds":0.1,"map_memory_bytes":1,"missed_runs":2,
-		 "absent":[],"disabled_hooks":[],
+		 "shed":"it cost much","shed_hooks":["x"],"overhead_assumed":true,"absent":[],"disabled_hooks":[],
 		 "hooks":[{"name":"syscall","attach":"tp_btf","variant":"tp_btf","refused":[{"variant":"fentry","attach":"fentry","cause":"no"}],"metrics":["m","n"]}],
 		 "metrics":[{"name":"m","verified":true,"left_out":false,"reason":""},{"name":"n","verified":false,"left_out":true,"reason":"wrong"}]},
 		{"name":"net","up":false,"disabled":true,"cause":"","remedy":"","level":"full","overhead_seconds":0,"map_memory_bytes":0,"missed_runs":0,
-		 "absent":["a"],"disabled_hooks":["rx"],"hooks":[],"metrics":[]}]}`, r.body)
+		 "shed":"","shed_hooks":[],"overhead_assumed":false,"absent":["a"],"disabled_hooks":["rx"],"hooks":[],"metrics":[]}]}`, r.body)
 
 	source.SetHealth(io, observer.ModuleHealth{Name: "cache", Cause: "not permitted", Remedy: "setcap"})
 	r = request(t, http.MethodGet, url, "")
 	require.Equal(t, http.StatusServiceUnavailable, r.status)
 	require.Contains(t, r.body, `"status":"down"`)
 	require.Contains(t, r.body, `"cause":"not permitted","remedy":"setcap"`)
+
+	// A warning alone changes nothing, but for one that says that the numbers cannot be relied on.
+	source.SetHealth(io)
+	source.Warn(observer.Warning{Cause: "a cause", Remedy: "a remedy"})
+	r = request(t, http.MethodGet, url, "")
+	require.Equal(t, http.StatusOK, r.status)
+	require.Contains(t, r.body, `"status":"up","warnings":[{"cause":"a cause","remedy":"a remedy","degraded":false}]`)
+	source.Warn(observer.Warning{Cause: "a cause", Degraded: true})
+	r = request(t, http.MethodGet, url, "")
+	require.Equal(t, http.StatusServiceUnavailable, r.status)
+	require.Contains(t, r.body, `"status":"degraded","warnings":[{"cause":"a cause","remedy":"","degraded":true}]`)
 }
 
 func TestConfig(t *testing.T) {

@@ -171,6 +171,9 @@ export class Fake {
       missed_runs: 0,
       absent: metrics.filter((m) => m.hooks?.every((hook) => this.refused.includes(hook))).map((m) => m.name),
       disabled_hooks: this.disabledHooks[name] ?? [],
+      shed: name === this.shed ? "it cost too much" : "",
+      shed_hooks: [],
+      overhead_assumed: false,
       hooks,
       metrics: metrics
         .filter((m) => !m.hooks?.every((hook) => this.refused.includes(hook)))

@@ -127,7 +127,8 @@ function connected() {
   lostAt = 0;
   document.body.dataset.connection = "connected";
   byId("lost").hidden = true;
-  say(byId("state"), known.health.status === "up" ? "Connected" : "Connected, not all modules are up");
+  const states = { up: "Connected", degraded: "Connected, the metrics are not verified", down: "Connected, not all modules are up" };
+  say(byId("state"), states[known.health.status]);
 }
 
 function lost(failure, wait) {

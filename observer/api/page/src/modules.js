@@ -46,8 +46,9 @@ export function absence(id, health, config) {
   const verdict = m.metrics.find((candidate) => candidate.name === name);
   if (verdict?.left_out) return { title: "Not available on this kernel", reasons: [`Left out, since it counted wrong: ${verdict.reason}`] };
   const hooks = m.hooks.filter((hook) => hook.metrics.includes(name));
-  if (!hooks.length || hooks.some((hook) => hook.attach && !m.disabled_hooks.includes(hook.name))) return null;
-  // A hook that the kernel took is missed for no reason but the operator's.
+  if (!hooks.length || hooks.some((hook) => hook.attach && !m.disabled_hooks.includes(hook.name) && !m.shed_hooks.includes(hook.name))) return null;
+  if (hooks.some((hook) => m.shed_hooks.includes(hook.name))) return { title: "Shed to stay in the budget", reasons: [m.shed] };
+  // A hook that the kernel took is missed for no other reason but the operator's.
   const off = hooks.filter((hook) => hook.attach).map((hook) => `Hook ${hook.name} is switched off.`);
   if (off.length) return { title: "Switched off", reasons: off };
   return {

@@ -22,8 +22,7 @@ import { absence, list } from "./modules.js";
 const levels = {
   full: "counts and times all",
   sampled: "times one call of sixteen, to stay in its budget",
-  reduced: "without its dearest hook, to stay in its budget",
-  off: "all hooks off, to stay in its budget",
+  reduced: "without its most expensive hook, to stay in its budget",
 };
 
 // ModulesView shows each module with its switch, its hooks and its metrics. toggle(name, on) makes the change; it rejects with a Failure.
@@ -122,7 +121,7 @@ export class ModulesView {
     card.element.dataset.state = !on ? "disabled" : up ? "up" : "down";
     const level = up ? m.level : "";
     say(card.state, !on ? "switched off" : !m ? "not loaded" : !m.up ? "down" : level);
-    card.state.title = levels[level] ?? "";
+    card.state.title = [levels[level], m?.shed].filter(Boolean).join(": ");
     card.state.dataset.level = !on ? "disabled" : up ? level : "down";
     const percent = up ? overhead.get(name) : undefined;
     say(card.cost, up ? `${format.percent(percent)}${budget > 0 ? ` of ${budget}\u202f%` : ""}` : "");
@@ -134,7 +133,7 @@ export class ModulesView {
     say(card.cause, cause);
     card.cause.hidden = !cause;
     card.details.hidden = !m || !on || (!m.hooks.length && !m.metrics.length && !m.absent.length);
-    const key = JSON.stringify([m?.hooks, m?.metrics, m?.absent, m?.disabled_hooks]);
+    const key = JSON.stringify([m?.hooks, m?.metrics, m?.absent, m?.disabled_hooks, m?.shed_hooks]);
     if (m && key !== card.key) {
       card.key = key;
       this.detail(card, m);
@@ -142,7 +141,7 @@ export class ModulesView {
   }
 
   detail(card, m) {
-    const hooks = m.hooks.map((hook) => ({ ...hook, off: m.disabled_hooks.includes(hook.name) }));
+    const hooks = m.hooks.map((hook) => ({ ...hook, off: m.disabled_hooks.includes(hook.name) || m.shed_hooks.includes(hook.name) }));
     card.hooks.replaceChildren(
       ...hooks.map((hook) =>
         h(

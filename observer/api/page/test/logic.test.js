@@ -199,6 +199,7 @@ const module = (name, rest) => ({
   remedy: "",
   absent: [],
   disabled_hooks: [],
+  shed_hooks: [],
   hooks: [],
   metrics: [],
   overhead_seconds: 0,

@@ -105,7 +105,7 @@ const (
 	ShedLevel_SHED_LEVEL_FULL ShedLevel = 1
 	// It times one of some frequent events; counts stay exact.
 	ShedLevel_SHED_LEVEL_SAMPLED ShedLevel = 2
-	// It has its dearest hook detached too.
+	// It has its most expensive hook detached too.
 	ShedLevel_SHED_LEVEL_REDUCED ShedLevel = 3
 	// It has all hooks detached.
 	ShedLevel_SHED_LEVEL_OFF ShedLevel = 4
@@ -722,9 +722,10 @@ func (*GetHealthRequest) Descriptor() ([]byte, []int) {
 
 type GetHealthResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether all modules count that are not disabled.
-	Up            bool      `protobuf:"varint,1,opt,name=up,proto3" json:"up,omitempty"`
-	Modules       []*Module `protobuf:"bytes,2,rep,name=modules,proto3" json:"modules,omitempty"`
+	// Whether all modules count that are not disabled, and no warning says that what they count cannot be relied on.
+	Up            bool       `protobuf:"varint,1,opt,name=up,proto3" json:"up,omitempty"`
+	Modules       []*Module  `protobuf:"bytes,2,rep,name=modules,proto3" json:"modules,omitempty"`
+	Warnings      []*Warning `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +774,76 @@ func (x *GetHealthResponse) GetModules() []*Module {
 	return nil
 }
 
+func (x *GetHealthResponse) GetWarnings() []*Warning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Warning is something about the observation as a whole that an operator should mend.
+type Warning struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Cause string                 `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
+	// What to do about it, where that is known.
+	Remedy string `protobuf:"bytes,2,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// What is counted cannot be relied on as usual.
+	Degraded      bool `protobuf:"varint,3,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warning) Reset() {
+	*x = Warning{}
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warning) ProtoMessage() {}
+
+func (x *Warning) ProtoReflect() protoreflect.Message {
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warning.ProtoReflect.Descriptor instead.
+func (*Warning) Descriptor() ([]byte, []int) {
+	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Warning) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Warning) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *Warning) GetDegraded() bool {
+	if x != nil {
+		return x.Degraded
+	}
+	return false
+}
+
 // Module is the state of one module.
 type Module struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -798,13 +869,19 @@ type Module struct {
 	DisabledHooks []string        `protobuf:"bytes,11,rep,name=disabled_hooks,json=disabledHooks,proto3" json:"disabled_hooks,omitempty"`
 	Hooks         []*Hook         `protobuf:"bytes,12,rep,name=hooks,proto3" json:"hooks,omitempty"`
 	Metrics       []*Verification `protobuf:"bytes,13,rep,name=metrics,proto3" json:"metrics,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Why it is shed, empty if it is not.
+	Shed string `protobuf:"bytes,14,opt,name=shed,proto3" json:"shed,omitempty"`
+	// Hooks that are detached because of that.
+	ShedHooks []string `protobuf:"bytes,15,rep,name=shed_hooks,json=shedHooks,proto3" json:"shed_hooks,omitempty"`
+	// The cost of an event was not measured, and overhead_seconds is by a table.
+	OverheadAssumed bool `protobuf:"varint,16,opt,name=overhead_assumed,json=overheadAssumed,proto3" json:"overhead_assumed,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Module) Reset() {
 	*x = Module{}
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[10]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +893,7 @@ func (x *Module) String() string {
 func (*Module) ProtoMessage() {}
 
 func (x *Module) ProtoReflect() protoreflect.Message {
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[10]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +906,7 @@ func (x *Module) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Module.ProtoReflect.Descriptor instead.
 func (*Module) Descriptor() ([]byte, []int) {
-	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{10}
+	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Module) GetName() string {
@@ -923,6 +1000,27 @@ func (x *Module) GetMetrics() []*Verification {
 	return nil
 }
 
+func (x *Module) GetShed() string {
+	if x != nil {
+		return x.Shed
+	}
+	return ""
+}
+
+func (x *Module) GetShedHooks() []string {
+	if x != nil {
+		return x.ShedHooks
+	}
+	return nil
+}
+
+func (x *Module) GetOverheadAssumed() bool {
+	if x != nil {
+		return x.OverheadAssumed
+	}
+	return false
+}
+
 // Hook tells how one hook is attached.
 type Hook struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -941,7 +1039,7 @@ type Hook struct {
 
 func (x *Hook) Reset() {
 	*x = Hook{}
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[11]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1051,7 @@ func (x *Hook) String() string {
 func (*Hook) ProtoMessage() {}
 
 func (x *Hook) ProtoReflect() protoreflect.Message {
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[11]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1064,7 @@ func (x *Hook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hook.ProtoReflect.Descriptor instead.
 func (*Hook) Descriptor() ([]byte, []int) {
-	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{11}
+	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hook) GetName() string {
@@ -1016,7 +1114,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[12]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1126,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[12]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1139,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{12}
+	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Refusal) GetVariant() string {
@@ -1081,7 +1179,7 @@ type Verification struct {
 
 func (x *Verification) Reset() {
 	*x = Verification{}
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[13]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1191,7 @@ func (x *Verification) String() string {
 func (*Verification) ProtoMessage() {}
 
 func (x *Verification) ProtoReflect() protoreflect.Message {
-	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[13]
+	mi := &file_skywalking_ebpf_v1_metrics_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1204,7 @@ func (x *Verification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verification.ProtoReflect.Descriptor instead.
 func (*Verification) Descriptor() ([]byte, []int) {
-	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{13}
+	return file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Verification) GetName() string {
@@ -1178,10 +1276,15 @@ const file_skywalking_ebpf_v1_metrics_proto_rawDesc = "" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x01R\x03sum\x12\x18\n" +
 	"\abuckets\x18\x03 \x03(\x04R\abuckets\"\x12\n" +
-	"\x10GetHealthRequest\"Y\n" +
+	"\x10GetHealthRequest\"\x92\x01\n" +
 	"\x11GetHealthResponse\x12\x0e\n" +
 	"\x02up\x18\x01 \x01(\bR\x02up\x124\n" +
-	"\amodules\x18\x02 \x03(\v2\x1a.skywalking.ebpf.v1.ModuleR\amodules\"\xcc\x03\n" +
+	"\amodules\x18\x02 \x03(\v2\x1a.skywalking.ebpf.v1.ModuleR\amodules\x127\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x1b.skywalking.ebpf.v1.WarningR\bwarnings\"S\n" +
+	"\aWarning\x12\x14\n" +
+	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06remedy\x18\x02 \x01(\tR\x06remedy\x12\x1a\n" +
+	"\bdegraded\x18\x03 \x01(\bR\bdegraded\"\xaa\x04\n" +
 	"\x06Module\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02up\x18\x02 \x01(\bR\x02up\x12\x1a\n" +
@@ -1197,7 +1300,11 @@ const file_skywalking_ebpf_v1_metrics_proto_rawDesc = "" +
 	" \x03(\tR\x06absent\x12%\n" +
 	"\x0edisabled_hooks\x18\v \x03(\tR\rdisabledHooks\x12.\n" +
 	"\x05hooks\x18\f \x03(\v2\x18.skywalking.ebpf.v1.HookR\x05hooks\x12:\n" +
-	"\ametrics\x18\r \x03(\v2 .skywalking.ebpf.v1.VerificationR\ametrics\"\x9d\x01\n" +
+	"\ametrics\x18\r \x03(\v2 .skywalking.ebpf.v1.VerificationR\ametrics\x12\x12\n" +
+	"\x04shed\x18\x0e \x01(\tR\x04shed\x12\x1d\n" +
+	"\n" +
+	"shed_hooks\x18\x0f \x03(\tR\tshedHooks\x12)\n" +
+	"\x10overhead_assumed\x18\x10 \x01(\bR\x0foverheadAssumed\"\x9d\x01\n" +
 	"\x04Hook\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06attach\x18\x02 \x01(\tR\x06attach\x12\x18\n" +
@@ -1244,7 +1351,7 @@ func file_skywalking_ebpf_v1_metrics_proto_rawDescGZIP() []byte {
 }
 
 var file_skywalking_ebpf_v1_metrics_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_skywalking_ebpf_v1_metrics_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_skywalking_ebpf_v1_metrics_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_skywalking_ebpf_v1_metrics_proto_goTypes = []any{
 	(MetricKind)(0),               // 0: skywalking.ebpf.v1.MetricKind
 	(ShedLevel)(0),                // 1: skywalking.ebpf.v1.ShedLevel
@@ -1258,40 +1365,42 @@ var file_skywalking_ebpf_v1_metrics_proto_goTypes = []any{
 	(*Distribution)(nil),          // 9: skywalking.ebpf.v1.Distribution
 	(*GetHealthRequest)(nil),      // 10: skywalking.ebpf.v1.GetHealthRequest
 	(*GetHealthResponse)(nil),     // 11: skywalking.ebpf.v1.GetHealthResponse
-	(*Module)(nil),                // 12: skywalking.ebpf.v1.Module
-	(*Hook)(nil),                  // 13: skywalking.ebpf.v1.Hook
-	(*Refusal)(nil),               // 14: skywalking.ebpf.v1.Refusal
-	(*Verification)(nil),          // 15: skywalking.ebpf.v1.Verification
-	nil,                           // 16: skywalking.ebpf.v1.Series.LabelsEntry
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Warning)(nil),               // 12: skywalking.ebpf.v1.Warning
+	(*Module)(nil),                // 13: skywalking.ebpf.v1.Module
+	(*Hook)(nil),                  // 14: skywalking.ebpf.v1.Hook
+	(*Refusal)(nil),               // 15: skywalking.ebpf.v1.Refusal
+	(*Verification)(nil),          // 16: skywalking.ebpf.v1.Verification
+	nil,                           // 17: skywalking.ebpf.v1.Series.LabelsEntry
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_skywalking_ebpf_v1_metrics_proto_depIdxs = []int32{
 	6,  // 0: skywalking.ebpf.v1.GetMetricsResponse.snapshot:type_name -> skywalking.ebpf.v1.Snapshot
-	17, // 1: skywalking.ebpf.v1.StreamMetricsRequest.interval:type_name -> google.protobuf.Duration
+	18, // 1: skywalking.ebpf.v1.StreamMetricsRequest.interval:type_name -> google.protobuf.Duration
 	6,  // 2: skywalking.ebpf.v1.StreamMetricsResponse.snapshot:type_name -> skywalking.ebpf.v1.Snapshot
-	18, // 3: skywalking.ebpf.v1.Snapshot.time:type_name -> google.protobuf.Timestamp
+	19, // 3: skywalking.ebpf.v1.Snapshot.time:type_name -> google.protobuf.Timestamp
 	7,  // 4: skywalking.ebpf.v1.Snapshot.metrics:type_name -> skywalking.ebpf.v1.Metric
 	0,  // 5: skywalking.ebpf.v1.Metric.kind:type_name -> skywalking.ebpf.v1.MetricKind
 	8,  // 6: skywalking.ebpf.v1.Metric.series:type_name -> skywalking.ebpf.v1.Series
-	16, // 7: skywalking.ebpf.v1.Series.labels:type_name -> skywalking.ebpf.v1.Series.LabelsEntry
+	17, // 7: skywalking.ebpf.v1.Series.labels:type_name -> skywalking.ebpf.v1.Series.LabelsEntry
 	9,  // 8: skywalking.ebpf.v1.Series.distribution:type_name -> skywalking.ebpf.v1.Distribution
-	12, // 9: skywalking.ebpf.v1.GetHealthResponse.modules:type_name -> skywalking.ebpf.v1.Module
-	1,  // 10: skywalking.ebpf.v1.Module.level:type_name -> skywalking.ebpf.v1.ShedLevel
-	13, // 11: skywalking.ebpf.v1.Module.hooks:type_name -> skywalking.ebpf.v1.Hook
-	15, // 12: skywalking.ebpf.v1.Module.metrics:type_name -> skywalking.ebpf.v1.Verification
-	14, // 13: skywalking.ebpf.v1.Hook.refused:type_name -> skywalking.ebpf.v1.Refusal
-	2,  // 14: skywalking.ebpf.v1.EBPFMetrics.GetMetrics:input_type -> skywalking.ebpf.v1.GetMetricsRequest
-	4,  // 15: skywalking.ebpf.v1.EBPFMetrics.StreamMetrics:input_type -> skywalking.ebpf.v1.StreamMetricsRequest
-	10, // 16: skywalking.ebpf.v1.EBPFMetrics.GetHealth:input_type -> skywalking.ebpf.v1.GetHealthRequest
-	3,  // 17: skywalking.ebpf.v1.EBPFMetrics.GetMetrics:output_type -> skywalking.ebpf.v1.GetMetricsResponse
-	5,  // 18: skywalking.ebpf.v1.EBPFMetrics.StreamMetrics:output_type -> skywalking.ebpf.v1.StreamMetricsResponse
-	11, // 19: skywalking.ebpf.v1.EBPFMetrics.GetHealth:output_type -> skywalking.ebpf.v1.GetHealthResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 9: skywalking.ebpf.v1.GetHealthResponse.modules:type_name -> skywalking.ebpf.v1.Module
+	12, // 10: skywalking.ebpf.v1.GetHealthResponse.warnings:type_name -> skywalking.ebpf.v1.Warning
+	1,  // 11: skywalking.ebpf.v1.Module.level:type_name -> skywalking.ebpf.v1.ShedLevel
+	14, // 12: skywalking.ebpf.v1.Module.hooks:type_name -> skywalking.ebpf.v1.Hook
+	16, // 13: skywalking.ebpf.v1.Module.metrics:type_name -> skywalking.ebpf.v1.Verification
+	15, // 14: skywalking.ebpf.v1.Hook.refused:type_name -> skywalking.ebpf.v1.Refusal
+	2,  // 15: skywalking.ebpf.v1.EBPFMetrics.GetMetrics:input_type -> skywalking.ebpf.v1.GetMetricsRequest
+	4,  // 16: skywalking.ebpf.v1.EBPFMetrics.StreamMetrics:input_type -> skywalking.ebpf.v1.StreamMetricsRequest
+	10, // 17: skywalking.ebpf.v1.EBPFMetrics.GetHealth:input_type -> skywalking.ebpf.v1.GetHealthRequest
+	3,  // 18: skywalking.ebpf.v1.EBPFMetrics.GetMetrics:output_type -> skywalking.ebpf.v1.GetMetricsResponse
+	5,  // 19: skywalking.ebpf.v1.EBPFMetrics.StreamMetrics:output_type -> skywalking.ebpf.v1.StreamMetricsResponse
+	11, // 20: skywalking.ebpf.v1.EBPFMetrics.GetHealth:output_type -> skywalking.ebpf.v1.GetHealthResponse
+	18, // [18:21] is the sub-list for method output_type
+	15, // [15:18] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_skywalking_ebpf_v1_metrics_proto_init() }
@@ -1309,7 +1418,7 @@ func file_skywalking_ebpf_v1_metrics_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_skywalking_ebpf_v1_metrics_proto_rawDesc), len(file_skywalking_ebpf_v1_metrics_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
