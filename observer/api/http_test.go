@@ -61,6 +61,10 @@ func (c *control) Config() api.Config {
 
 func (c *control) Configure(_ context.Context, config api.Config) error {
 	time.Sleep(c.takes)
+	return c.put(config)
+}
+
+func (c *control) put(config api.Config) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {

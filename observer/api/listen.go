@@ -47,9 +47,17 @@ const (
 	maxHeader      = 16 << 10
 	maxStreams     = 64 // of each connection
 	headerTimeout  = 5 * time.Second
-	// ioTimeout is for a whole request and its answer. Modules that are enabled verify themselves meanwhile.
-	ioTimeout   = 30 * time.Second
-	idleTimeout = time.Minute
+	// ioTimeout is for a whole request and its answer.
+	ioTimeout = 30 * time.Second
+	// changeTimeout is for one that changes the configuration: it waits for the one before it, and modules that are enabled are
+	// loaded and verified, which takes more than ten seconds on a slow disk.
+	changeTimeout = 5 * time.Minute
+	idleTimeout   = time.Minute
+	// pingInterval is how often a client of gRPC may ping, with a stream or without. Usual is 10 seconds, and gRPC's own limit,
+	// 5 minutes, is for servers that have not said what they allow.
+	pingInterval = time.Second / 2
+	// pingTimeout is how long a client of gRPC may take to answer when it is asked, after idleTimeout, whether it is still there.
+	pingTimeout = 20 * time.Second
 	// stopTimeout is how long Close lets calls finish that are under way.
 	stopTimeout = 2 * time.Second
 )
@@ -261,7 +269,8 @@ func (s *Server) serveGRPC(ctx context.Context, a *API, p *prepared, report func
 		grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(headerTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: idleTimeout, Timeout: headerTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: idleTimeout, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingInterval, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (_ any, err error) {
 			defer survive(&err)
 			c, err := p.authorize(ctx)
@@ -313,13 +322,16 @@ type endingStream struct {
 
 func (s endingStream) Context() context.Context { return s.ctx }
 
-// admit is the guard of the server's own listener: it has the connection be known for what it is.
-func (p *prepared) admit(r *http.Request) error {
+// admit is the guard of the server's own listener: it has the connection be known for what it is, and gives a change more time.
+func (p *prepared) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := p.guard(r); err != nil {
 		return err
 	}
 	r.Context().Value(http.LocalAddrContextKey).(localAddr).connection.admit()
-	return nil
+	if r.Method != http.MethodPost {
+		return nil
+	}
+	return http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTimeout))
 }
 
 // guard lets a request for data pass.
