@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,43 @@ and in the modules. -->
 	require.Equal(t, b.String(), string(have), "run go test ./observer -run TestMetricsDocument -update")
 }
 
+// TestUnits: a unit is one that Prometheus has, or the kernel's pages. It is that of the metric's type, and the document says no other.
+func TestUnits(t *testing.T) {
+	allowed := []string{"", "seconds", "bytes", "pages"}
+	names, err := observer.Modules(bpf.Modules("amd64"))
+	require.NoError(t, err)
+	schema, _, err := observer.Describe(bpf.Modules("amd64"), names...)
+	require.NoError(t, err)
+	var lines []string
+	for _, m := range schema {
+		require.Contains(t, allowed, m.Unit(), m.Name)
+		lines = append(lines, strings.TrimSuffix(m.Kind.String()+", in "+m.Unit(), ", in "))
+		// The name says it too.
+		if m.Unit() != "" {
+			require.Regexp(t, "_"+m.Unit()+"(_total)?$", m.Name)
+		}
+	}
+	if document, err := os.ReadFile("../docs/metrics.md"); err == nil {
+		var said []string
+		for _, line := range regexp.MustCompile(`(?m)^- type: (\w+(, in \w+)?)`).FindAllStringSubmatch(string(document), -1) {
+			said = append(said, line[1])
+		}
+		require.Equal(t, lines, said)
+	}
+	for _, c := range []struct {
+		unit   string
+		metric observer.Metric
+	}{
+		{"seconds", observer.Metric{Name: "ebpf_user_time_total", Scale: 1e-9}},
+		{"seconds", observer.Metric{Name: "ebpf_user_wait", Kind: observer.Histogram, Scale: 1e-9}},
+		{"bytes", observer.Metric{Name: "ebpf_user_size", Kind: observer.Histogram, Scale: 1}},
+		{"pages", observer.Metric{Name: "ebpf_user_resident_pages", Kind: observer.Gauge, Scale: 1}},
+		{"", observer.Metric{Name: "ebpf_user_pages_lost_total", Scale: 1}},
+	} {
+		require.Equal(t, c.unit, c.metric.Unit(), c.metric.Name)
+	}
+}
+
 // reading returns what people have to say of a module.
 func reading(t *testing.T, name string) string {
 	t.Helper()
@@ -82,7 +120,10 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 	}
 	for _, m := range schema {
 		fmt.Fprintf(b, "\n### %s\n\n%s\n\n", m.Name, m.Help)
-		fmt.Fprintf(b, "- type: %s, in %s", m.Kind, unitOf(&m))
+		fmt.Fprintf(b, "- type: %s", m.Kind)
+		if unit := m.Unit(); unit != "" {
+			b.WriteString(", in " + unit)
+		}
 		if m.Kind == observer.Histogram {
 			fmt.Fprintf(b, ", bounds from %v to %v by powers of %v", m.Bounds[0], m.Bounds[len(m.Bounds)-1], math.Round(m.Bounds[1]/m.Bounds[0]))
 		}
@@ -99,15 +140,6 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 		}
 		fmt.Fprintf(b, "- Linux: %s; verified at start: %s\n", m.Since, verified)
 	}
-}
-
-// unitOf tells the unit of a metric for people: events and things are their own.
-func unitOf(m *observer.Metric) string {
-	if unit := m.Unit(); unit != "" {
-		return unit
-	}
-	name := strings.TrimSuffix(m.Name, "_total")
-	return strings.ReplaceAll(name[strings.LastIndex(name, "_")+1:], "_", " ")
 }
 
 // hook is what a module's programs say of one of its hooks.

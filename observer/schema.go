@@ -141,8 +141,16 @@ func (m *Metric) Series() int {
 	return n
 }
 
-// Unit returns the unit that the name ends with: seconds, bytes or pages. It is empty for what is counted in events or things.
+// Unit returns seconds, bytes or pages. The type tells it, or else the end of the name. It is empty for what is counted in events
+// or things.
 func (m *Metric) Unit() string {
+	switch {
+	case m.Scale == nanosecond:
+		return "seconds"
+	case m.Kind == Histogram:
+		// Of what is not time there are only distributions of sizes.
+		return "bytes"
+	}
 	name := strings.TrimSuffix(m.Name, "_total")
 	for _, unit := range []string{"seconds", "bytes", "pages"} {
 		if strings.HasSuffix(name, "_"+unit) {

@@ -41,14 +41,17 @@ var (
 // apiFlags adds the flags of what may be done while the server works.
 func (s *Service) apiFlags(flags *run.FlagSet) {
 	flags.StringVar(&s.configFile, "ebpf-config-file", "",
-		"a YAML file whose fields modules, disabled_hooks, latency_sampling, collect_interval and max_overhead_percent go before the flags; "+
-			"it is read again on SIGHUP, which does not end the server then, and by the API")
-	flags.StringVar(&s.listen.HTTPAddr, "ebpf-http-addr", "",
-		"host:port of the HTTP API and the page of eBPF observation, a port alone for 127.0.0.1; empty is off; what other machines reach needs --ebpf-token-file")
-	flags.StringVar(&s.listen.GRPCAddr, "ebpf-grpc-addr", "", "the same of the gRPC API")
-	flags.StringVar(&s.listen.TLSCert, "ebpf-tls-cert", "", "PEM file of the certificate of both eBPF APIs; it is read again when it changes")
-	flags.StringVar(&s.listen.TLSKey, "ebpf-tls-key", "", "PEM file of its key")
-	flags.StringVar(&s.listen.TokenFile, "ebpf-token-file", "", "file of the token that clients of the eBPF APIs must have; it is read again when it changes")
+		"YAML file of eBPF observation whose fields modules, disabled_hooks, latency_sampling, collect_interval and max_overhead_percent "+
+			"go before the --ebpf flags; it is read again on SIGHUP, which then does not end the server, and when the eBPF API is asked to")
+	const address = ", as host:port, or as a port alone for 127.0.0.1; empty is off; an address that other machines reach needs --ebpf-token-file"
+	flags.StringVar(&s.listen.HTTPAddr, "ebpf-http-addr", "", "where the HTTP API and the page of eBPF observation listen"+address)
+	flags.StringVar(&s.listen.GRPCAddr, "ebpf-grpc-addr", "", "where the gRPC API of eBPF observation listens"+address)
+	flags.StringVar(&s.listen.TLSCert, "ebpf-tls-cert", "",
+		"PEM file of the TLS certificate of the eBPF APIs, HTTP and gRPC; needs --ebpf-tls-key; empty is no TLS; it is read again when it changes")
+	flags.StringVar(&s.listen.TLSKey, "ebpf-tls-key", "",
+		"PEM file of the private key of the TLS certificate of the eBPF APIs; needs --ebpf-tls-cert; it is read again when it changes")
+	flags.StringVar(&s.listen.TokenFile, "ebpf-token-file", "",
+		"file of the bearer token that clients of the eBPF APIs, HTTP and gRPC, must have; empty is no token; it is read again when it changes")
 }
 
 // validateRunTime checks what may be changed later, and the flags of the API.

@@ -127,6 +127,25 @@ func start(t *testing.T, r *registry, options observer.Options, args ...string) 
 	return s
 }
 
+// TestHelp: the help of each flag of the API says all by itself. The list is sorted by name, so that no other may be known before.
+func TestHelp(t *testing.T) {
+	flags := runservice.New(newRegistry(), observer.Options{}).FlagSet()
+	address := []string{"eBPF", "host:port", "127.0.0.1", "empty is off", "needs --ebpf-token-file"}
+	file := []string{"eBPF API", "it is read again when it changes"}
+	for name, words := range map[string][]string{
+		"ebpf-config-file": {"YAML", "eBPF", "it is read again on SIGHUP"},
+		"ebpf-http-addr":   append(address, "HTTP API", "page"),
+		"ebpf-grpc-addr":   append(address, "gRPC API"),
+		"ebpf-tls-cert":    append(file, "PEM", "TLS certificate", "needs --ebpf-tls-key", "HTTP and gRPC"),
+		"ebpf-tls-key":     append(file, "PEM", "private key", "TLS certificate", "needs --ebpf-tls-cert"),
+		"ebpf-token-file":  append(file, "bearer token", "HTTP and gRPC"),
+	} {
+		for _, word := range words {
+			require.Contains(t, flags.Lookup(name).Usage, word, name)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		name  string

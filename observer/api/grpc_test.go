@@ -195,6 +195,7 @@ func TestGetHealth(t *testing.T) {
 	require.False(t, r.GetUp())
 	w := r.GetWarnings()[0]
 	require.Equal(t, []any{"a cause", "a remedy", true}, []any{w.GetCause(), w.GetRemedy(), w.GetDegraded()})
+	source.Warn()
 
 	// The standard service tells of the server itself, and of the modules.
 	health := healthpb.NewHealthClient(conn)

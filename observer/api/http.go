@@ -75,10 +75,12 @@ func (a *API) routes() map[string]route {
 }
 
 // Handler returns the handler of all paths. To mount it below another path than /, strip that before.
-func (a *API) Handler() http.Handler { return a.handler(func(*http.Request) error { return nil }) }
+func (a *API) Handler() http.Handler {
+	return a.handler(func(http.ResponseWriter, *http.Request) error { return nil })
+}
 
 // handler has a guard pass each request that asks for data. The page has none.
-func (a *API) handler(guard func(r *http.Request) error) http.Handler {
+func (a *API) handler(guard func(w http.ResponseWriter, r *http.Request) error) http.Handler {
 	routes, files := a.routes(), page.Files
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", contentPolicy)
@@ -89,7 +91,7 @@ func (a *API) handler(guard func(r *http.Request) error) http.Handler {
 		var err error
 		if ok {
 			w.Header().Set("Cache-Control", "no-store")
-			if err = guard(r); err == nil {
+			if err = guard(w, r); err == nil {
 				err = route.serve(w, r)
 			}
 		} else {

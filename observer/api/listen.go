@@ -30,13 +30,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 )
@@ -47,9 +47,17 @@ const (
 	maxHeader      = 16 << 10
 	maxStreams     = 64 // of each connection
 	headerTimeout  = 5 * time.Second
-	// ioTimeout is for a whole request and its answer. Modules that are enabled verify themselves meanwhile.
-	ioTimeout   = 30 * time.Second
-	idleTimeout = time.Minute
+	// ioTimeout is for a whole request and its answer.
+	ioTimeout = 30 * time.Second
+	// changeTimeout is for one that changes the configuration: it waits for the one before it, and modules that are enabled are
+	// loaded and verified, which takes more than ten seconds on a slow disk.
+	changeTimeout = 5 * time.Minute
+	idleTimeout   = time.Minute
+	// pingInterval is how often a client of gRPC may ping, with a stream or without. Usual is 10 seconds, and gRPC's own limit,
+	// 5 minutes, is for servers that have not said what they allow.
+	pingInterval = time.Second / 2
+	// pingTimeout is how long a client of gRPC may take to answer when it is asked, after idleTimeout, whether it is still there.
+	pingTimeout = 20 * time.Second
 	// stopTimeout is how long Close lets calls finish that are under way.
 	stopTimeout = 2 * time.Second
 )
@@ -154,13 +162,15 @@ type Server struct {
 	grpc         *grpc.Server
 	endRequests  context.CancelFunc // of HTTP
 	endStreams   context.CancelFunc // of gRPC
-	httpListener net.Listener
-	grpcListener net.Listener
+	httpListener *connections
+	grpcListener *connections
 	running      sync.WaitGroup // what accepts, and requests that are being answered
 }
 
 // Listen serves an API where the options say. With no address it does nothing, and there is no goroutine.
-func (a *API) Listen(o ListenOptions) (*Server, error) {
+func (a *API) Listen(o ListenOptions) (*Server, error) { return a.listen(o, net.Listen) }
+
+func (a *API) listen(o ListenOptions, listen func(network, address string) (net.Listener, error)) (*Server, error) {
 	p, err := o.prepare()
 	if err != nil {
 		return nil, err
@@ -169,11 +179,18 @@ func (a *API) Listen(o ListenOptions) (*Server, error) {
 	var requests, streams context.Context
 	requests, s.endRequests = context.WithCancel(context.Background())
 	streams, s.endStreams = context.WithCancel(context.Background())
-	if s.httpListener, err = listen(p.http); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if s.grpcListener, err = listen(p.grpc); err != nil {
-		return nil, errors.Join(err, s.Close())
+	for _, l := range []struct {
+		listener **connections
+		address  string
+	}{{&s.httpListener, p.http}, {&s.grpcListener, p.grpc}} {
+		if l.address == "" {
+			continue
+		}
+		listener, listenErr := listen("tcp", l.address)
+		if listenErr != nil {
+			return nil, errors.Join(listenErr, s.Close())
+		}
+		*l.listener = &connections{Listener: listener, max: maxConnections, open: make(map[*connection]struct{})}
 	}
 	if s.httpListener != nil {
 		s.serveHTTP(requests, a, p, o.report)
@@ -184,24 +201,13 @@ func (a *API) Listen(o ListenOptions) (*Server, error) {
 	return s, nil
 }
 
-func listen(address string) (net.Listener, error) {
-	if address == "" {
-		return nil, nil
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	return netutil.LimitListener(listener, maxConnections), nil
-}
-
 // HTTPAddr returns where HTTP is served, nil if it is not.
 func (s *Server) HTTPAddr() net.Addr { return addr(s.httpListener) }
 
 // GRPCAddr returns where gRPC is served, nil if it is not.
 func (s *Server) GRPCAddr() net.Addr { return addr(s.grpcListener) }
 
-func addr(listener net.Listener) net.Addr {
+func addr(listener *connections) net.Addr {
 	if listener == nil {
 		return nil
 	}
@@ -209,7 +215,7 @@ func addr(listener net.Listener) net.Addr {
 }
 
 func (s *Server) serveHTTP(ctx context.Context, a *API, p *prepared, report func(error)) {
-	handler := a.handler(p.guard)
+	handler := a.handler(p.admit)
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.running.Add(1)
@@ -217,6 +223,7 @@ func (s *Server) serveHTTP(ctx context.Context, a *API, p *prepared, report func
 			handler.ServeHTTP(w, r)
 		}),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         noteState,
 		TLSConfig:         p.tls.Clone(), // The server writes into it.
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       ioTimeout,
@@ -236,6 +243,18 @@ func (s *Server) serveHTTP(ctx context.Context, a *API, p *prepared, report func
 	})
 }
 
+// noteState tells a connection when a request of it begins to be answered, and when it has been. HTTP/2 has several at a time, of
+// which it tells the first one and the last one.
+func noteState(conn net.Conn, state http.ConnState) {
+	c := conn.LocalAddr().(localAddr).connection
+	switch state {
+	case http.StateActive:
+		c.begin()
+	case http.StateIdle:
+		c.end()
+	}
+}
+
 // reporter takes the lines of a log.
 type reporter func(error)
 
@@ -250,19 +269,24 @@ func (s *Server) serveGRPC(ctx context.Context, a *API, p *prepared, report func
 		grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(headerTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: idleTimeout, Timeout: headerTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: idleTimeout, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingInterval, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (_ any, err error) {
 			defer survive(&err)
-			if err = p.authorize(ctx); err != nil {
+			c, err := p.authorize(ctx)
+			if err != nil {
 				return nil, err
 			}
+			defer c.end()
 			return handle(ctx, request)
 		}),
 		grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 			defer survive(&err)
-			if err = p.authorize(stream.Context()); err != nil {
+			c, err := p.authorize(stream.Context())
+			if err != nil {
 				return err
 			}
+			defer c.end()
 			ends, cancel := context.WithCancel(stream.Context())
 			defer cancel()
 			defer context.AfterFunc(ctx, cancel)()
@@ -298,6 +322,18 @@ type endingStream struct {
 
 func (s endingStream) Context() context.Context { return s.ctx }
 
+// admit is the guard of the server's own listener: it has the connection be known for what it is, and gives a change more time.
+func (p *prepared) admit(w http.ResponseWriter, r *http.Request) error {
+	if err := p.guard(r); err != nil {
+		return err
+	}
+	r.Context().Value(http.LocalAddrContextKey).(localAddr).connection.admit()
+	if r.Method != http.MethodPost {
+		return nil
+	}
+	return http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTimeout))
+}
+
 // guard lets a request for data pass.
 func (p *prepared) guard(r *http.Request) error {
 	if p.token == nil {
@@ -322,12 +358,17 @@ func checkHost(r *http.Request) error {
 	return nil
 }
 
-func (p *prepared) authorize(ctx context.Context) error {
+// authorize lets a call pass, and returns its connection, which is to be told the call's end.
+func (p *prepared) authorize(ctx context.Context) (*connection, error) {
 	headers, _ := metadata.FromIncomingContext(ctx)
 	if p.token == nil || p.allows(headers.Get("authorization")) {
-		return nil
+		client, _ := peer.FromContext(ctx)
+		c := client.LocalAddr.(localAddr).connection
+		c.begin()
+		c.admit()
+		return c, nil
 	}
-	return status.Error(codes.Unauthenticated, "the token is missing or wrong: it belongs into the metadata authorization, as Bearer <token>")
+	return nil, status.Error(codes.Unauthenticated, "the token is missing or wrong: it belongs into the metadata authorization, as Bearer <token>")
 }
 
 func (p *prepared) allows(authorization []string) bool {
@@ -356,6 +397,8 @@ func (s *Server) Close() error {
 		_ = s.httpListener.Close()
 	}
 	if s.grpc != nil {
+		// It would wait for their handshakes.
+		s.grpcListener.refuse()
 		timer := time.AfterFunc(stopTimeout, s.grpc.Stop)
 		s.grpc.GracefulStop()
 		timer.Stop()

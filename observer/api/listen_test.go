@@ -353,33 +353,6 @@ func TestClose(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestConnectionCap: more connections than that wait until one ends.
-func TestConnectionCap(t *testing.T) {
-	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{HTTPAddr: "0"})
-	var idle []net.Conn
-	for range 256 {
-		conn, err := net.Dial("tcp", s.HTTPAddr().String())
-		require.NoError(t, err)
-		defer conn.Close()
-		idle = append(idle, conn)
-	}
-	c := client()
-	c.Timeout = 500 * time.Millisecond
-	get := func() error {
-		answer, err := c.Get("http://" + s.HTTPAddr().String() + "/health")
-		if err == nil {
-			err = answer.Body.Close()
-		}
-		return err
-	}
-	require.Error(t, get())
-	for _, conn := range idle {
-		require.NoError(t, conn.Close())
-	}
-	c.Timeout = patience
-	require.NoError(t, get())
-}
-
 // TestRestart: a client that goes away in the middle of its calls leaves nothing, and is served again when it is back.
 func TestRestart(t *testing.T) {
 	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{})

@@ -69,6 +69,13 @@ func (s *Source) SetHealth(modules ...observer.ModuleHealth) {
 	s.health = observer.Health{Modules: modules}
 }
 
+// Warn replaces the warnings.
+func (s *Source) Warn(warnings ...observer.Warning) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.health.Warnings = warnings
+}
+
 // Fail has snapshots and refreshes fail from now on; nil has them work.
 func (s *Source) Fail(snapshot, refresh error) {
 	s.mu.Lock()

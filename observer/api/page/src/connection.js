@@ -72,21 +72,22 @@ export class Connection {
     else this.listener.data({ stats: answers[0], health: answers[1], config: answers[2] });
   }
 
-  // post sends a change. It throws a Failure that says why it was refused.
+  // post sends a change. It throws a Failure that says why it was refused. The server gives a change five minutes: modules are loaded
+  // and verified meanwhile, and a client that goes away undoes that.
   post(path, body) {
-    return this.ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    return this.ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }, 300);
   }
 
-  async ask(path, options = {}) {
+  async ask(path, options = {}, seconds = 10) {
     const headers = { Accept: "application/json", ...options.headers };
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
     let answer;
     let body;
     try {
-      answer = await fetch(path, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(10_000) });
+      answer = await fetch(path, { ...options, headers, cache: "no-store", signal: AbortSignal.timeout(seconds * 1000) });
       body = await answer.text();
     } catch (cause) {
-      throw new Failure(0, cause.name === "TimeoutError" ? "no answer for 10 seconds" : "the server cannot be reached");
+      throw new Failure(0, cause.name === "TimeoutError" ? `no answer for ${seconds} seconds` : "the server cannot be reached");
     }
     let json;
     try {

@@ -16,8 +16,8 @@
 // under the License.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { backoff } from "../src/connection.js";
+import { mock, test } from "node:test";
+import { backoff, Connection } from "../src/connection.js";
 import * as format from "../src/format.js";
 import { edges, heat, shade } from "../src/heat.js";
 import { History, shown } from "../src/history.js";
@@ -293,4 +293,22 @@ test("figures have three digits that count", () => {
   assert.equal(exact(0.0001234), "0.0001234");
   assert.equal(narrow(exact(12345.6789)), "12 345.6789");
   assert.equal(format.ago(75), "1 min 15 s");
+});
+
+test("a change has as long as the server gives it, and all else ten seconds", async () => {
+  globalThis.sessionStorage = { getItem: () => null };
+  const timeout = mock.method(AbortSignal, "timeout", () => null);
+  mock.method(globalThis, "fetch", async () => new Response("{}"));
+  try {
+    const connection = new Connection(1, {});
+    await connection.ask("health");
+    await connection.post("api/v1/config", {});
+    assert.deepEqual(
+      timeout.mock.calls.map((call) => call.arguments),
+      [[10_000], [300_000]],
+    );
+  } finally {
+    mock.restoreAll();
+    delete globalThis.sessionStorage;
+  }
 });
