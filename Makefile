@@ -30,7 +30,7 @@ sdk := integration/out/banyandb-ebpf-sdk
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace chromium $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 .DEFAULT_GOAL := help
-.PHONY: help sdk test-kernels mutations setup generate generate-api generate-check format lint build test test-unit
+.PHONY: help sdk test-kernels test-busy mutations setup generate generate-api generate-check format lint build test test-unit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ test: setup page-packages build lint generate-check banyand bydbctl ## Run every
 # ONLY=5.10,newest chooses kernels.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
 	@cd integration && go run ./kernels $(if $(ONLY),-only $(ONLY),-out ../docs/kernels.md)
+
+# RUNS=1 runs it once.
+test-busy: ## Run make test five times from a clean clone of HEAD, on a machine that is kept busy
+	@GOWORK=off go run -C integration ./busy $(if $(RUNS),-runs $(RUNS))
 
 mutations: setup prepare ## Break the code on purpose, line by line, and see that the tests notice
 	@cd integration && go run ./mutate
