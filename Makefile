@@ -104,7 +104,7 @@ test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests in
 
 # RUNS=1 runs it once.
 test-busy: ## Run make test five times from a clean clone of HEAD, on a machine that is kept busy
-	@GOWORK=off go run -C integration ./busy $(if $(RUNS),-runs $(RUNS))
+	@go run ./integration/busy/main.go $(if $(RUNS),-runs $(RUNS))
 
 mutations: setup prepare ## Break the code on purpose, line by line, and see that the tests notice
 	@cd integration && go run ./mutate
