@@ -266,29 +266,43 @@ func requireGone(t *testing.T, held map[string]bool, what string) {
 	}, time.Minute, 20*time.Millisecond, what)
 }
 
-// TestFaults fails each step of opening all modules once. Nothing leaks, the step is named where it failed, and where
-// there was another way it was taken.
+// TestFaults fails each step of opening each module once, beside another module. Nothing leaks, the step is named where it failed,
+// and where there was another way it was taken.
 func TestFaults(t *testing.T) {
 	kprobetest.Require(t)
-	var steps []string
-	record := func(what string) error {
-		steps = append(steps, what)
-		return nil
-	}
-	var modules []string
-	stride := 1
+	modules, stride := allModules(t), 1
 	if os.Getenv(guest) != "" {
 		// On an emulated CPU the sixty programs of io take a second each time, and those of memory half of one.
 		modules, stride = []string{"cache", "memory"}, 3
 	}
-	o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Step: record})
-	require.NoError(t, err)
-	require.NoError(t, o.Close())
-	for _, want := range []string{"opening the object", "making the maps", "loading ", "attaching ", "mapping the counters"} {
-		require.Contains(t, strings.Join(steps, "\n"), want)
+	all := ""
+	for _, module := range modules {
+		var steps []string
+		record := func(what string) error {
+			steps = append(steps, what)
+			return nil
+		}
+		o, err := observer.Open(context.Background(), observer.Options{Modules: []string{module}, Step: record})
+		require.NoError(t, err)
+		require.NoError(t, o.Close())
+		t.Logf("%s: %d steps", module, len(steps))
+		all += strings.Join(steps, "\n")
+		other := "sched"
+		if module == other {
+			other = "cache"
+		}
+		failEachStep(t, []string{module, other}, len(steps), stride)
 	}
+	for _, want := range []string{"opening the object", "making the maps", "loading ", "attaching ", "mapping the counters"} {
+		require.Contains(t, all, want)
+	}
+}
+
+// failEachStep opens two modules as often as the first has steps, or a part of that.
+func failEachStep(t *testing.T, modules []string, steps, stride int) {
+	t.Helper()
 	fds, goroutines := descriptors(t), runtime.NumGoroutine()
-	for n := 0; n < len(steps); n += stride {
+	for n := 0; n < steps; n += stride {
 		fault := errors.New("injected")
 		at, failed := 0, ""
 		o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Step: func(what string) error {
@@ -299,9 +313,10 @@ func TestFaults(t *testing.T) {
 			}
 			return nil
 		}})
-		// One fault never takes all modules away.
+		// One fault never takes both modules away, and never the other one.
 		require.NoError(t, err, failed)
 		require.NotEmpty(t, failed)
+		require.True(t, o.Health().Modules[1].Up, failed)
 		named := false
 		for _, m := range o.Health().Modules {
 			if !m.Up {
@@ -327,5 +342,4 @@ func TestFaults(t *testing.T) {
 		require.Equal(t, goroutines, runtime.NumGoroutine(), failed)
 		requireGone(t, held, failed)
 	}
-	t.Logf("%d steps", len(steps))
 }
