@@ -167,6 +167,11 @@ var mutations = []mutation{
 	{"let one change undo another", "observer/api/api.go", "\ta.changing.Lock()\n\tdefer a.changing.Unlock()\n\tchanged", "\tchanged", "./observer/api", "TestChangesTakeTurns"},
 	{"listen to SIGHUP no more", "runservice/service.go", "\t\t\ts.reload()\n", "", "./runservice", "TestReload"},
 	{"take a wrong file for a refusal", "runservice/configure.go", "--ebpf-config-file: %w: %w\", api.ErrInvalid, err", "--ebpf-config-file: %w\", err", "./runservice", "TestReload"},
+	{"refresh for each reader", "observer/collector/limit.go", "now.Sub(l.last) >= refreshInterval", "now.Sub(l.last) >= 0", "./observer/collector", "TestRefreshes"},
+	{"show what was tested before", "integration/testrun/main.go", "append([]string{\"-count=1\"}, args...)", "append([]string{}, args...)", "./integration/testrun", "TestOtherModulesFiles"},
+	{"run again what is on no list", "integration/testrun/main.go", "if r.reason(of, test) == \"\" {", "if false && r.reason(of, test) == \"\" {", "./integration/testrun", "TestAgain"},
+	{"leave the objects out of the digest", "integration/kernels/digest.go", ", \"*/*.bpf.o\"}", "}", "./integration/kernels", "TestDigest"},
+	{"leave the load running", "integration/busy/main.go", "defer end()", "_ = end", "./integration/busy", "TestRun"},
 	{"take any name of a module", "runservice/configure.go", "errors.Join(modules.validate(known), hooks", "errors.Join(modules.validate(modules), hooks", "./runservice", "TestConfigFileIsChecked"},
 }
 
@@ -279,7 +284,7 @@ func (m mutation) try(dir string) (err error) {
 
 func (m mutation) fails(dir string) error {
 	command := []string{"go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-run", "^" + m.test + "$", m.pkg}
-	if m.pkg == "./runservice" {
+	if m.pkg == "./runservice" || strings.HasPrefix(m.pkg, "./integration/") {
 		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
 	}
 	out, err := checkout.Run(dir, command[0], command[1:]...)
