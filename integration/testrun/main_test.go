@@ -65,7 +65,11 @@ func TestAgain(t *testing.T) {
 	const good = "func TestGood(t *testing.T) { os.Getpid() }\n"
 	const bad = "func TestBad(t *testing.T) { t.Fatal(os.Getpid()) }\n"
 	list := []unsteady{
-		{"p", "TestOnce", "first"}, {"p", "TestTwice", "second"}, {"p", "TestBad", "bad"}, {"p", "TestPanic", "panics"}, {"p", "TestRace", "races"},
+		{"p", "TestOnce", "first"},
+		{"p", "TestTwice", "second"},
+		{"p", "TestBad", "bad"},
+		{"p", "TestPanic", "panics"},
+		{"p", "TestRace", "races"},
 		{"q", "TestOfP", "of another package"},
 	}
 	for name, want := range map[string]struct{ tests, end string }{
