@@ -30,7 +30,7 @@ sdk := integration/out/banyandb-ebpf-sdk
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace chromium $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 .DEFAULT_GOAL := help
-.PHONY: help sdk test-kernels mutations setup generate generate-api generate-check format lint build test test-unit
+.PHONY: help sdk test-kernels test-busy mutations setup generate generate-api generate-check format lint build build-race test test-unit
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,14 +93,23 @@ lint: setup prepare ## Check format, vet and lint
 build: ## Build the library for Linux, macOS and Windows
 	go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...
 
-test: setup page-packages build lint generate-check banyand bydbctl ## Run every test that this machine can run; at the end stands what it cannot
-	@$(MAKE) --no-print-directory test-kernels ONLY=5.10,newest,newest-lockdown
+# While the virtual machines run, there is time for what only compiles, and for what the tests are made of.
+test: ## Run every test that this machine can run; at the end stands what it cannot
+	@$(MAKE) --no-print-directory setup page-packages prepare
+	@$(MAKE) --no-print-directory -j3 test-kernels build build-race lint generate-check banyand bydbctl ONLY=5.10,newest,newest-lockdown
 	go test -run xxx -bench . -benchtime=1x ./observer ./meterbridge ./bpf ./kprobe
-	@cd integration && go run ./testrun .. prepare examples/prometheus .:../runservice/...,./... -- -race -timeout 20m
+	@cd integration && go run ./testrun .. prepare examples/prometheus .:../runservice/...,./... -- -race -timeout 2h
+
+build-race: prepare
+	@go build -race ./... && cd integration && go build -race ./... ../runservice/...
 
 # ONLY=5.10,newest chooses kernels.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
 	@cd integration && go run ./kernels $(if $(ONLY),-only $(ONLY),-out ../docs/kernels.md)
+
+# RUNS=1 runs it once.
+test-busy: ## Run make test five times from a clean clone of HEAD, on a machine that is kept busy
+	@go run ./integration/busy/main.go $(if $(RUNS),-runs $(RUNS))
 
 mutations: setup prepare ## Break the code on purpose, line by line, and see that the tests notice
 	@cd integration && go run ./mutate

@@ -31,14 +31,22 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TestMatrix tells the kernel matrix how each hook of each module is attached: a module's plan has all that it declares, those
-// too that this kernel refuses.
-func TestMatrix(t *testing.T) {
+// allModules are those that are built in.
+func allModules(t *testing.T) (names []string) {
+	t.Helper()
 	objects, err := fs.Glob(bpf.Modules(runtime.GOARCH), "*"+bpf.Suffix)
 	require.NoError(t, err)
 	require.NotEmpty(t, objects)
 	for _, object := range objects {
-		module := strings.TrimSuffix(object, bpf.Suffix)
+		names = append(names, strings.TrimSuffix(object, bpf.Suffix))
+	}
+	return names
+}
+
+// TestMatrix tells the kernel matrix how each hook of each module is attached: a module's plan has all that it declares, those
+// too that this kernel refuses.
+func TestMatrix(t *testing.T) {
+	for _, module := range allModules(t) {
 		t.Run(module, func(t *testing.T) {
 			hooks, err := observer.Hooks(nil, module)
 			require.NoError(t, err)

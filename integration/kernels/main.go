@@ -84,7 +84,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.cache, "cache", "kernels/cache", "`folder` for downloaded kernels")
 	flags.StringVar(&o.out, "out", "", "Markdown `file` to write the matrix to")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
-	flags.IntVar(&o.parallel, "j", 2, "how many virtual machines run at once")
+	flags.IntVar(&o.parallel, "j", 3, "how many virtual machines run at once")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Hour, "how long one row may take before it is taken to hang")
 	flags.BoolVar(&o.icount, "icount", false, "have the clocks of the machines count instructions, one a nanosecond, and tell the tests so")
 	flags.BoolVar(&o.list, "list", false, "print the rows and exit")

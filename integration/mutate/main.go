@@ -211,6 +211,11 @@ var mutations = []mutation{
 	{"compare what the measure's tags are called only", "runservice/labels.go", "slices.Equal(a.GetEntity().GetTagNames(), b.GetEntity().GetTagNames()) &&", "len(a.GetTagFamilies()) > 0 &&", "./runservice", "TestSameLabels"},
 	{"compare the series' labels only", "runservice/labels.go", "return v.GetName() == w.GetName()", "return v != w", "./runservice", "TestSameLabels"},
 	{"compare what is there at the start only", "runservice/labels.go", "\tcase c.added <- struct{}{}:\n", "\tcase make(chan struct{}) <- struct{}{}:\n", "./runservice", "TestLabelCheckRuns"},
+	{"refresh for each reader", "observer/collector/limit.go", "now.Sub(l.last) >= refreshInterval", "now.Sub(l.last) >= 0", "./observer/collector", "TestRefreshes"},
+	{"show what was tested before", "integration/testrun/main.go", "append([]string{\"-count=1\"}, args...)", "append([]string{}, args...)", "./integration/testrun", "TestOtherModulesFiles"},
+	{"run again what is on no list", "integration/testrun/main.go", "if r.reason(of, test) == \"\" {", "if false && r.reason(of, test) == \"\" {", "./integration/testrun", "TestAgain"},
+	{"leave the objects out of the digest", "integration/kernels/digest.go", ", \"*/*.bpf.o\"}", "}", "./integration/kernels", "TestDigest"},
+	{"leave the load running", "integration/busy/main.go", "defer end()", "_ = end", "./integration/busy", "TestRun"},
 	{"take any name of a module", "runservice/configure.go", "errors.Join(modules.validate(known), hooks", "errors.Join(modules.validate(modules), hooks", "./runservice", "TestConfigFileIsChecked"},
 }
 
@@ -323,7 +328,7 @@ func (m mutation) try(dir string) (err error) {
 
 func (m mutation) fails(dir string) error {
 	command := []string{"go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-run", "^" + m.test + "$", m.pkg}
-	if m.pkg == "./runservice" {
+	if m.pkg == "./runservice" || strings.HasPrefix(m.pkg, "./integration/") {
 		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
 	}
 	out, err := checkout.Run(dir, command[0], command[1:]...)

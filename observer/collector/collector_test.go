@@ -201,10 +201,10 @@ func TestRefreshes(t *testing.T) {
 			require.NoError(t, shared.Refresh())
 		}
 		require.Equal(t, 1, source.Refreshes())
-		time.Sleep(time.Second - 1)
+		time.Sleep(time.Second - time.Nanosecond)
 		gather(t, registry)
 		require.Equal(t, 1, source.Refreshes())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		gather(t, registry)
 		require.Equal(t, 2, source.Refreshes())
 	})
