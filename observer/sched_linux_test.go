@@ -441,7 +441,12 @@ func TestRefreshCallsNothing(t *testing.T) {
 	o, iterating := open(t, "io", "cache"), open(t, "sched")
 	calls := callCounter(t)
 	require.GreaterOrEqual(t, calls(func() { require.NoError(t, iterating.Refresh()) }), uint64(3), "open, read, close")
-	requireNoSystemCall(t, calls, o.Refresh)
+	// On some machines the clock that the budget looks at takes a system call.
+	clock := leastCalls(calls, func() error {
+		_ = time.Now()
+		return nil
+	})
+	require.Equal(t, clock, leastCalls(calls, o.Refresh))
 }
 
 // TestRefreshFails: a module whose iterator cannot be run says so, and keeps neither the others from it nor anybody from a
@@ -468,8 +473,10 @@ func TestRefreshFails(t *testing.T) {
 	require.Equal(t, before, count(t, o))
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	require.ErrorIs(t, err, unix.EMFILE)
-	require.ErrorContains(t, err, "module one: opening the iterator")
-	require.ErrorContains(t, err, "module two: opening the iterator")
+	for _, module := range []string{"one", "two"} {
+		require.ErrorContains(t, err, "module "+module+": the process has too many open files (RLIMIT_NOFILE is 0): opening the iterator")
+	}
+	require.Contains(t, kprobe.Remedy(err), "RLIMIT_NOFILE")
 	grown := refreshed(t, o).since(before)
 	require.Positive(t, grown["ebpf_one_cpu_seconds_total{}"])
 	require.Positive(t, grown["ebpf_two_cpu_seconds_total{}"])
