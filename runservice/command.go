@@ -121,6 +121,9 @@ func writePlan(out io.Writer, health observer.Health) error {
 			fmt.Fprintf(out, "\nAbsent on this kernel: %s\n", strings.Join(m.Absent, ", "))
 		}
 	}
+	for _, w := range health.Warnings {
+		fmt.Fprintf(out, "\nWarning: %s\nWhat to do: %s\n", oneLine(w.Cause), w.Remedy)
+	}
 	return writeVerified(out, health)
 }
 

@@ -519,6 +519,11 @@ func TestPlanCommand(t *testing.T) {
 	for _, row := range []string{`io +syscall +(fentry|tp_btf)`, `cache +fill +tp_btf`, `memory +memcg +tp_btf`} {
 		require.Regexp(t, `(?m)^`+row, string(out))
 	}
+	blind := exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan", "--ebpf-modules=io")
+	blind.Env = append(os.Environ(), "TMPDIR=/nonexistent")
+	out, err = blind.CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	require.Regexp(t, `(?m)^Warning: no metric is verified.*/nonexistent`, string(out))
 	out, err = exec.Command("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--", banyandtest.DefaultBinary(), "ebpf", "plan").CombinedOutput()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
