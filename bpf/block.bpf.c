@@ -35,7 +35,10 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-/* What is under way. A request that is used again overwrites its entry. */
+/*
+ * What is under way. A request that is used again overwrites its entry, and if it is another process's, removes it: a
+ * kernel that has skipped the completion has left it there.
+ */
 struct progress {
 	__u64 begun;
 	__u64 issued;
@@ -76,6 +79,8 @@ static __always_inline int start(struct request *rq)
 		__sync_fetch_and_add(&m->requests_total[op][sync_of(rq->cmd_flags, op)], 1);
 		if (bpf_map_update_elem(&started, &key, &p, 0))
 			__sync_fetch_and_add(&m->untracked_total, 1);
+	} else if (bpf_map_lookup_elem(&started, &key)) {
+		bpf_map_delete_elem(&started, &key);
 	}
 	unpin();
 	return 0;

@@ -21,12 +21,16 @@ package observer_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -48,12 +52,17 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	quiet(t)
 	// The file system may have to read a block of its own first, where the file lies, and then not again.
 	var before, got counts
-	for range 5 {
+	skips := skippedCompletions(t)
+	for range skipTries {
+		skipped := skips()
 		evict(t, fd, fileSize)
 		before = count(t, o)
 		statBefore, threadBefore := deviceReads(t, fd), threadReads(t)
 		readAll(t, fd)
 		got = count(t, o).since(before)
+		if skips() != skipped {
+			continue
+		}
 		threadRead := threadReads(t) - threadBefore
 		stat := deviceReads(t, fd)
 		requests, read := stat.requests-statBefore.requests, stat.bytes-statBefore.bytes
@@ -77,16 +86,87 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	require.Positive(t, got["ebpf_block_queue_seconds_sum{read}"])
 	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
 
-	before = count(t, o)
-	readAll(t, fd)
-	require.Zero(t, count(t, o).since(before)["ebpf_block_bytes_total{read,true}"])
+	// Nothing is read again, but for what the kernel has taken meanwhile, which its account of the thread tells.
+	for range skipTries {
+		skipped, read := skips(), threadReads(t)
+		before = count(t, o)
+		readAll(t, fd)
+		got, read = count(t, o).since(before), threadReads(t)-read
+		if skips() == skipped && read == 0 {
+			break
+		}
+	}
+	require.Zero(t, got["ebpf_block_bytes_total{read,true}"])
 
-	before = count(t, o)
-	_, err := unix.Pwrite(fd, make([]byte, 1<<20), 0)
-	require.NoError(t, err)
-	require.NoError(t, unix.Fsync(fd))
-	got = count(t, o).since(before)
+	for range skipTries {
+		skipped := skips()
+		before = count(t, o)
+		_, err := unix.Pwrite(fd, make([]byte, 1<<20), 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Fsync(fd))
+		got = count(t, o).since(before)
+		if skips() == skipped {
+			break
+		}
+	}
 	require.GreaterOrEqual(t, got["ebpf_block_bytes_total{write,false}"]+got["ebpf_block_bytes_total{write,true}"], uint64(1<<20))
+}
+
+// skipTries is how often something is done again of which the kernel has left out a part.
+const skipTries = 20
+
+// skippedCompletions returns how many completions of requests the kernel has kept from our program, by its own accounts: how many
+// there were, less how often the program ran. One that interrupts another is skipped and counted as missed; Linux 6.18 leaves out
+// some on a busy machine, and does not count them. Where nobody may ask for events, it returns 0.
+func skippedCompletions(t *testing.T) func() uint64 {
+	t.Helper()
+	const event, program = "block/block_rq_complete", "complete__"
+	if _, err := os.Stat(filepath.Join(tracefs, "events", event)); err != nil {
+		return func() uint64 { return 0 }
+	}
+	id := tracepointID(t, event)
+	var events []int
+	for cpu := range runtime.NumCPU() {
+		fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Config: id, Size: unix.PERF_ATTR_SIZE_VER0}, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, unix.Close(fd)) })
+		events = append(events, fd)
+	}
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, stats.Close()) })
+	var programs []*ebpf.Program
+	for object := range kernelObjects(t) {
+		if !strings.HasPrefix(object, "prog_id ") {
+			continue
+		}
+		prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(objectID(t, object)))
+		require.NoError(t, err)
+		info, err := prog.Info()
+		require.NoError(t, err)
+		if !strings.HasPrefix(info.Name, program) {
+			require.NoError(t, prog.Close())
+			continue
+		}
+		t.Cleanup(func() { require.NoError(t, prog.Close()) })
+		programs = append(programs, prog)
+	}
+	require.NotEmpty(t, programs)
+	return func() uint64 {
+		var skipped uint64
+		buf := make([]byte, 8)
+		for _, fd := range events {
+			_, err := unix.Read(fd, buf)
+			require.NoError(t, err)
+			skipped += binary.NativeEndian.Uint64(buf)
+		}
+		for _, prog := range programs {
+			s, err := prog.Stats()
+			require.NoError(t, err)
+			skipped -= s.RunCount
+		}
+		return skipped
+	}
 }
 
 // TestBlockDirect: requests of a known number and size, which wait for nobody, so that each duration is part of the time
@@ -115,18 +195,20 @@ func testBlockDirect(t *testing.T, o *observer.Observer) {
 	read()
 	quiet(t)
 	var got counts
-	var took elapsed
-	// An interrupt within a program has its own run of it skipped: then the kernel says so, and it is tried again.
-	for missed := uint64(1); missed > 0; {
-		missed = o.Health().Modules[0].Missed
+	var took time.Duration
+	skips := skippedCompletions(t)
+	for range skipTries {
+		skipped := skips()
 		before := count(t, o)
-		took = timed(t, func() {
-			for range reads {
-				read()
-			}
-		})
+		start := time.Now()
+		for range reads {
+			read()
+		}
+		took = time.Since(start)
 		got = count(t, o).since(before)
-		missed = o.Health().Modules[0].Missed - missed
+		if skips() == skipped {
+			break
+		}
 	}
 	require.Equal(t, counts{
 		"ebpf_block_requests_total{read,true}":    reads,
@@ -134,9 +216,7 @@ func testBlockDirect(t *testing.T, o *observer.Observer) {
 		"ebpf_block_duration_seconds_count{read}": reads,
 		"ebpf_block_queue_seconds_count{read}":    reads,
 	}, got.without("_sum", "_slot"))
-	require.Less(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took.all)
-	// Who reads sleeps from some time after the request began until just after the device has answered.
-	require.Greater(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took.asleep/2)
+	require.Less(t, time.Duration(got["ebpf_block_duration_seconds_sum{read}"]), took)
 	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
 }
 
