@@ -148,6 +148,7 @@ func TestRemedies(t *testing.T) {
 		name          string
 		cause, remedy string
 		flags         uintptr
+		tracepoints   bool // it takes classic tracepoints
 	}{
 		{name: "no sysfs", provoke: func(t *testing.T) { cover(t, "/sys", "") }, is: ErrNotSupported, cause: "/sys is not mounted", remedy: "mount -t sysfs"},
 		{name: "no procfs", provoke: func(t *testing.T) { cover(t, "/proc", "") }, is: ErrNotSupported, cause: "/proc is not mounted", remedy: "mount -t proc"},
@@ -176,7 +177,7 @@ func TestRemedies(t *testing.T) {
 		{name: "a filter that hides bpf", provoke: deny(unix.ENOSYS), is: ErrPermission, cause: "bpf(2) is refused", remedy: "allow bpf(2)"},
 		{name: "attaching is denied", provoke: deny(unix.EPERM, rawTracepointOpen, linkCreate), is: ErrPermission, cause: `attaching first__tp_btf to "sys_enter": operation not permitted`, remedy: "kernel lockdown"},
 		{
-			name: "a filter of perf_event_open", module: tracepoint, is: ErrPermission, cause: "perf_event_open(2) is refused", remedy: "allow perf_event_open(2)",
+			name: "a filter of perf_event_open", module: tracepoint, tracepoints: true, is: ErrPermission, cause: "perf_event_open(2) is refused", remedy: "allow perf_event_open(2)",
 			provoke: func(t *testing.T) { require.NoError(t, kprobetest.Deny(unix.SYS_PERF_EVENT_OPEN, unix.EPERM)) },
 		},
 		{
@@ -209,7 +210,7 @@ func TestRemedies(t *testing.T) {
 		{name: "no room for maps", provoke: deny(unix.ENOSPC, mapCreate), is: unix.ENOSPC, cause: "a table of the kernel is full", remedy: "bpftool prog"},
 		{name: "no room for a link", provoke: deny(unix.ENOSPC, rawTracepointOpen, linkCreate), is: unix.ENOSPC, cause: "a table of the kernel is full", remedy: "bpftool link"},
 		{name: "too large a map", provoke: deny(unix.E2BIG, mapCreate), is: unix.E2BIG, cause: "a map is larger than the kernel takes", remedy: "fewer entries"},
-		{name: "too many programs", module: tracepoint, provoke: crowd, cause: "as many programs as the kernel takes are attached to sched/sched_process_exit", remedy: "bpftool perf"},
+		{name: "too many programs", module: tracepoint, tracepoints: true, provoke: crowd, cause: "as many programs as the kernel takes are attached to sched/sched_process_exit", remedy: "bpftool perf"},
 		{name: "busy", provoke: deny(unix.EBUSY, rawTracepointOpen, linkCreate), is: unix.EBUSY, cause: "others are changing, or have changed, sys_enter", remedy: "try it again"},
 		{name: "busy for ever", provoke: deny(unix.EAGAIN, rawTracepointOpen, linkCreate), is: unix.EAGAIN, cause: "others are changing, or have changed, sys_enter", remedy: "try it again"},
 
@@ -230,6 +231,9 @@ func TestRemedies(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			kprobetest.Require(t)
+			if c.tracepoints {
+				requireTracepoints(t)
+			}
 			if !kprobetest.InChild(t, func(cmd *exec.Cmd) {
 				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | c.flags}
 				if c.flags&unix.CLONE_NEWUSER != 0 {
@@ -274,6 +278,14 @@ func loadAndIterate(spec *ebpf.CollectionSpec) error {
 	return errors.Join(err, p.Close())
 }
 
+// requireTracepoints skips a test of classic tracepoints where the kernel, locked down, has none.
+func requireTracepoints(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(tracefs + "/events/sched"); err != nil {
+		t.Skipf("no classic tracepoints: %v", err)
+	}
+}
+
 // TestDescriptors: with so many descriptors left that a module is not attached, that is said, whichever step it is that has none.
 func TestDescriptors(t *testing.T) {
 	for name, spec := range map[string]*ebpf.CollectionSpec{
@@ -281,6 +293,9 @@ func TestDescriptors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			kprobetest.Require(t)
+			if name == "tracepoint" {
+				requireTracepoints(t)
+			}
 			if kprobetest.InChild(t, nil) {
 				testDescriptors(t, spec)
 			}
