@@ -187,21 +187,26 @@ func TestAPI(t *testing.T) {
 			require.NoError(t, err)
 			return samples.Sum()
 		}
-		// Collection goes on while nothing is read: seven times once a second, at the least.
-		for last, seen := collected(), 0; seen < 8; seen++ {
-			now := last
-			require.Eventually(t, func() bool { now = collected(); return now > last }, patience, 50*time.Millisecond)
-			last = now
-		}
 		sent, skipped := uint64(0), uint64(0)
-		// What is sent and what is skipped are all intervals. On a busy machine one may be taken late, and those after it say so.
-		for off := 0.0; skipped == 0 || off > 2; {
-			require.Less(t, sent, uint64(500), "%d are skipped, which is off by %v intervals", skipped, off)
-			message, err := stream.Recv()
-			require.NoError(t, err)
-			sent, skipped = sent+1, skipped+message.GetSkipped()
-			passed := message.GetSnapshot().GetTime().AsTime().Sub(first.GetSnapshot().GetTime().AsTime())
-			off = math.Abs(passed.Seconds()*10 - float64(sent+skipped))
+		// As long as it takes until the server can send no more, on a slow machine longer.
+		for pause := 8 * time.Second; skipped == 0; pause *= 2 {
+			require.Less(t, pause, patience, "nothing is skipped")
+			// Collection goes on while nothing is read.
+			for last, start := collected(), time.Now(); time.Since(start) < pause; time.Sleep(time.Second) {
+				now := last
+				require.Eventually(t, func() bool { now = collected(); return now > last }, patience, 50*time.Millisecond)
+				last = now
+			}
+			// What is sent and what is skipped are all intervals. One that was taken late does not tell, but one of the next.
+			read := time.Now()
+			for off, taken := 0.0, first.GetSnapshot().GetTime().AsTime(); off > 2 || taken.Before(read); {
+				require.Less(t, time.Since(read), patience, "off by %v intervals", off)
+				message, err := stream.Recv()
+				require.NoError(t, err)
+				sent, skipped = sent+1, skipped+message.GetSkipped()
+				taken = message.GetSnapshot().GetTime().AsTime()
+				off = math.Abs(taken.Sub(first.GetSnapshot().GetTime().AsTime()).Seconds()*10 - float64(sent+skipped))
+			}
 		}
 	})
 
