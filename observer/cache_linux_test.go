@@ -78,9 +78,21 @@ func testCacheExact(t *testing.T, o *observer.Observer) {
 	pages := uint64(fileSize / pageSize)
 	quiet(t)
 
-	before := count(t, o)
-	readAll(t, fd)
-	got := count(t, o).since(before)
+	// The file system or this program may have to be read again too, of which the kernel took something: its account of the thread
+	// tells, and it is tried again.
+	var before, got counts
+	for range skipTries {
+		evict(t, fd, fileSize)
+		before = count(t, o)
+		read := threadReads(t)
+		readAll(t, fd)
+		read = threadReads(t) - read
+		got = count(t, o).since(before)
+		if read == fileSize {
+			break
+		}
+		t.Logf("%d bytes were read for %d", read, fileSize)
+	}
 	require.Equal(t, counts{"ebpf_cache_filled_pages_total{}": pages}, got.without("lookups", "regret"))
 
 	missing := pages - uint64(residentPages(t, fd, fileSize))

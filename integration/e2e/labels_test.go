@@ -224,7 +224,7 @@ func withNode(labels ...string) []string { return append(slices.Clone(nodeLabels
 // conflict is a line of the server's log on a metric that is not stored.
 type conflict struct {
 	Measure, Remedy string
-	Stored          []string `json:"stored labels"`
+	Stored          []string `json:"stored_labels"`
 	Ours            []string `json:"labels"`
 }
 
@@ -234,7 +234,7 @@ func conflicts(t *testing.T, server *banyandtest.Server) (lines []conflict) {
 	log, err := server.Log()
 	require.NoError(t, err)
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, "stored labels") {
+		if strings.Contains(line, "stored_labels") {
 			var c conflict
 			require.NoError(t, json.Unmarshal([]byte(line), &c), line)
 			lines = append(lines, c)
