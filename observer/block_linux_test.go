@@ -169,6 +169,26 @@ func skippedCompletions(t *testing.T) func() uint64 {
 	}
 }
 
+// directReader returns what reads a file from its device, by one request.
+func directReader(t *testing.T, size int) (read func()) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	fd := openFile(t, name, unix.O_RDWR|unix.O_CREAT)
+	// One extent: what is not contiguous would take two requests.
+	require.NoError(t, unix.Fallocate(fd, 0, 0, int64(size)))
+	_, err := unix.Pwrite(fd, make([]byte, size), 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Fsync(fd))
+	direct := openFile(t, name, unix.O_RDONLY|unix.O_DIRECT)
+	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unix.Munmap(buf)) })
+	return func() {
+		_, err := unix.Pread(direct, buf, 0)
+		require.NoError(t, err)
+	}
+}
+
 // TestBlockDirect: requests of a known number and size, which wait for nobody, so that each duration is part of the time
 // that the read took.
 func TestBlockDirect(t *testing.T) {
@@ -177,21 +197,7 @@ func TestBlockDirect(t *testing.T) {
 
 func testBlockDirect(t *testing.T, o *observer.Observer) {
 	const reads, size = 100, 64 << 10
-	name := filepath.Join(t.TempDir(), "file")
-	fd := openFile(t, name, unix.O_RDWR|unix.O_CREAT)
-	// One extent: what is not contiguous would take two requests.
-	require.NoError(t, unix.Fallocate(fd, 0, 0, size))
-	_, err := unix.Pwrite(fd, make([]byte, size), 0)
-	require.NoError(t, err)
-	require.NoError(t, unix.Fsync(fd))
-	direct := openFile(t, name, unix.O_RDONLY|unix.O_DIRECT)
-	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, unix.Munmap(buf)) }()
-	read := func() {
-		_, err := unix.Pread(direct, buf, 0)
-		require.NoError(t, err)
-	}
+	read := directReader(t, size)
 	read()
 	quiet(t)
 	var got counts

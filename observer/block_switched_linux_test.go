@@ -22,7 +22,6 @@ package observer_test
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,17 +38,7 @@ func TestBlockSwitched(t *testing.T) {
 	kprobetest.Require(t)
 	withoutScheduler(t)
 	const reads, size = 20, 64 << 10
-	name := filepath.Join(t.TempDir(), "file")
-	fd := openFile(t, name, unix.O_RDWR|unix.O_CREAT)
-	// One extent: what is not contiguous would take two requests.
-	require.NoError(t, unix.Fallocate(fd, 0, 0, size))
-	_, err := unix.Pwrite(fd, make([]byte, size), 0)
-	require.NoError(t, err)
-	require.NoError(t, unix.Fsync(fd))
-	direct := openFile(t, name, unix.O_RDONLY|unix.O_DIRECT)
-	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, unix.Munmap(buf)) }()
+	read := directReader(t, size)
 	requireReads := func(t *testing.T, o *observer.Observer) {
 		t.Helper()
 		var got counts
@@ -58,8 +47,7 @@ func TestBlockSwitched(t *testing.T) {
 			missed = o.Health().Modules[0].Missed
 			before := count(t, o)
 			for range reads {
-				_, err := unix.Pread(direct, buf, 0)
-				require.NoError(t, err)
+				read()
 			}
 			got = count(t, o).since(before)
 			missed = o.Health().Modules[0].Missed - missed

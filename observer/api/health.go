@@ -87,7 +87,7 @@ func (a *API) health() health {
 	h := health{Status: statusUp, Warnings: []warning{}, Modules: []moduleHealth{}}
 	state := a.source.Health()
 	for _, w := range state.Warnings {
-		h.Warnings = append(h.Warnings, warning{Cause: w.Cause, Remedy: w.Remedy, Degraded: w.Degraded})
+		h.Warnings = append(h.Warnings, warning(w))
 		if w.Degraded {
 			h.Status = statusDegraded
 		}
