@@ -163,8 +163,8 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
 		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
 	flags.Float64Var(&s.maxOverhead, "ebpf-max-overhead", 1,
-		"how much of the server's CPU time, in percent, one eBPF module may cost by the estimate of --ebpf-verify, 0 for no limit; "+
-			"a module above it for a minute is shed step by step: times fewer calls, detaches a hook, then all")
+		"how much of the server's CPU time, in percent, one eBPF module may cost, 0 for no limit; 0.1 % of one CPU is always allowed; "+
+			"a module above both for a minute is shed step by step: it times fewer calls and runs its iterators less often, then detaches a hook, then all")
 	flags.BoolVar(&s.verify, "ebpf-verify", true,
 		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
 	flags.StringVar(&s.scratchDir, "ebpf-scratch-dir", "",
