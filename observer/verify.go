@@ -47,7 +47,9 @@ type phase struct {
 	// prepare is done before, and not counted. It may be nil.
 	prepare func() error
 	run     func() (quantities, error)
-	name    string
+	// moved tells whether what run has told is not true any more when the iterators have been run. It may be nil.
+	moved func() bool
+	name  string
 	// of are the quantities that run tells, each with all that begin with it and an underscore.
 	of []string
 }
@@ -166,6 +168,9 @@ func (v *verdicts) judge(o *Observer, phases []phase) {
 					}
 				}
 				break
+			}
+			if p.moved != nil && p.moved() {
+				continue
 			}
 			open = slices.DeleteFunc(open, func(m Metric) bool {
 				if !m.names(known) {

@@ -93,3 +93,28 @@ func TestVerifyUndone(t *testing.T) {
 		require.Equal(t, MetricHealth{Name: "both", Reason: reason}, v.of(&o.schema[2]))
 	}
 }
+
+// TestVerifyMoved: what has changed between the known work and the iterators is done again, and is no fault of the metric's.
+func TestVerifyMoved(t *testing.T) {
+	m := Metric{Name: "calls", Kind: Counter, Scale: 1, width: 1}
+	var err error
+	m.Verify, err = expectations("calls", nil)
+	require.NoError(t, err)
+	for _, moves := range []int{0, verifyTries - 1, verifyTries} {
+		o, v := &Observer{schema: []Metric{m}, words: 1}, &verdicts{metrics: make(map[string]MetricHealth)}
+		done := 0
+		v.judge(o, []phase{{
+			of: []string{"calls"}, moved: func() bool { return done <= moves },
+			run: func() (quantities, error) {
+				done++
+				if done <= moves {
+					return quantities{"calls": 7}, nil
+				}
+				return quantities{"calls": 0}, nil
+			},
+		}})
+		verdict := v.of(&m)
+		require.False(t, verdict.LeftOut, moves)
+		require.Equal(t, moves < verifyTries, verdict.Verified, moves)
+	}
+}

@@ -20,6 +20,7 @@ package observer
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -50,6 +51,8 @@ type workload struct {
 	// fd is a file of scratchPages pages, folder its folder, copy a file to write to, closed one that nobody writes to.
 	fd, folder, copy, closed int
 	page                     int
+	// last is what the scheduler had counted when schedule ended.
+	last quantities
 	// onDisk tells whether pages can be dropped, and so read anew.
 	onDisk bool
 }
@@ -77,7 +80,7 @@ func onThread(dirs []string, work func(thread uint32, phases []phase, measure me
 		{name: "calls", of: calls, run: w.calls},
 		{name: "mapping calls", of: []string{"mmap", "munmap"}, run: w.mappings},
 		{name: "page faults", of: []string{"minor_faults", "major_faults"}, prepare: w.drop, run: w.faults},
-		{name: "scheduler", of: []string{"cpu_ns", "run_queue_wait_ns", "run_queue_waits", "voluntary_switches", "involuntary_switches"}, run: w.schedule},
+		{name: "scheduler", of: []string{"cpu_ns", "run_queue_wait_ns", "run_queue_waits", "voluntary_switches", "involuntary_switches"}, run: w.schedule, moved: w.rescheduled},
 	}
 	// What is never dropped is never read: on a file system in memory nobody can tell what the page cache should count.
 	if w.onDisk {
@@ -483,10 +486,17 @@ func (w *workload) schedule() (quantities, error) {
 		}
 	}
 	after, err := w.scheduled()
+	w.last = maps.Clone(after)
 	for name := range after {
 		after[name] -= before[name]
 	}
 	return after, err
+}
+
+// rescheduled tells whether the scheduler has counted something of this thread since schedule looked, such as by a tick of the clock.
+func (w *workload) rescheduled() bool {
+	now, err := w.scheduled()
+	return err == nil && !maps.Equal(now, w.last)
 }
 
 // scheduled reads what the scheduler has counted of this thread.

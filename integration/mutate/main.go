@@ -201,6 +201,7 @@ var mutations = []mutation{
 	{"fall back to no other folder", "observer/workload_linux.go", "range dirs {", "range dirs[:1] {", "./observer", "TestVerifyFallback"},
 	{"take the first folder, on a disk or not", "observer/workload_linux.go", "if w.onDisk || best == nil {", "if best == nil {", "./observer", "TestVerifyFallback"},
 	{"say nothing of what was not verified", "observer/verify.go", "case v.err != nil:\n\t\treturn []Warning", "case false:\n\t\treturn []Warning", "./observer", "TestVerifyScratch"},
+	{"compare what has moved", "observer/verify.go", "if p.moved != nil && p.moved() {", "if false {", "./observer", "TestVerifyMoved"},
 	{"verify what was not all done", "observer/verify.go", "!v.metrics[k].LeftOut && !undone[k]", "!v.metrics[k].LeftOut", "./observer", "TestVerifyUndone"},
 	{"say nothing of a collection that failed", "meterbridge/bridge.go", "\t\tif err != nil {\n\t\t\tsuccess = 0", "\t\tif false {\n\t\t\tsuccess = 0", "./meterbridge", "TestCollectSuccess"},
 	{"listen to SIGHUP no more", "runservice/service.go", "\t\t\ts.reload()\n", "", "./runservice", "TestReload"},
