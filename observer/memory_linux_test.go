@@ -631,7 +631,7 @@ func TestTHPCollapsesByKernel(t *testing.T) {
 		smallPages(t, pages)
 		made := func() uint64 { return count(t, o).since(before)["ebpf_memory_thp_collapses_total{ok}"] }
 		// The kernel says so a moment after it has made one.
-		for start := time.Now(); (hugePages(t) < have+pages || made() < pages) && time.Since(start) < patience; {
+		for start := time.Now(); (made() < pages || hugePages(t)-have != made()) && time.Since(start) < patience; {
 			time.Sleep(10 * time.Millisecond)
 		}
 		require.Equal(t, hugePages(t)-have, made())
