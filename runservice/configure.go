@@ -167,9 +167,8 @@ func (s *Service) Configure(ctx context.Context, change func(api.Config) (api.Co
 	if err = c.Validate(); err != nil {
 		return err
 	}
-	err = s.observer.Configure(ctx, observerConfig(c))
-	giveBack()
-	if err != nil {
+	defer giveBack()
+	if err = s.observer.Configure(ctx, observerConfig(c)); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -129,7 +129,8 @@ func start(t *testing.T, flags ...string) *server {
 	kprobetest.Require(t)
 	address, err := banyandtest.FreeAddress()
 	require.NoError(t, err)
-	s := &server{t: t, address: address, flags: append([]string{"--ebpf-enabled", "--ebpf-http-addr=" + address}, flags...)}
+	// A module that is shed would have no metrics.
+	s := &server{t: t, address: address, flags: append([]string{"--ebpf-enabled", "--ebpf-max-overhead=0", "--ebpf-http-addr=" + address}, flags...)}
 	require.NoError(t, s.do("start"))
 	t.Cleanup(func() { require.NoError(t, s.do("end")) })
 	return s
