@@ -25,8 +25,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cilium/ebpf/btf"
-
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
@@ -307,7 +305,7 @@ func (o *Observer) putBack(m *module, hooks []string) error {
 	if specErr != nil {
 		return errors.Join(err, specErr)
 	}
-	if err = m.probes.Reload(spec, o.probeOptions(btf.NewCache()), hooks...); err == nil {
+	if err = m.probes.Reload(spec, o.probeOptions(newCache()), hooks...); err == nil {
 		o.health.Modules[m.health].Plan = m.probes.Plan()
 	}
 	return err

@@ -208,10 +208,13 @@ func appendMetrics(schema, metrics []Metric, offset int) []Metric {
 	return schema
 }
 
+// newCache makes what holds the kernel's types while modules are opened. They are tens of megabytes, so that nothing keeps them.
+var newCache = btf.NewCache
+
 // openAll opens modules, verified if that is wanted. What goes wrong with a module is in the health; the error is that of
 // ctx.
 func (o *Observer) openAll(ctx context.Context, names []string) error {
-	cache := btf.NewCache()
+	cache := newCache()
 	var verified *verdicts
 	if o.opts.Verify {
 		opts := o.opts
