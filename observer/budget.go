@@ -46,7 +46,7 @@ const busier = 2
 // usage is the CPU time that the process has used in a time.
 type usage struct{ cpu, wall time.Duration }
 
-// allowed returns what a module may have cost in it, for a share of the CPU time of the process. No share is no limit.
+// allowed returns what a module may have cost in it, for a share of the CPU time of the process.
 func (u usage) allowed(share float64) time.Duration {
 	return time.Duration(max(share*float64(u.cpu), overheadFloor*float64(u.wall)))
 }
