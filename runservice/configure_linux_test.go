@@ -87,7 +87,7 @@ func TestReload(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(file, []byte("modules: [cache, sched]\ncollect_interval: 1s\nmax_overhead_percent: 2\n"), 0o600))
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	require.Eventually(t, func() bool { return len(s.Config().Modules) == 2 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.Config().Modules) == 2 }, time.Minute, 10*time.Millisecond)
 	c := s.Config()
 	require.Equal(t, []string{"cache", "sched"}, c.Modules)
 	require.Equal(t, time.Second, time.Duration(c.CollectInterval))
@@ -170,7 +170,7 @@ func TestAPI(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, found := r.value(t, "banyandb_ebpf_io_operations_total")
 		return !found
-	}, 10*time.Second, 10*time.Millisecond, "a disabled module's series stop")
+	}, time.Minute, 10*time.Millisecond, "a disabled module's series stop")
 	status, answer = ask(http.MethodPost, "/api/v1/config", `{"modules":["nosuch"]}`)
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Contains(t, answer["error"], "nosuch")

@@ -254,8 +254,8 @@ func TestLabelCheckRuns(t *testing.T) {
 	require.Equal(t, 1, waiting())
 	s.Serve()
 	defer s.GracefulStop()
-	require.Eventually(t, func() bool { return waiting() == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return waiting() == 0 }, time.Minute, 10*time.Millisecond)
 	f.NewGauge("ebpf_late", "op").Set(3, "read")
-	require.Eventually(t, func() bool { return waiting() == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return waiting() == 0 }, time.Minute, 10*time.Millisecond)
 	require.Equal(t, map[string]float64{"ebpf_same_total read": 2, "ebpf_late read": 3}, d.stored())
 }

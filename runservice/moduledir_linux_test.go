@@ -60,7 +60,7 @@ func TestModuleDir(t *testing.T) {
 	require.Eventually(t, func() bool {
 		calls, found := r.value(t, "banyandb_ebpf_mine_calls_total")
 		return found && calls >= 1
-	}, 10*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 
 	require.NoError(t, os.Chmod(dir, 0o777))
 	s = start(t, newRegistry(), observer.Options{}, args...)

@@ -187,7 +187,8 @@ func TestDisabled(t *testing.T) {
 	r := newRegistry()
 	goroutines := runtime.NumGoroutine()
 	s := start(t, r, observer.Options{})
-	require.Equal(t, goroutines, runtime.NumGoroutine())
+	// One of another test may have ended meanwhile.
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	require.Zero(t, r.asked)
 	require.Empty(t, s.Health().Modules)
 }
@@ -195,7 +196,7 @@ func TestDisabled(t *testing.T) {
 // requireGoroutines waits until there are no more goroutines than before.
 func requireGoroutines(t *testing.T, goroutines int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
@@ -220,7 +221,7 @@ func TestEnabled(t *testing.T) {
 	require.Eventually(t, func() bool {
 		now, _ := r.value(t, "banyandb_ebpf_io_bytes_total")
 		return now >= before+12345
-	}, 5*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	s.GracefulStop()
 	// Not by Eventually, which has a goroutine of its own.
 	requireGoroutines(t, goroutines)

@@ -77,7 +77,7 @@ func TestLabelsChange(t *testing.T) {
 	require.Eventually(t, func() bool {
 		differ, err := ask.BydbQL(server.HTTP)(t.Context(), "ebpf_labels_differ")
 		return err == nil && maps.Equal(differ.Map(), map[string]float64{`metric="` + changed + `"`: 1})
-	}, 20*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 	samples, err := ask.BydbQL(server.HTTP)(t.Context(), changed)
 	require.NoError(t, err)
 	for _, s := range samples {
@@ -99,7 +99,7 @@ func TestLabelsChange(t *testing.T) {
 	require.NoErrorf(t, err, "%s", out)
 	require.Eventually(t, func() bool {
 		return mustSay(t, http.MethodGet, "http://"+server.HTTP+"/api/v1/group/schema/_monitoring", "").status == http.StatusNotFound
-	}, 10*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 	waitSchemas(t, data)
 	require.NoError(t, server.Stop())
 
@@ -129,7 +129,7 @@ func TestLabelsDiffer(t *testing.T) {
 		require.Eventually(t, func() bool {
 			samples, err = ask.BydbQL(cluster.Liaison.HTTP)(t.Context(), kept)
 			return err == nil && slices.ContainsFunc(samples.Of(role), func(s ask.Sample) bool { return s.Time.After(then) })
-		}, 20*time.Second, 100*time.Millisecond, role)
+		}, time.Minute, 100*time.Millisecond, role)
 	}
 	require.Equal(t, []string{"op", "sync"}, storedLabels(t, cluster.Liaison, changed))
 	samples, err = ask.BydbQL(cluster.Liaison.HTTP)(t.Context(), changed)
@@ -165,7 +165,7 @@ func waitSent(t *testing.T, source ask.Source) {
 			require.NoError(t, err)
 		}
 		return samples.With("direction", "sent").Sum() > 0
-	}, 20*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }
 
 // requireDirections wants no labels but those of the module net.
@@ -185,7 +185,7 @@ func waitFlushed(t *testing.T, server *banyandtest.Server, then time.Time) {
 			require.NoError(t, err)
 		}
 		return slices.ContainsFunc(samples, func(s ask.Sample) bool { return s.Time.After(then) })
-	}, 20*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }
 
 // nodeLabels stand before the labels of each metric.
@@ -215,7 +215,7 @@ func waitSchemas(t *testing.T, data string) {
 		now, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		return slices.ContainsFunc(now, func(file string) bool { return !slices.Contains(before, file) })
-	}, 20*time.Second, 100*time.Millisecond)
+	}, time.Minute, 100*time.Millisecond)
 }
 
 // withNode returns all labels that a measure has.

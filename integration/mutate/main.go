@@ -186,7 +186,7 @@ var mutations = []mutation{
 	{"say nothing of what is skipped", "observer/api/grpc.go", "uint64(now - sent - 1)", "0", "./observer/api", "TestSlowStream"},
 	{"wait for a slow client", "observer/api/grpc.go", "max(sent+1, int64(time.Since(start)/interval))", "sent + 1", "./observer/api", "TestSlowStream"},
 	{"let one change undo another", "runservice/configure.go", "\ts.changing.Lock()\n\tdefer s.changing.Unlock()\n", "", "./runservice", "TestChangesTakeTurns"},
-	{"keep what was read for a change", "runservice/configure.go", "\tgiveBack()\n", "", "./runservice", "TestMemoryIsGivenBack"},
+	{"keep what was read for a change", "runservice/configure.go", "\tdefer giveBack()\n", "", "./runservice", "TestMemoryIsGivenBack"},
 	{"log a failure once for all", "runservice/service.go", "\t\t*e = episode{}\n", "", "./runservice", "TestEpisodes"},
 	{"log a failure each time", "runservice/service.go", "err != nil && err.Error() == e.cause:", "false:", "./runservice", "TestEpisodes"},
 	{"name a key with a blank", "runservice/configure.go", "\"disabled_hooks\", &hooks", "\"disabled hooks\", &hooks", "./runservice", "TestLogLines"},

@@ -231,7 +231,7 @@ func TestStrangersMakeWay(t *testing.T) {
 				p.close()
 			}
 			goroutines(t, routines)
-			require.Eventually(t, func() bool { return descriptors(t) == files }, 5*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return descriptors(t) == files }, time.Minute, 10*time.Millisecond)
 		})
 	}
 }
