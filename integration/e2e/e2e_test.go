@@ -94,7 +94,8 @@ var (
 // TestStandalone: under a real load the counters equal what the kernel accounts to the process, and every way to ask for
 // them gives the same values.
 func TestStandalone(t *testing.T) {
-	server := start(t, banyandtest.Options{Flags: flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=10s"})})
+	address := freeAddress(t)
+	server := start(t, banyandtest.Options{Flags: flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=10s", "--ebpf-http-addr=" + address})})
 	pid := server.PID()
 	var before, after counters
 	var ioBefore, ioAfter processIO
@@ -115,6 +116,8 @@ func TestStandalone(t *testing.T) {
 	require.Positive(t, got["ebpf_io_fadvise_total{dontneed}"])
 	require.Equal(t, got.sumOf(operations, "fadvise"), got.sumOf("ebpf_io_fadvise_total", "dontneed", "sequential", "normal", "random", "willneed", "noreuse"))
 
+	// To ask all sources for all metrics may take longer than any interval.
+	configOf(t, mustSay(t, http.MethodPost, "http://"+address+"/api/v1/config", `{"collect_interval":"1h"}`))
 	sameEverywhere(t, server)
 	showsInClient(t, server)
 	knownNames(t, server)

@@ -22,6 +22,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -62,7 +63,7 @@ func TestLabelsChange(t *testing.T) {
 	server := run("block")
 	waitFlushed(t, server, time.Now())
 	require.Equal(t, []string{"op", "sync"}, storedLabels(t, server, changed))
-	waitSchemas(t, data)
+	waitSchemas(t, server, data)
 	require.NoError(t, server.Stop())
 
 	// Points have whole seconds: none of the first run is as late as one of the second.
@@ -77,7 +78,7 @@ func TestLabelsChange(t *testing.T) {
 	require.Eventually(t, func() bool {
 		differ, err := ask.BydbQL(server.HTTP)(t.Context(), "ebpf_labels_differ")
 		return err == nil && maps.Equal(differ.Map(), map[string]float64{`metric="` + changed + `"`: 1})
-	}, time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 	samples, err := ask.BydbQL(server.HTTP)(t.Context(), changed)
 	require.NoError(t, err)
 	for _, s := range samples {
@@ -99,8 +100,8 @@ func TestLabelsChange(t *testing.T) {
 	require.NoErrorf(t, err, "%s", out)
 	require.Eventually(t, func() bool {
 		return mustSay(t, http.MethodGet, "http://"+server.HTTP+"/api/v1/group/schema/_monitoring", "").status == http.StatusNotFound
-	}, time.Minute, 100*time.Millisecond)
-	waitSchemas(t, data)
+	}, patience, 100*time.Millisecond)
+	waitSchemas(t, server, data)
 	require.NoError(t, server.Stop())
 
 	server = run("net")
@@ -129,7 +130,7 @@ func TestLabelsDiffer(t *testing.T) {
 		require.Eventually(t, func() bool {
 			samples, err = ask.BydbQL(cluster.Liaison.HTTP)(t.Context(), kept)
 			return err == nil && slices.ContainsFunc(samples.Of(role), func(s ask.Sample) bool { return s.Time.After(then) })
-		}, time.Minute, 100*time.Millisecond, role)
+		}, patience, 100*time.Millisecond, role)
 	}
 	require.Equal(t, []string{"op", "sync"}, storedLabels(t, cluster.Liaison, changed))
 	samples, err = ask.BydbQL(cluster.Liaison.HTTP)(t.Context(), changed)
@@ -165,7 +166,7 @@ func waitSent(t *testing.T, source ask.Source) {
 			require.NoError(t, err)
 		}
 		return samples.With("direction", "sent").Sum() > 0
-	}, time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 }
 
 // requireDirections wants no labels but those of the module net.
@@ -185,7 +186,7 @@ func waitFlushed(t *testing.T, server *banyandtest.Server, then time.Time) {
 			require.NoError(t, err)
 		}
 		return slices.ContainsFunc(samples, func(s ask.Sample) bool { return s.Time.After(then) })
-	}, time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 }
 
 // nodeLabels stand before the labels of each metric.
@@ -205,17 +206,22 @@ func storedLabels(t *testing.T, server *banyandtest.Server, name string) []strin
 	return schema.Measure.Entity.TagNames[len(nodeLabels):]
 }
 
-// waitSchemas waits until the server has written its schemas to disk, which it does every five seconds, and not when it stops.
-func waitSchemas(t *testing.T, data string) {
+// waitSchemas waits until the server has written its schemas to disk, which it does some seconds after a change, and not when it stops.
+// A group that is made for it is the last change, so that there is one to wait for.
+func waitSchemas(t *testing.T, server *banyandtest.Server, data string) {
 	t.Helper()
 	pattern := filepath.Join(data, "schema-property", "data", "_schema", "shard-0", "*.snp")
 	before, err := filepath.Glob(pattern)
 	require.NoError(t, err)
+	const day = `{"unit":"UNIT_DAY","num":1}`
+	a := mustSay(t, http.MethodPost, "http://"+server.HTTP+"/api/v1/group/schema", fmt.Sprintf(`{"group":{"metadata":{"name":"last_change_%d"},`+
+		`"catalog":"CATALOG_MEASURE","resource_opts":{"shard_num":1,"segment_interval":%s,"ttl":%[2]s}}}`, time.Now().UnixNano(), day))
+	require.Equal(t, http.StatusOK, a.status, a.body)
 	require.Eventually(t, func() bool {
 		now, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		return slices.ContainsFunc(now, func(file string) bool { return !slices.Contains(before, file) })
-	}, time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 }
 
 // withNode returns all labels that a measure has.
