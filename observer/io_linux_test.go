@@ -86,7 +86,8 @@ func closeAfter(t testing.TB, o *observer.Observer) {
 }
 
 // eachAttach runs a test of some hooks of a module with the kinds of attachment that the kernel would choose, and then with
-// each single kind that it takes when it is forced: all must count the same. The kernel matrix collects what was tested.
+// each single kind that it takes when it is forced: all must count the same. What gives the same plan again is not tested again.
+// The kernel matrix collects what was tested.
 func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	eachAttachOn(t, kprobe.Scope{}, module, hooks, test)
@@ -96,7 +97,11 @@ func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.
 func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	kprobetest.Require(t)
+	tested := make(map[string]bool)
 	for _, kind := range []kprobe.Attach{"", kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint, kprobe.Kprobe} {
+		if tested[string(kind)] {
+			continue
+		}
 		name := string(kind)
 		if kind == "" {
 			name = "auto"
@@ -119,18 +124,36 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 				}
 			}
 			test(t, o)
+			only := onlyAttach(plan)
+			tested[string(only)] = only != ""
 			for _, h := range plan {
 				if !slices.Contains(hooks, h.Name) {
 					continue
 				}
 				if kind == "" {
 					t.Logf("MATRIX\t%s %s: chosen\t%s", module, h.Name, h.Attach)
-				} else {
+				}
+				if kind != "" || only != "" {
 					t.Logf("MATRIX\t%s %s: exact by\t%s", module, h.Name, h.Attach)
 				}
 			}
 		})
 	}
+}
+
+// onlyAttach returns the kind by which all of a plan is attached, so that it would be the same if that were forced, or "" for several.
+func onlyAttach(plan kprobe.Plan) kprobe.Attach {
+	var only kprobe.Attach
+	for _, h := range plan {
+		if h.Variant == "" {
+			continue
+		}
+		if only != "" && h.Attach != only {
+			return ""
+		}
+		only = h.Attach
+	}
+	return only
 }
 
 // counts is a snapshot by name: "ebpf_io_operations_total{pread,ok}". Histograms give _count, _sum in counted units, and
