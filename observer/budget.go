@@ -174,7 +174,7 @@ func (o *Observer) move(m *module, by Level) error {
 		return nil
 	}
 	if next.level == LevelReduced && by > 0 {
-		next.reduced = m.dearest()
+		next.reduced = m.mostExpensive()
 	}
 	if err := o.settleModule(m, next, o.config.LatencySampling); err != nil {
 		return fmt.Errorf("shedding it from %s to %s: %w", m.state.level, next.level, err)
@@ -188,11 +188,11 @@ func (o *Observer) changes(m *module, level Level) bool {
 	if level == LevelSampled {
 		return m.probes.Samples() && o.config.LatencySampling < shedSampling || m.iterates()
 	}
-	return level == LevelReduced && m.dearest() != ""
+	return level == LevelReduced && m.mostExpensive() != ""
 }
 
-// dearest returns the hook that has cost the module most, if it has others.
-func (m *module) dearest() string {
+// mostExpensive returns the hook that has cost the module most, if it has others.
+func (m *module) mostExpensive() string {
 	if len(m.hooks()) < 2 {
 		return ""
 	}

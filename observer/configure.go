@@ -73,7 +73,7 @@ func (s *state) sampling(n uint32) uint32 {
 }
 
 // Available returns the names of all modules that there are objects of, sorted, whether or not they count.
-func (o *Observer) Available() ([]string, error) { return Modules(o.objects) }
+func (o *Observer) Available() ([]string, error) { return slices.Clone(o.objects.names), nil }
 
 // Config returns the configuration in force. A module that is wanted and down is part of it.
 func (o *Observer) Config() Config {
@@ -174,13 +174,9 @@ func (o *Observer) configure(ctx context.Context, c Config, retry string) error 
 
 // known tells whether there are modules of all names.
 func (o *Observer) known(names []string) error {
-	available, err := o.Available()
-	if err != nil {
-		return err
-	}
 	for _, name := range names {
-		if name != "" && !slices.Contains(available, name) {
-			return fmt.Errorf("%w: %q is none of %s", ErrUnknownModule, name, strings.Join(available, ", "))
+		if name != "" && !slices.Contains(o.objects.names, name) {
+			return unknownModule(name, o.objects.names)
 		}
 	}
 	return nil
@@ -202,7 +198,7 @@ func (o *Observer) settle(c Config) error {
 	err := o.each(func(m *module) error {
 		for _, hook := range c.DisabledHooks[o.name(m)] {
 			if names := m.probes.Plan().Names(); !slices.Contains(names, hook) {
-				return fmt.Errorf("%w %q: it is none of %s", ErrUnknownHook, hook, strings.Join(names, ", "))
+				return fmt.Errorf("%w %q (available: %s)", ErrUnknownHook, hook, strings.Join(names, ", "))
 			}
 		}
 		return nil
@@ -301,11 +297,11 @@ func (o *Observer) putBack(m *module, hooks []string) error {
 	if !errors.Is(err, kprobe.ErrNotSupported) {
 		return err
 	}
-	spec, specErr := readSpec(o.objects, o.name(m))
-	if specErr != nil {
-		return errors.Join(err, specErr)
+	object := o.objects.decode(o.name(m))[0]
+	if object.err != nil {
+		return errors.Join(err, object.err)
 	}
-	if err = m.probes.Reload(spec, o.probeOptions(newCache()), hooks...); err == nil {
+	if err = m.probes.Reload(object.spec, o.probeOptions(newCache()), hooks...); err == nil {
 		o.health.Modules[m.health].Plan = m.probes.Plan()
 	}
 	return err

@@ -191,7 +191,7 @@ func TestConfigureFails(t *testing.T) {
 		says   string
 		change observer.Config
 	}{
-		{name: "unknown module", change: observer.Config{Modules: []string{"io", "nosuch"}}, is: observer.ErrUnknownModule, says: `"nosuch" is none of block, cache`},
+		{name: "unknown module", change: observer.Config{Modules: []string{"io", "nosuch"}}, is: observer.ErrUnknownModule, says: `unknown module "nosuch" (available: block, cache`},
 		{
 			name:   "hooks of an unknown module",
 			change: observer.Config{Modules: []string{"io"}, DisabledHooks: map[string][]string{"nosuch": {"x"}}}, is: observer.ErrUnknownModule, says: `"nosuch"`,

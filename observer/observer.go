@@ -19,6 +19,7 @@ package observer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	opts.Modules = append(slices.Clone(opts.Modules), objects.extra(opts.Modules)...)
 	for _, name := range opts.Modules {
 		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("%w: %q is none of %s", ErrUnknownModule, name, strings.Join(names, ", "))
+			return nil, unknownModule(name, names)
 		}
 	}
 	if opts.Scope == (kprobe.Scope{}) {
@@ -169,6 +170,10 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	return o, nil
 }
 
+func unknownModule(name string, available []string) error {
+	return fmt.Errorf("%w %q (available: %s)", ErrUnknownModule, name, strings.Join(available, ", "))
+}
+
 // Describe returns the metrics that modules declare, whether or not this kernel can feed them, and the number of words
 // of a snapshot that has them all. It needs no eBPF and works everywhere.
 func Describe(objects fs.FS, modules ...string) ([]Metric, int, error) {
@@ -176,16 +181,12 @@ func Describe(objects fs.FS, modules ...string) ([]Metric, int, error) {
 	var schema []Metric
 	total := 0
 	for _, name := range modules {
-		spec, err := readSpec(objects, name)
-		if err != nil {
-			return nil, 0, fmt.Errorf("module %s: %w", name, err)
+		o := decode(objects, name)
+		if o.err != nil {
+			return nil, 0, fmt.Errorf("module %s: %w", name, o.err)
 		}
-		metrics, words, err := describe(name, spec)
-		if err != nil {
-			return nil, 0, fmt.Errorf("module %s: %w", name, err)
-		}
-		schema = appendMetrics(schema, metrics, total)
-		total += words
+		schema = appendMetrics(schema, o.metrics, total)
+		total += o.words
 	}
 	return schema, total, nil
 }
@@ -214,23 +215,30 @@ var newCache = btf.NewCache
 // openAll opens modules, verified if that is wanted. What goes wrong with a module is in the health; the error is that of
 // ctx.
 func (o *Observer) openAll(ctx context.Context, names []string) error {
+	objects := o.objects.decode(names...)
 	cache := newCache()
 	var verified *verdicts
 	if o.opts.Verify {
-		opts := o.opts
-		opts.Modules = names
-		verified = verify(ctx, o.objects, opts, cache)
+		verified = verify(ctx, objects, o.opts, cache)
 		if warnings := verified.warnings(); len(warnings) > 0 {
 			o.health.Warnings = warnings
 		}
 	}
-	for _, name := range names {
+	for _, object := range objects {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("opening module %s: %w", name, err)
+			return fmt.Errorf("opening module %s: %w", object.name, err)
 		}
-		o.open(o.objects, name, o.probeOptions(cache), verified)
+		o.open(object, o.probeOptions(cache), verified)
 	}
 	return nil
+}
+
+// step has a test know what is about to be done.
+func (o *Observer) step(what string) error {
+	if o.opts.Step == nil {
+		return nil
+	}
+	return o.opts.Step(what)
 }
 
 // probeOptions are those of each module.
@@ -239,15 +247,16 @@ func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
 }
 
 // open attaches one module and enters it in the health. verified is nil where nothing is to be verified.
-func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verified *verdicts) {
-	health := ModuleHealth{Name: name}
-	m, metrics, err := load(objects, name, opts)
+func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts) {
+	health := ModuleHealth{Name: object.name}
+	m, err := o.load(object, opts)
 	if err != nil {
 		health.fail(err)
 		o.health.enter(health)
-		o.failures = append(o.failures, fmt.Errorf("%s: %w", name, err))
+		o.failures = append(o.failures, fmt.Errorf("%s: %w", object.name, err))
 		return
 	}
+	metrics := slices.Clone(object.metrics)
 	health.Up = true
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
@@ -275,7 +284,7 @@ func (o *Observer) open(objects fs.FS, name string, opts kprobe.Options, verifie
 	m.offset = o.words
 	m.metrics = appendMetrics(nil, metrics, m.offset)
 	m.budget = newModuleBudget()
-	m.accounts, health.OverheadAssumed = accountsOf(m.metrics, verified.costsOf(name))
+	m.accounts, health.OverheadAssumed = accountsOf(m.metrics, verified.costsOf(object.name))
 	m.health = o.health.enter(health)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -309,50 +318,38 @@ func iterated(m Metric, plan kprobe.Plan) bool {
 	})
 }
 
-// load reads, checks and attaches one module.
-func load(objects fs.FS, name string, opts kprobe.Options) (*module, []Metric, error) {
-	step := opts.Step
-	if step == nil {
-		step = func(string) error { return nil }
-	}
-	if err := step("opening the object"); err != nil {
-		return nil, nil, err
-	}
-	spec, err := readSpec(objects, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	metrics, words, err := describe(name, spec)
-	if err != nil {
-		return nil, nil, err
+// load checks and attaches one module.
+func (o *Observer) load(object *object, opts kprobe.Options) (*module, error) {
+	if err := cmp.Or(o.step("opening the object"), object.err); err != nil {
+		return nil, err
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, nil, fmt.Errorf("counting the CPUs: %w", err)
+		return nil, fmt.Errorf("counting the CPUs: %w", err)
 	}
 	opts.Entries = map[string]uint32{countersMap: uint32(cpus)}
-	probes, err := kprobe.Load(spec, opts)
+	probes, err := kprobe.Load(object.spec, opts)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err = checkHooks(metrics, probes.Plan()); err != nil {
-		return nil, nil, errors.Join(err, probes.Close())
+	if err = checkHooks(object.metrics, probes.Plan()); err != nil {
+		return nil, errors.Join(err, probes.Close())
 	}
 	// What an iterator finds kept is not this module's: it adds what grows from its first pass on.
-	if err = step("running the iterators"); err == nil {
+	if err = o.step("running the iterators"); err == nil {
 		_, err = probes.Iterate()
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
+		return nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
 	}
 	var counters *counters
-	if err = step("mapping the counters"); err == nil {
-		counters, err = mapCounters(probes.Map(countersMap), metrics, words, cpus)
+	if err = o.step("mapping the counters"); err == nil {
+		counters, err = mapCounters(probes.Map(countersMap), object.metrics, object.words, cpus)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
+		return nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
 	}
-	return &module{probes: probes, counters: counters}, metrics, nil
+	return &module{probes: probes, counters: counters}, nil
 }
 
 // checkHooks finds a metric that names a hook which the module does not have, and so would never be there.

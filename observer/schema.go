@@ -447,7 +447,7 @@ func describeElement(metric *Metric, element btf.Type) error {
 			return describeHistogram(metric, t)
 		}
 	}
-	return fmt.Errorf("type %q is none of counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_ns_wide, struct hist_bytes", element.TypeName())
+	return fmt.Errorf("unknown type %q (known: counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_ns_wide, struct hist_bytes)", element.TypeName())
 }
 
 // describeHistogram reads the bounds from the layout of a histogram: the sum, and then slots, of which the tag tells the first

@@ -78,18 +78,37 @@ func (s *specFile) ModTime() time.Time         { return time.Time{} }
 func (s *specFile) IsDir() bool                { return false }
 func (s *specFile) Sys() any                   { return s.spec }
 
+// object is a decoded module: what it says of itself, and the programs that are to be loaded. It is not changed.
+type object struct {
+	spec    *ebpf.CollectionSpec
+	err     error // why there is nothing else here
+	name    string
+	metrics []Metric // with offsets from the module's own first word
+	words   int
+}
+
+// decode reads a module from a source.
+func decode(source fs.FS, name string) *object {
+	o := &object{name: name}
+	if o.spec, o.err = readSpec(source, name); o.err == nil {
+		o.metrics, o.words, o.err = describe(name, o.spec)
+	}
+	return o
+}
+
 // sources are the modules of several sources as one.
 type sources struct {
-	of       map[string]fs.FS // the source of each module
-	refusals map[string]error // modules that must not be opened
-	names    []string         // of all modules, sorted
-	own      []string         // of those in Options.Objects, sorted
-	refused  []ModuleHealth   // what is no module that could be asked for, and why
+	of       map[string]fs.FS   // the source of each module
+	decoded  map[string]*object // what has been decoded to be compared, and not been opened yet
+	refusals map[string]error   // modules that must not be opened
+	names    []string           // of all modules, sorted
+	own      []string           // of those in Options.Objects, sorted
+	refused  []ModuleHealth     // what is no module that could be asked for, and why
 }
 
 // sources lists what there is to open. What is wrong with the extra sources is in its health.
 func (o *Options) sources() (*sources, error) {
-	s := &sources{of: make(map[string]fs.FS), refusals: make(map[string]error)}
+	s := &sources{of: make(map[string]fs.FS), decoded: make(map[string]*object), refusals: make(map[string]error)}
 	objects := orBuiltIn(o.Objects)
 	var err error
 	if s.own, err = Modules(objects); err != nil {
@@ -158,17 +177,31 @@ func (s *sources) failures() []error {
 
 // claim takes the names of a module's metrics. What else is wrong with the module will be found when it is opened.
 func (s *sources) claim(taken claims, name string) {
-	spec, err := readSpec(s.of[name], name)
-	if err != nil {
+	o := decode(s.of[name], name)
+	s.decoded[name] = o
+	if o.err != nil {
 		return
 	}
-	metrics, _, err := describe(name, spec)
-	if err != nil {
-		return
-	}
-	if err = taken.add(name, metrics); err != nil {
+	if err := taken.add(name, o.metrics); err != nil {
 		s.refusals[name] = collision(err)
 	}
+}
+
+// decode decodes modules to be opened. What was decoded before is not kept: to open a module again is rare, and it is large.
+func (s *sources) decode(names ...string) []*object {
+	objects := make([]*object, len(names))
+	for i, name := range names {
+		switch o, err := s.decoded[name], s.refusals[name]; {
+		case err != nil:
+			objects[i] = &object{name: name, err: err}
+		case o != nil:
+			objects[i] = o
+		default:
+			objects[i] = decode(s.of[name], name)
+		}
+	}
+	clear(s.decoded)
+	return objects
 }
 
 // extra returns the modules that are not in Options.Objects, in the order of their sources and names, but for those that are
@@ -181,28 +214,6 @@ func (s *sources) extra(listed []string) []string {
 		}
 	}
 	return names
-}
-
-// Open opens the object of a module.
-func (s *sources) Open(file string) (fs.File, error) {
-	name := strings.TrimSuffix(file, bpf.Suffix)
-	source := s.of[name]
-	if err := s.refusals[name]; err != nil {
-		return nil, err
-	}
-	if source == nil {
-		return nil, &fs.PathError{Op: "open", Path: file, Err: fs.ErrNotExist}
-	}
-	return source.Open(file)
-}
-
-// Glob returns the files of all modules, whatever the pattern: only Modules asks.
-func (s *sources) Glob(string) ([]string, error) {
-	files := make([]string, len(s.names))
-	for i, name := range s.names {
-		files[i] = name + bpf.Suffix
-	}
-	return files, nil
 }
 
 // collision is why a module is refused whose names are taken.

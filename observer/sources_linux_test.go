@@ -211,7 +211,7 @@ func TestBadModules(t *testing.T) {
 		"unknown tag":   {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags[0] = "helpp:x" }, cause: `metric "call_bytes": unknown tag "helpp:x"`},
 		"unknown hook":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = []string{"help:x", "hooks:nosuch"} }, cause: `no program has hook "nosuch"`},
 		"shared metric": {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = append(members(spec)[1].Tags, "common") }, cause: "declare it with EVENTS_LOST"},
-		"unknown type":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Type = &btf.Int{Name: "long", Size: 8} }, cause: `type "long" is none of counter_t`},
+		"unknown type":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Type = &btf.Int{Name: "long", Size: 8} }, cause: `unknown type "long" (known: counter_t`},
 		"a name twice": {change: func(spec *ebpf.CollectionSpec) {
 			members(spec)[0].Name = "call_bytes_sum"
 		}, cause: `metric "ebpf_bad_call_bytes_sum" is one of module bad already`},
@@ -280,10 +280,10 @@ func TestCollisions(t *testing.T) {
 		"io of source 1":   `invalid probe module: there is a module "io" already`,
 		"net of source 2":  `invalid probe module: there is a module "net" already`,
 		"good of source 4": `invalid probe module: there is a module "good" already`,
-		"x_y":              `opening the object: invalid probe module: metric "ebpf_x_y_calls_total" is one of module x already`,
+		"x_y":              `invalid probe module: metric "ebpf_x_y_calls_total" is one of module x already`,
 		"module":           `invalid probe module: metric "ebpf_module_up" is one of the observer already`,
 		"Not-A-Name":       `invalid probe module: a module's name is lower case, of letters, digits and underscores, 64 at most: "Not-A-Name"`,
-		"sched_cpu":        `opening the object: invalid probe module: metric "ebpf_sched_cpu_seconds_total" is one of module sched already`,
+		"sched_cpu":        `invalid probe module: metric "ebpf_sched_cpu_seconds_total" is one of module sched already`,
 	}, causes)
 	require.Contains(t, healthOf(t, o.Health(), "x_y").Remedy, "give the module's file, or the metric, another name")
 	requireCounts(t, o, "good")

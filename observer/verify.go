@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -113,7 +112,7 @@ func key(metric *Metric) string { return metric.Module + " " + metric.Name }
 
 // verify opens the modules for one thread alone, lets it do known work, and compares. It counts nothing for others, and
 // leaves nothing behind.
-func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) *verdicts {
+func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cache) *verdicts {
 	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
 		v := &verdicts{metrics: make(map[string]MetricHealth), costs: make(map[string]costs)}
@@ -121,13 +120,15 @@ func verify(ctx context.Context, objects fs.FS, opts Options, cache *btf.Cache) 
 			scope := opts.Scope
 			scope.TID = thread
 			o := &Observer{}
-			for _, name := range opts.Modules {
-				v.costs[name] = calibrate(measure, o, name, func() {
-					o.open(objects, name, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
+			var names []string
+			for _, object := range objects {
+				names = append(names, object.name)
+				v.costs[object.name] = calibrate(measure, o, object.name, func() {
+					o.open(object, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
 				})
 			}
 			close(opened)
-			err := o.settle(Config{Modules: opts.Modules})
+			err := o.settle(Config{Modules: names})
 			v.judge(o, phases)
 			return errors.Join(err, o.Close())
 		})
@@ -262,7 +263,7 @@ func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) e
 		if strings.HasSuffix(e.Quantities[0], "_ns") {
 			// The kernel's own clock, of which what was counted is a reading.
 			if passed != want {
-				return fmt.Errorf("%s: counted %s, not %s", e.Quantities[0], time.Duration(passed), time.Duration(want))
+				return fmt.Errorf("%s: counted %s, want %s", e.Quantities[0], time.Duration(passed), time.Duration(want))
 			}
 			continue
 		}
@@ -283,7 +284,7 @@ func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) e
 func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
 	if m.Kind != Counter || m.Scale != nanosecond {
 		if got != want {
-			return fmt.Errorf("counted %d, %d were done", got, want)
+			return fmt.Errorf("counted %d, want %d", got, want)
 		}
 	}
 	if m.Scale == nanosecond && ((passed > 0) != (want > 0) || passed > took) {

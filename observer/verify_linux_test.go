@@ -101,7 +101,7 @@ func TestVerifyBites(t *testing.T) {
 	}
 	require.True(t, got["ebpf_wrong_right_total"].Verified)
 	require.Equal(t, observer.MetricHealth{
-		Name: "ebpf_wrong_doubled_total", LeftOut: true, Reason: "calls: pread: counted 10, 5 were done",
+		Name: "ebpf_wrong_doubled_total", LeftOut: true, Reason: "calls: pread: counted 10, want 5",
 	}, got["ebpf_wrong_doubled_total"])
 	require.True(t, got["ebpf_wrong_others_total"].LeftOut)
 	require.True(t, got["ebpf_wrong_early_seconds"].LeftOut)
@@ -115,7 +115,7 @@ func TestVerifyBites(t *testing.T) {
 		exported = append(exported, m.Name)
 	}
 	require.Equal(t, []string{"ebpf_wrong_right_total", "ebpf_wrong_unknown_total", "ebpf_wrong_silent_total"}, exported)
-	require.Contains(t, health.Summary(), "ebpf_wrong_doubled_total: left out, it is wrong: calls: pread: counted 10, 5 were done")
+	require.Contains(t, health.Summary(), "ebpf_wrong_doubled_total: left out, it is wrong: calls: pread: counted 10, want 5")
 	// What is left counts in its own place.
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
 	quiet(t)

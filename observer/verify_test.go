@@ -39,7 +39,7 @@ func TestVerifyCompare(t *testing.T) {
 		difference   string
 	}{
 		{"each series", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3, "read_errors": 1}, []uint64{3, 1, 0, 0}, ""},
-		{"one too many", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3}, []uint64{4, 0, 0, 0}, "read: counted 4, 3 were done"},
+		{"one too many", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3}, []uint64{4, 0, 0, 0}, "read: counted 4, want 3"},
 		{"a series that nobody names", "op=read: read", counter, quantities{"read": 3}, []uint64{2, 1, 0, 5}, "write, error: counted, and nothing was done"},
 		{"a sum of series", "op=read: read + other", counter, quantities{"read": 2, "other": 1}, []uint64{2, 1, 0, 0}, ""},
 		{"all series", "all", counter, quantities{"all": 10}, []uint64{1, 2, 3, 4}, ""},

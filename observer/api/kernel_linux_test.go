@@ -183,7 +183,7 @@ func TestSwitchModules(t *testing.T) {
 	require.Contains(t, request(t, http.MethodGet, url+"/api/v1/stats?module=io", "").body, `"metrics":[]`)
 
 	// What cannot be leaves all as it is.
-	refused(t, post(`{"modules":["io","nothing"]}`), http.StatusBadRequest, `"nothing" is none of`)
+	refused(t, post(`{"modules":["io","nothing"]}`), http.StatusBadRequest, `unknown module "nothing" (available: `)
 	refused(t, post(`{"modules":["io"],"disabled_hooks":{"io":["nothing"]}}`), http.StatusBadRequest, `unknown hook "nothing"`)
 	require.False(t, has("ebpf_io_operations_total"))
 
