@@ -48,7 +48,7 @@ func TestVerifyCompare(t *testing.T) {
 		{"time for nothing", "calls", seconds, quantities{"calls": 0}, []uint64{5}, "calls: 0 done in 1µs, of which 5ns were counted"},
 		{"more time than there was", "calls", seconds, quantities{"calls": 3}, []uint64{1001}, "calls: 3 done in 1µs, of which 1.001µs were counted"},
 		{"the kernel's own time", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{77}, ""},
-		{"another time than the kernel's", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{78}, "wait_ns: counted 78ns, not 77ns"},
+		{"another time than the kernel's", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{78}, "wait_ns: counted 78ns, want 77ns"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var err error
