@@ -205,15 +205,18 @@ describe("with a server", () => {
     const count = (stats) =>
       Math.max(0, ...stats.metrics.filter((m) => m.module === switched && m.kind === "counter").flatMap((m) => m.series.map((s) => s.value)));
     await knob.focus();
-    await page.keyboard.press("Space");
-    await waitFor(() => !answers.at(-1).metrics.some((m) => m.module === switched));
-    await waitFor(async () => (await knob.getAttribute("aria-checked")) === "false");
-    // A module's metrics go before the change is done and the configuration tells of it.
-    await waitFor(async () => !(await ask(page, "api/v1/config")).body.config.modules.includes(switched));
+    // The switch takes no press while a change is on its way, and the metrics may be gone before it has been answered.
+    const press = async (on) => {
+      await page.keyboard.press("Space");
+      await waitFor(async () => (await knob.getAttribute("aria-busy")) === null);
+      await waitFor(async () => (await knob.getAttribute("aria-checked")) === String(on));
+      await waitFor(() => answers.at(-1).metrics.some((m) => m.module === switched) === on);
+    };
+    await press(false);
+    const { body } = await ask(page, "api/v1/config");
+    assert.ok(!body.config.modules.includes(switched));
     if (switched === "cache") await waitFor(async () => (await text(page, "#cache .missing")).startsWith("Module cache is switched off"));
-    await page.keyboard.press("Space");
-    await waitFor(() => answers.at(-1).metrics.some((m) => m.module === switched));
-    await waitFor(async () => (await knob.getAttribute("aria-checked")) === "true");
+    await press(true);
     await polls(page, answers, 2);
     assert.ok(count(answers.at(-1)) >= count(first));
     await waitFor(() => page.locator("#cache .plot").isVisible());
