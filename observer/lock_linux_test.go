@@ -74,8 +74,8 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 	o := openThread(t, "lock", auto.Health().Modules[0].Plan[0].Attach)
 	var word futexWord
 	interrupted := uint64(0)
-	before := count(t, o)
 	start := time.Now()
+	before := count(t, o)
 	waited := timed(t, func() {
 		for done := 0; done < timeouts; {
 			op := futexWait
@@ -109,8 +109,8 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 		require.Zero(t, word.call(futexLockPI, 0, 0))
 		require.Zero(t, word.call(futexUnlockPI, 0, 0))
 	}
-	took := time.Since(start)
 	got := count(t, o).since(before)
+	took := time.Since(start)
 	sum := time.Duration(got["ebpf_lock_futex_wait_seconds_sum{}"])
 	require.GreaterOrEqual(t, sum, timeouts*time.Millisecond)
 	require.LessOrEqual(t, sum, took)
@@ -153,9 +153,9 @@ func TestLockWoken(t *testing.T) {
 		})
 		done <- woken
 	}()
-	o := openOther(t, "lock", "", <-tid)
+	waiter, start := <-tid, time.Now()
+	o := openOther(t, "lock", "", waiter)
 	close(begin)
-	start := time.Now()
 	var woken uint64
 	for woken == 0 {
 		time.Sleep(pause)
@@ -167,8 +167,8 @@ func TestLockWoken(t *testing.T) {
 		default:
 		}
 	}
-	took := time.Since(start)
 	got := count(t, o)
+	took := time.Since(start)
 	// As above, the thread waits for its turn too.
 	require.GreaterOrEqual(t, got[futexWaits("woken")], woken)
 	require.LessOrEqual(t, got[futexWaits("woken")], woken+uint64(took/(10*time.Millisecond))+1)
