@@ -14,17 +14,16 @@
 // KIND, either express or implied.  See the License for the
 // specific language governing permissions and limitations
 // under the License.
+
 //go:build linux
 
 package guide_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -47,9 +46,7 @@ var shown = map[string]string{
 }
 
 // prelude has what the commands are followed with: show tries one until it prints what it should, serve has a server run.
-const prelude = `set -eu
-ip link set lo up
-show() {
+const prelude = `show() {
 	for _ in $(seq 1200); do
 		if out=$(eval "$1" 2>&1) && grep -qE "$2" <<<"$out"; then printf '$ %s\n%s\n' "$1" "$(head -3 <<<"$out" | cut -c-200)"; return; fi
 		sleep 0.25
@@ -72,6 +69,7 @@ func TestCommands(t *testing.T) {
 	kprobetest.Require(t)
 	dir := t.TempDir()
 	require.NoError(t, checkout.Copy(dir))
+	// A copy, since setcap changes it.
 	binary, err := os.ReadFile(banyandtest.DefaultBinary())
 	require.NoError(t, err)
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "integration", "bin"), 0o700))
@@ -102,14 +100,14 @@ func TestCommands(t *testing.T) {
 			}
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script)
-	cmd.Dir, cmd.WaitDelay = dir, 10*time.Second
-	cmd.Env = append(os.Environ(), "BYDB_NODE_HOST_PROVIDER=flag", "BYDB_NODE_HOST=127.0.0.1", "BYDB_EBPF_HTTP_ADDR=17920", "BYDB_EBPF_CONFIG_FILE="+config,
-		"BYDB_OBSERVABILITY_NATIVE_FLUSH_INTERVAL=1s")
-	for _, of := range []string{"MEASURE", "STREAM", "TRACE", "PROPERTY", "SCHEMA_SERVER", "METADATA"} {
-		cmd.Env = append(cmd.Env, "BYDB_"+of+"_ROOT_PATH="+filepath.Join(dir, "data"))
+	env := []string{
+		"BYDB_NODE_HOST_PROVIDER=flag", "BYDB_NODE_HOST=127.0.0.1", "BYDB_EBPF_HTTP_ADDR=17920", "BYDB_EBPF_CONFIG_FILE=" + config,
+		"BYDB_OBSERVABILITY_NATIVE_FLUSH_INTERVAL=1s",
 	}
-	out, err := cmd.CombinedOutput()
+	for _, of := range []string{"MEASURE", "STREAM", "TRACE", "PROPERTY", "SCHEMA_SERVER", "METADATA"} {
+		env = append(env, "BYDB_"+of+"_ROOT_PATH="+filepath.Join(dir, "data"))
+	}
+	out, err := session(t, dir, script, env...)
 	require.NoErrorf(t, err, "%s", out)
 	t.Logf("%s", out)
 }

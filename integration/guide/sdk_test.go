@@ -44,6 +44,17 @@ func code(guide, language string) string {
 	return all.String()
 }
 
+// session runs a script in a folder, and returns all that it prints. The script ends with its first error; its network, where the usual
+// ports are free, and its processes are its own, and end with it.
+func session(t *testing.T, dir, script string, env ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c",
+		"set -eu\nip link set lo up\n"+script)
+	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, append(os.Environ(), env...), 10*time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // TestSDK does what docs/sdk.md says, with the tarball alone, in an empty folder, as one session of a shell. It has a network
 // of its own, where the server's usual ports are free.
 func TestSDK(t *testing.T) {
@@ -76,20 +87,16 @@ func TestSDK(t *testing.T) {
 	require.Contains(t, guide, "Write `listen.bpf.c`:")
 	source := filepath.Join(dir, "listen.bpf.c")
 	require.NoError(t, os.WriteFile(source, []byte(block(t, guide, "c", `#include "probe.bpf.h"`)), 0o600))
-	script := "set -eux\nip link set lo up\n" + unpack + "cd banyandb-ebpf-sdk\nmv " + source + " .\n" + rest
+	script := "set -x\n" + unpack + "cd banyandb-ebpf-sdk\nmv " + source + " .\n" + rest
 	binary, err := filepath.Abs(filepath.Join("..", "bin"))
 	require.NoError(t, err)
 	require.FileExists(t, banyandtest.DefaultBinary())
-	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script)
-	cmd.Dir, cmd.WaitDelay = dir, 10*time.Second
-	cmd.Env = append(os.Environ(), "PATH="+binary+":"+os.Getenv("PATH"))
-	out, err := cmd.CombinedOutput()
+	shown, err := session(t, dir, script, "PATH="+binary+":"+os.Getenv("PATH"))
 	if err != nil {
 		log, _ := os.ReadFile(filepath.Join(sdk, "banyand.log"))
 		t.Logf("%s", log)
 	}
-	require.NoErrorf(t, err, "%s", out)
-	shown := string(out)
+	require.NoErrorf(t, err, "%s", shown)
 	require.Regexp(t, `(?m)^listen +queue +iter *$`, shown)
 	require.Regexp(t, `(?m)^listen +accept +(tracepoint|tp_btf)`, shown)
 	require.Regexp(t, `(?m)^"listen":"queue by iter, accept by (tracepoint|tp_btf)"$`, shown)
