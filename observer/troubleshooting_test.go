@@ -14,6 +14,7 @@
 // KIND, either express or implied.  See the License for the
 // specific language governing permissions and limitations
 // under the License.
+
 //go:build linux
 
 package observer_test
@@ -64,8 +65,13 @@ func TestTroubleshooting(t *testing.T) {
 // has for it.
 func remediesIn(file *ast.File) []ast.Expr {
 	var found []ast.Expr
+	constants := make(map[string]ast.Expr)
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
+		case *ast.ValueSpec:
+			if len(n.Values) == 1 {
+				constants[n.Names[0].Name] = n.Values[0]
+			}
 		case *ast.CompositeLit:
 			if name, ok := n.Type.(*ast.Ident); ok && name.Name == "finding" && len(n.Elts) == 3 {
 				found = append(found, n.Elts[2])
@@ -93,6 +99,11 @@ func remediesIn(file *ast.File) []ast.Expr {
 		}
 		return true
 	})
+	for i, expr := range found {
+		if name, ok := expr.(*ast.Ident); ok && constants[name.Name] != nil {
+			found[i] = constants[name.Name]
+		}
+	}
 	return found
 }
 
