@@ -297,7 +297,7 @@ func (o *Observer) putBack(m *module, hooks []string) error {
 	if !errors.Is(err, kprobe.ErrNotSupported) {
 		return err
 	}
-	object := o.objects.decode(o.name(m))[0]
+	object := o.objects.object(o.name(m))
 	if object.err != nil {
 		return errors.Join(err, object.err)
 	}

@@ -97,9 +97,9 @@ func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.
 func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	kprobetest.Require(t)
-	tested := make(map[string]bool)
+	tested := make(map[kprobe.Attach]bool)
 	for _, kind := range []kprobe.Attach{"", kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint, kprobe.Kprobe} {
-		if tested[string(kind)] {
+		if tested[kind] {
 			continue
 		}
 		name := string(kind)
@@ -125,7 +125,7 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 			}
 			test(t, o)
 			only := onlyAttach(plan)
-			tested[string(only)] = only != ""
+			tested[only] = true
 			for _, h := range plan {
 				if !slices.Contains(hooks, h.Name) {
 					continue

@@ -215,7 +215,12 @@ var newCache = btf.NewCache
 // openAll opens modules, verified if that is wanted. What goes wrong with a module is in the health; the error is that of
 // ctx.
 func (o *Observer) openAll(ctx context.Context, names []string) error {
-	objects := o.objects.decode(names...)
+	objects := make([]*object, len(names))
+	for i, name := range names {
+		objects[i] = o.objects.object(name)
+	}
+	// They are large, and to open one again is rare.
+	clear(o.objects.decoded)
 	cache := newCache()
 	var verified *verdicts
 	if o.opts.Verify {

@@ -57,7 +57,7 @@ func TestReload(t *testing.T) {
 	programs := len(io.probes.Plan())
 	require.NoError(t, io.probes.Detach())
 	require.Equal(t, before, preads(4))
-	spec := o.objects.decode("io")[0].spec
+	spec := o.objects.object("io").spec
 	require.NoError(t, io.probes.Reload(spec, o.probeOptions(btf.NewCache())))
 	// What reloading itself reads counts as soon as the programs for it are there.
 	after := preads(0)
@@ -72,7 +72,7 @@ func TestReload(t *testing.T) {
 	// One hook of several.
 	cache := o.module("cache")
 	require.NoError(t, cache.probes.Detach("fill", "delete"))
-	spec = o.objects.decode("cache")[0].spec
+	spec = o.objects.object("cache").spec
 	require.NoError(t, cache.probes.Reload(spec, o.probeOptions(btf.NewCache()), "fill"))
 	require.NoError(t, cache.probes.Attach("delete"))
 }

@@ -187,21 +187,15 @@ func (s *sources) claim(taken claims, name string) {
 	}
 }
 
-// decode decodes modules to be opened. What was decoded before is not kept: to open a module again is rare, and it is large.
-func (s *sources) decode(names ...string) []*object {
-	objects := make([]*object, len(names))
-	for i, name := range names {
-		switch o, err := s.decoded[name], s.refusals[name]; {
-		case err != nil:
-			objects[i] = &object{name: name, err: err}
-		case o != nil:
-			objects[i] = o
-		default:
-			objects[i] = decode(s.of[name], name)
-		}
+// object returns a module to be opened.
+func (s *sources) object(name string) *object {
+	if err := s.refusals[name]; err != nil {
+		return &object{name: name, err: err}
 	}
-	clear(s.decoded)
-	return objects
+	if o := s.decoded[name]; o != nil {
+		return o
+	}
+	return decode(s.of[name], name)
 }
 
 // extra returns the modules that are not in Options.Objects, in the order of their sources and names, but for those that are

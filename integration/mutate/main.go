@@ -187,7 +187,7 @@ var mutations = []mutation{
 	{"wait for a slow client", "observer/api/grpc.go", "max(sent+1, int64(time.Since(start)/interval))", "sent + 1", "./observer/api", "TestSlowStream"},
 	{"let one change undo another", "runservice/configure.go", "\ts.changing.Lock()\n\tdefer s.changing.Unlock()\n", "", "./runservice", "TestChangesTakeTurns"},
 	{"keep what was read for a change", "runservice/configure.go", "\tdefer giveBack()\n", "", "./runservice", "TestMemoryIsGivenBack"},
-	{"open what is refused", "observer/sources.go", "case err != nil:\n\t\t\tobjects[i]", "case err != nil && false:\n\t\t\tobjects[i]", "./observer", "TestCollisions"},
+	{"open what is refused", "observer/sources.go", "if err := s.refusals[name]; err != nil {", "if err := s.refusals[name]; err != nil && false {", "./observer", "TestCollisions"},
 	{"reword a remedy", "kprobe/diagnose_linux.go", "give the module's maps fewer entries", "give the maps fewer entries", "./observer", "TestTroubleshooting"},
 	{"log a failure once for all", "runservice/service.go", "\t\t*e = episode{}\n", "", "./runservice", "TestEpisodes"},
 	{"log a failure each time", "runservice/service.go", "err != nil && err.Error() == e.cause:", "false:", "./runservice", "TestEpisodes"},
