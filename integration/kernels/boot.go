@@ -112,7 +112,7 @@ func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, 
 	if err := ext4.Make(ctx, disk, 1<<30); err != nil {
 		return "", "", err
 	}
-	// What guards a kernel against strangers takes an emulated machine a third of its time, and there are none in it.
+	// What guards a kernel against strangers takes an emulated machine a quarter of its time, and there are none in it.
 	cmdline := "console=" + m.console + " panic=-1 quiet loglevel=1 mitigations=off init_on_alloc=0"
 	if r.lockdown != "" {
 		cmdline += " lockdown=" + r.lockdown
