@@ -42,6 +42,11 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
+func TestMain(m *testing.M) {
+	kprobetest.MountTracefs()
+	os.Exit(m.Run())
+}
+
 // Commands of bpf(2).
 const (
 	mapCreate         = 0

@@ -47,14 +47,7 @@ import (
 
 func TestMain(m *testing.M) {
 	observer.KeepTypes()
-	// Classic tracepoints need tracefs, which a plain machine has not mounted. Where it cannot be had they are refused.
-	if _, err := os.Stat(tracefs + "/events"); err != nil && os.Geteuid() == 0 {
-		if unix.Mount("tracefs", tracefs, "tracefs", 0, "") == nil {
-			code := m.Run()
-			_ = unix.Unmount(tracefs, 0)
-			os.Exit(code)
-		}
-	}
+	kprobetest.MountTracefs()
 	os.Exit(m.Run())
 }
 

@@ -1,0 +1,34 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package kprobetest
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const tracefs = "/sys/kernel/tracing"
+
+// MountTracefs mounts tracefs where a plain machine has not done so: classic tracepoints and kprobes need it. It stays, since tests of other
+// packages use it at the same time. Where it cannot be mounted, such hooks are refused.
+func MountTracefs() {
+	if _, err := os.Stat(tracefs + "/events"); err != nil {
+		_ = unix.Mount("tracefs", tracefs, "tracefs", 0, "")
+	}
+}
