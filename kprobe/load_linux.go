@@ -346,16 +346,23 @@ func iterate(it *link.Iter) error {
 	return errors.Join(err, r.Close())
 }
 
-// maxReads is how often in a row an iterator may ask to be read again: it passes over up to a billion objects.
+// maxReads is how often an iterator may ask to be read again: it passes over up to a billion objects.
 const maxReads = 1000
 
 // readOn reads an iterator to its end. The kernel asks for another read with EAGAIN, and goes on from where it was, when it has
 // passed over a million objects of which the program writes nothing (MAX_ITER_OBJECTS). It also does so when the program
 // returns 1, which asks for the same object again and may have no end. Package os reads again after EINTR, and hands EAGAIN on
-// since the descriptor blocks.
+// since the descriptor blocks. The buffer is small, since nothing is written, and a large one is memory at each collection.
 func readOn(r io.Reader) error {
-	for range maxReads {
-		if _, err := io.Copy(io.Discard, r); !errors.Is(err, unix.EAGAIN) {
+	buf := make([]byte, 64)
+	for asked := 0; asked < maxReads; {
+		_, err := r.Read(buf)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, unix.EAGAIN):
+			asked++
+		case err != nil:
 			return err
 		}
 	}

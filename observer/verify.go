@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,14 @@ const verifyLimit = 10 * time.Second
 
 // verifyTries is how often a part of the known work is done before a metric that was not exact is given up: the kernel
 // does work of its own in our thread's name, such as reading a block of the file system's, but not every time.
-const verifyTries = 10
+// A try in which the kernel's own account shows that something came between is none; there may be disturbedTries of them.
+const (
+	verifyTries    = 10
+	disturbedTries = 100
+)
+
+// errDisturbed says that the thread did more than the known work while it was observed, such as a page fault of the runtime's.
+var errDisturbed = errors.New("the thread did more than the known work, each time that it was tried")
 
 // quantities are what is known of a piece of work, by name: how often a call was made, how many pages came into memory.
 type quantities map[string]uint64
@@ -45,11 +53,12 @@ type quantities map[string]uint64
 type phase struct {
 	// prepare is done before, and not counted. It may be nil.
 	prepare func() error
-	run     func() (quantities, error)
-	// moved tells whether what run has told is not true any more when the iterators have been run. It may be nil.
-	moved func() bool
-	name  string
-	// of are the quantities that run tells, each with all that begin with it and an underscore.
+	// run does the work and returns what is known of it.
+	run func() (quantities, error)
+	// account is what the kernel has counted of this thread. It is read around the work, and known as well. It may be nil.
+	account func() (quantities, error)
+	name    string
+	// of are the quantities that are known, each with all that begin with it and an underscore.
 	of []string
 }
 
@@ -159,8 +168,13 @@ func (v *verdicts) judge(o *Observer, phases []phase) {
 	undone := make(map[string]bool)
 	for _, p := range phases {
 		open, differences := slices.Clone(o.schema), make(map[string]error)
-		for try := 0; try < verifyTries && len(open) > 0; try++ {
+		for try, disturbed := 0, 0; try < verifyTries && len(open) > 0; try++ {
 			known, grown, err := o.observe(p)
+			if errors.Is(err, errDisturbed) && disturbed < disturbedTries {
+				disturbed++
+				try--
+				continue
+			}
 			if err != nil {
 				for i := range o.schema {
 					if m := &o.schema[i]; p.tells(m) && !v.metrics[key(m)].LeftOut {
@@ -169,9 +183,6 @@ func (v *verdicts) judge(o *Observer, phases []phase) {
 					}
 				}
 				break
-			}
-			if p.moved != nil && p.moved() {
-				continue
 			}
 			open = slices.DeleteFunc(open, func(m Metric) bool {
 				if !m.names(known) {
@@ -206,7 +217,8 @@ func (g *growth) of(m *Metric) *Snapshot {
 	return &g.events
 }
 
-// observe does the work of a phase and returns what is known of it, and what was counted.
+// observe does the work of a phase and returns what is known of it, and what was counted. Iterators are run before it and after it:
+// the kernel's account must not change meanwhile, else the error is errDisturbed.
 func (o *Observer) observe(p phase) (quantities, *growth, error) {
 	var before Snapshot
 	var g growth
@@ -222,17 +234,38 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 			return err
 		})
 	}
+	account := func() (quantities, error) {
+		if p.account == nil {
+			return nil, nil
+		}
+		return p.account()
+	}
 	// All snapshots are taken once before, so that none has to be made while it counts: new memory is page faults.
-	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Snapshot(&before), iterate(), o.Snapshot(&before))
+	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Snapshot(&before))
+	ahead, aheadErr := account()
+	err = errors.Join(err, aheadErr, iterate(), o.Snapshot(&before))
+	from, fromErr := account()
 	start := time.Now()
 	known, runErr := p.run()
 	g.took = time.Since(start)
-	err = errors.Join(err, runErr, o.Snapshot(&g.events), iterate(), o.Snapshot(&g.iterated))
+	to, toErr := account()
+	err = errors.Join(err, fromErr, runErr, toErr, o.Snapshot(&g.events), iterate())
+	after, afterErr := account()
+	err = errors.Join(err, afterErr, o.Snapshot(&g.iterated))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !maps.Equal(ahead, from) || !maps.Equal(to, after) {
+		return nil, nil, errDisturbed
+	}
+	for name := range to {
+		known[name] = to[name] - from[name]
+	}
 	for i, word := range before.words {
 		g.events.words[i] -= word
 		g.iterated.words[i] -= word
 	}
-	return known, &g, err
+	return known, &g, nil
 }
 
 // names tells whether the metric has an expectation of what is known.

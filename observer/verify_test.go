@@ -94,27 +94,48 @@ func TestVerifyUndone(t *testing.T) {
 	}
 }
 
-// TestVerifyMoved: what has changed between the known work and the iterators is done again, and is no fault of the metric's.
-func TestVerifyMoved(t *testing.T) {
+// TestVerifyDisturbed: where the kernel's account changes between the known work and the iterators, the work is done again, and it is no
+// fault of the metric's.
+func TestVerifyDisturbed(t *testing.T) {
 	m := Metric{Name: "calls", Kind: Counter, Scale: 1, width: 1}
 	var err error
 	m.Verify, err = expectations("calls", nil)
 	require.NoError(t, err)
-	for _, moves := range []int{0, verifyTries - 1, verifyTries} {
-		o, v := &Observer{schema: []Metric{m}, words: 1}, &verdicts{metrics: make(map[string]MetricHealth)}
-		done := 0
-		v.judge(o, []phase{{
-			of: []string{"calls"}, moved: func() bool { return done <= moves },
-			run: func() (quantities, error) {
-				done++
-				if done <= moves {
-					return quantities{"calls": 7}, nil
-				}
-				return quantities{"calls": 0}, nil
-			},
-		}})
-		verdict := v.of(&m)
-		require.False(t, verdict.LeftOut, moves)
-		require.Equal(t, moves < verifyTries, verdict.Verified, moves)
+	// The account is read four times in each try: around the first iterators, and around those after the work.
+	for change := range 4 {
+		for _, disturbed := range []int{0, 1, disturbedTries, disturbedTries + 1} {
+			o, v := &Observer{schema: []Metric{m}, words: 1}, &verdicts{metrics: make(map[string]MetricHealth)}
+			tries, reads, account := 0, 0, uint64(0)
+			v.judge(o, []phase{{
+				of:  []string{"calls"},
+				run: func() (quantities, error) { return quantities{}, nil },
+				account: func() (quantities, error) {
+					if reads%4 == 0 {
+						tries++
+					}
+					if reads%4 == change && tries <= disturbed {
+						account++
+					}
+					reads++
+					return quantities{"calls": account}, nil
+				},
+			}})
+			verdict := v.of(&m)
+			switch {
+			case change == 0:
+				// It has changed before all that counts.
+				require.Equal(t, MetricHealth{Name: "calls", Verified: true}, verdict)
+				require.Equal(t, 1, tries)
+			case change == 2:
+				// It has changed with the work, and nothing was counted.
+				require.Equal(t, disturbed >= verifyTries, verdict.LeftOut)
+			case disturbed > disturbedTries:
+				require.False(t, verdict.Verified || verdict.LeftOut)
+				require.Contains(t, verdict.Reason, errDisturbed.Error())
+			default:
+				require.Equal(t, MetricHealth{Name: "calls", Verified: true}, verdict)
+				require.Equal(t, disturbed+1, tries)
+			}
+		}
 	}
 }
