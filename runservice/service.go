@@ -162,7 +162,7 @@ func (s *Service) FlagSet() *run.FlagSet {
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
 		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
-	flags.Float64Var(&s.maxOverhead, "ebpf-max-overhead", 1,
+	flags.Float64Var(&s.maxOverhead, "ebpf-max-overhead", 2,
 		"how much of the server's CPU time, in percent, one eBPF module may cost, 0 for no limit; 0.1 % of one CPU is always allowed; "+
 			"a module above both for a minute is shed step by step: it times fewer calls and runs its iterators less often, then detaches a hook, then all")
 	flags.BoolVar(&s.verify, "ebpf-verify", true,

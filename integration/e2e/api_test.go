@@ -252,7 +252,7 @@ func TestAPI(t *testing.T) {
 		reloaded, _ := configOf(t, mustSay(t, http.MethodPost, base+"/api/v1/config/reload", ""))
 		want := api.Config{
 			Modules: []string{"io", "sched"}, DisabledHooks: map[string][]string{},
-			LatencySampling: 1, MaxOverheadPercent: 1, CollectInterval: api.Duration(5 * time.Second),
+			LatencySampling: 1, MaxOverheadPercent: 2, CollectInterval: api.Duration(5 * time.Second),
 		}
 		require.Equal(t, want, reloaded)
 		require.NoError(t, os.WriteFile(file, []byte("modules: [nosuch]\n"), 0o600))
@@ -521,7 +521,7 @@ func TestEnvironment(t *testing.T) {
 	scratch := filepath.Join(t.TempDir(), "nosuch")
 	standard := api.Config{
 		Modules: []string{"io", "cache", "memory", "sched"}, DisabledHooks: map[string][]string{"cache": {"lookup"}},
-		CollectInterval: api.Duration(5 * time.Second), MaxOverheadPercent: 1, LatencySampling: 1,
+		CollectInterval: api.Duration(5 * time.Second), MaxOverheadPercent: 2, LatencySampling: 1,
 	}
 	for _, c := range []struct {
 		config func(c *api.Config)
