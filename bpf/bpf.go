@@ -39,8 +39,10 @@ var objects embed.FS
 // <module>.bpf.o each. It is empty where there is none: objects exist for amd64 and arm64.
 func Modules(goarch string) fs.FS {
 	sub, err := fs.Sub(objects, goarch)
+	if err == nil {
+		_, err = fs.Stat(sub, ".")
+	}
 	if err != nil {
-		// Only a name that is no path can fail, and such an architecture has no objects.
 		return embed.FS{}
 	}
 	return sub

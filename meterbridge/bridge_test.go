@@ -36,6 +36,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 	"github.com/apache/skywalking-banyandb/pkg/meter"
 	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
 )
@@ -67,7 +68,7 @@ type words struct {
 func (words) Refresh() error { return nil }
 
 func (w words) Snapshot(s *observer.Snapshot) error {
-	*s = observer.SnapshotOf(w.schema, slices.Clone(w.all))
+	*s = observertest.Snapshot(w.schema, slices.Clone(w.all))
 	return nil
 }
 
@@ -88,9 +89,9 @@ func (stale) Refresh() error { return errStale }
 // defaults is the schema of the default modules with all counters zero.
 func defaults(t testing.TB) ([]observer.Metric, words) {
 	t.Helper()
-	schema, n, err := observer.Describe(nil, "io", "cache", "memory", "sched")
+	schema, err := observer.BuiltIn().Describe("io", "cache", "memory", "sched")
 	require.NoError(t, err)
-	return schema, words{schema, make([]uint64, n)}
+	return schema, words{schema, make([]uint64, observertest.Words(schema))}
 }
 
 func find(t *testing.T, schema []observer.Metric, name string) *observer.Metric {
@@ -137,7 +138,7 @@ func gatherAll(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 
 // set gives the first word of a series a value. A slice of the snapshot's words is theirs, so writing it is enough.
 func set(w words, m *observer.Metric, series int, slot int, value uint64) {
-	s := observer.SnapshotOf(w.schema, w.all)
+	s := observertest.Snapshot(w.schema, w.all)
 	if m.Kind == observer.Histogram {
 		s.Slots(m, series)[slot] = value
 		return
@@ -222,7 +223,7 @@ func TestCollectHistogram(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
 	h := find(t, schema, "ebpf_io_duration_seconds")
-	s := observer.SnapshotOf(w.schema, w.all)
+	s := observertest.Snapshot(w.schema, w.all)
 	fsync := slices.Index(h.Labels[0].Values, "fsync")
 	slots := s.Slots(h, fsync)
 	sum := sumOf(w, h, fsync)
@@ -251,7 +252,7 @@ func TestCollectHistogram(t *testing.T) {
 
 // sumOf finds the word of a histogram's sum, as set does that of a value.
 func sumOf(w words, m *observer.Metric, series int) *uint64 {
-	s := observer.SnapshotOf(w.schema, w.all)
+	s := observertest.Snapshot(w.schema, w.all)
 	for i := range w.all {
 		w.all[i]++
 		if s.Sum(m, series) == w.all[i] && s.Sum(m, series) == 1 {
@@ -305,7 +306,7 @@ func TestCollectNeverFalls(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
 	cpu, duration := find(t, schema, "ebpf_sched_cpu_seconds_total"), find(t, schema, "ebpf_io_duration_seconds")
-	sum, slots := sumOf(w, duration, 0), observer.SnapshotOf(w.schema, w.all)
+	sum, slots := sumOf(w, duration, 0), observertest.Snapshot(w.schema, w.all)
 	random := rand.New(rand.NewPCG(1, 2))
 	var ns uint64
 	for round := range 1000 {
@@ -468,7 +469,7 @@ func (m moving) Snapshot(s *observer.Snapshot) error {
 	for i := range m.all {
 		m.all[i]++
 	}
-	*s = observer.SnapshotOf(m.schema, m.all)
+	*s = observertest.Snapshot(m.schema, m.all)
 	return nil
 }
 

@@ -141,7 +141,7 @@ func TestAbsent(t *testing.T) {
 	closeAfter(t, o)
 	absent := map[string]bool{}
 	for _, m := range o.Health().Modules {
-		schema, _, err := observer.Describe(nil, m.Name)
+		schema, err := observer.BuiltIn().Describe(m.Name)
 		require.NoError(t, err)
 		for _, metric := range schema {
 			fed := len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.Plan.Attached)
@@ -345,7 +345,7 @@ func TestArgumentsChangedPlaces(t *testing.T) {
 	}
 	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
 	require.NoError(t, err)
-	o, err := observer.Open(context.Background(), observer.Options{Objects: objects, Modules: []string{"flavour"}})
+	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"flavour"}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	fd := cold(t, fileSize)

@@ -44,7 +44,7 @@ func TestMetricsDocument(t *testing.T) {
 	if _, err := os.Stat("../docs"); err != nil {
 		t.Skip("only the test binary is here, and not the repository")
 	}
-	names, err := observer.Modules(bpf.Modules("amd64"))
+	names, err := observer.Files(bpf.Modules("amd64")).Modules()
 	require.NoError(t, err)
 	var b strings.Builder
 	b.WriteString(`<!-- Written by: go test ./observer -run TestMetricsDocument -update. Do not edit it: the words are in observer/testdata/reading
@@ -66,9 +66,9 @@ and in the modules. -->
 // TestUnits: a unit is one that Prometheus has, or the kernel's pages. It is that of the metric's type, and the document says no other.
 func TestUnits(t *testing.T) {
 	allowed := []string{"", "seconds", "bytes", "pages"}
-	names, err := observer.Modules(bpf.Modules("amd64"))
+	names, err := observer.Files(bpf.Modules("amd64")).Modules()
 	require.NoError(t, err)
-	schema, _, err := observer.Describe(bpf.Modules("amd64"), names...)
+	schema, err := observer.Files(bpf.Modules("amd64")).Describe(names...)
 	require.NoError(t, err)
 	var lines []string
 	for _, m := range schema {
@@ -110,7 +110,7 @@ func reading(t *testing.T, name string) string {
 
 func describeModule(t *testing.T, b *strings.Builder, name string) {
 	t.Helper()
-	schema, _, err := observer.Describe(bpf.Modules("amd64"), name)
+	schema, err := observer.Files(bpf.Modules("amd64")).Describe(name)
 	require.NoError(t, err)
 	hooks := hooksOf(t, name)
 	fmt.Fprintf(b, "\n## %s\n\n%s", name, reading(t, name))

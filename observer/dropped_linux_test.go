@@ -424,7 +424,7 @@ func withRegret(t *testing.T, within time.Duration) *observer.Observer {
 	minute := binary.LittleEndian.AppendUint64(nil, uint64(time.Minute))
 	require.Equal(t, 1, bytes.Count(object, minute), "the time stands once in the object")
 	object = bytes.Replace(object, minute, binary.LittleEndian.AppendUint64(nil, uint64(within)), 1)
-	o, err := observer.Open(context.Background(), observer.Options{Objects: fstest.MapFS{"cache.bpf.o": {Data: object}}})
+	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{"cache.bpf.o": {Data: object}})}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	return o

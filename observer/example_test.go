@@ -66,8 +66,11 @@ func Example() {
 
 // Users' own modules lie in a folder, or are embedded into the program. One that is not right is down, and the health tells
 // why; the others count.
-func ExampleOptions_WithModules() {
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}}.WithModules(observer.ModuleDir("/etc/myserver/modules")))
+func ExampleModuleDir() {
+	o, err := observer.Open(context.Background(), observer.Options{
+		Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir("/etc/myserver/modules")},
+		Modules: []string{"io"}, // of the built-in ones
+	})
 	if err != nil {
 		log.Print(err)
 		return

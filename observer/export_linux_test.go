@@ -20,6 +20,7 @@
 package observer
 
 import (
+	"io/fs"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ import (
 // KeepTypes keeps the kernel's types for all that this process opens from now on. They do not change, and reading them is a third
 // of what an Open takes.
 func KeepTypes() { newCache = sync.OnceValue(btf.NewCache) }
+
+// OpenObject opens an object in a folder of modules.
+func OpenObject(dir, name string) (fs.File, error) { return moduleDir(dir).Open(name) }
 
 // Shed sheds a module by one level and returns its level, as Refresh does with one that costs too much.
 func (o *Observer) Shed(name string) (Level, error) { return o.moveByName(name, 1) }

@@ -48,7 +48,7 @@ func allModules(t *testing.T) (names []string) {
 func TestMatrix(t *testing.T) {
 	for _, module := range allModules(t) {
 		t.Run(module, func(t *testing.T) {
-			hooks, err := observer.Hooks(nil, module)
+			hooks, err := observer.BuiltIn().Hooks(module)
 			require.NoError(t, err)
 			var planned []string
 			for _, h := range open(t, module).Health().Modules[0].Plan {

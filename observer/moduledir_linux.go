@@ -32,15 +32,13 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// ModuleDir returns the modules in a folder, for Options.WithModules: each <module>.bpf.o in it. What it opens runs in the
+// ModuleDir returns the modules in a folder: each <module>.bpf.o in it. What it opens runs in the
 // kernel, so the folder and the file must belong to root or to the user whom the process runs as, and nobody else may
 // write to them; a link must not lead out of the folder. ErrUntrusted tells what is not so. It is the open descriptor that
 // is looked at: nothing can be exchanged between the look and the reading.
-func ModuleDir(dir string) fs.FS { return moduleDir(dir) }
+func ModuleDir(dir string) Source { return Source{files: moduleDir(dir), dir: dir} }
 
 type moduleDir string
-
-func (d moduleDir) String() string { return string(d) }
 
 // ReadDir lists the objects. There are no other folders.
 func (d moduleDir) ReadDir(name string) ([]fs.DirEntry, error) {

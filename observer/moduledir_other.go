@@ -28,13 +28,11 @@ import (
 )
 
 // ModuleDir returns the modules in a folder. Needs Linux.
-func ModuleDir(dir string) fs.FS { return moduleDir(dir) }
+func ModuleDir(dir string) Source { return Source{files: moduleDir(dir), dir: dir} }
 
 type moduleDir string
 
-func (d moduleDir) String() string { return string(d) }
-
 // Open returns kprobe.ErrNotSupported.
 func (d moduleDir) Open(string) (fs.File, error) {
-	return nil, fmt.Errorf("modules of %s on %s: %w", d, runtime.GOOS, kprobe.ErrNotSupported)
+	return nil, fmt.Errorf("modules of %s on %s: %w", string(d), runtime.GOOS, kprobe.ErrNotSupported)
 }

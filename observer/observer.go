@@ -18,15 +18,10 @@
 package observer
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +30,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
-	"github.com/apache/skywalking-banyandb/ebpf/bpf"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
@@ -47,12 +41,12 @@ var ErrUnknownModule = errors.New("unknown module")
 
 // Options of Open. The zero value opens all built-in modules on the calling process.
 type Options struct {
-	// Objects holds the modules, one file <name>.bpf.o each. Nil means the built-in ones.
-	Objects fs.FS
-	// Modules names those of Objects to open, in this order. Empty means all.
+	// Sources give the modules. None means BuiltIn. The first module of a name counts; of two that have a metric of the same
+	// name, the first too. The later one is refused, which Health tells, as it tells what else is wrong with a module.
+	Sources []Source
+	// Modules names those of the first source to open, in this order. Empty means all. Those of further sources, users' own, are
+	// all opened besides.
 	Modules []string
-	// Extra are further sources of modules, users' own, all of which are opened besides. WithModules adds to it.
-	Extra []fs.FS
 	// Step is called before each step of a module's opening that may fail, with what is about to be done; an error makes
 	// the step fail with it. It is there to test what happens then.
 	Step func(what string) error
@@ -112,39 +106,19 @@ type module struct {
 	rested   int // calls of Refresh that found it shed
 }
 
-// Modules returns the names of the modules among objects (nil means the built-in ones), sorted.
-func Modules(objects fs.FS) ([]string, error) {
-	files, err := fs.Glob(orBuiltIn(objects), "*"+bpf.Suffix)
-	if err != nil {
-		return nil, fmt.Errorf("listing modules: %w", err)
-	}
-	for i, f := range files {
-		files[i] = strings.TrimSuffix(path.Base(f), bpf.Suffix)
-	}
-	slices.Sort(files)
-	return files, nil
-}
-
-func orBuiltIn(objects fs.FS) fs.FS {
-	if objects == nil {
-		return bpf.Modules(runtime.GOARCH)
-	}
-	return objects
-}
-
 // Open attaches modules. One that fails does not hinder the others: Health tells its cause. An error is returned if the
 // options are wrong (ErrUnknownModule, ErrUnknownHook), if ctx ends, or if no module could be attached; the last one is a *DownError,
 // which has the health too. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
-	objects, err := opts.sources()
+	objects, err := merge(opts.Sources)
 	if err != nil {
 		return nil, err
 	}
 	names := objects.names
 	if len(opts.Modules) == 0 {
-		opts.Modules = objects.own
+		opts.Modules = objects.first
 	}
-	opts.Modules = append(slices.Clone(opts.Modules), objects.extra(opts.Modules)...)
+	opts.Modules = append(slices.Clone(opts.Modules), objects.further(opts.Modules)...)
 	for _, name := range opts.Modules {
 		if !slices.Contains(names, name) {
 			return nil, unknownModule(name, names)
@@ -172,32 +146,6 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 
 func unknownModule(name string, available []string) error {
 	return fmt.Errorf("%w %q (available: %s)", ErrUnknownModule, name, strings.Join(available, ", "))
-}
-
-// Describe returns the metrics that modules declare, whether or not this kernel can feed them, and the number of words
-// of a snapshot that has them all. It needs no eBPF and works everywhere.
-func Describe(objects fs.FS, modules ...string) ([]Metric, int, error) {
-	objects = orBuiltIn(objects)
-	var schema []Metric
-	total := 0
-	for _, name := range modules {
-		o := decode(objects, name)
-		if o.err != nil {
-			return nil, 0, fmt.Errorf("module %s: %w", name, o.err)
-		}
-		schema = appendMetrics(schema, o.metrics, total)
-		total += o.words
-	}
-	return schema, total, nil
-}
-
-// Hooks returns the names of a module's hooks, whether or not this kernel takes them. It needs no eBPF and works everywhere.
-func Hooks(objects fs.FS, module string) ([]string, error) {
-	spec, err := readSpec(orBuiltIn(objects), module)
-	if err != nil {
-		return nil, fmt.Errorf("module %s: %w", module, err)
-	}
-	return kprobe.Hooks(spec)
 }
 
 // appendMetrics appends a module's metrics to a schema, of which the module's words begin at offset.
@@ -367,29 +315,6 @@ func checkHooks(metrics []Metric, plan kprobe.Plan) error {
 		}
 	}
 	return nil
-}
-
-func readSpec(objects fs.FS, name string) (*ebpf.CollectionSpec, error) {
-	f, err := objects.Open(name + bpf.Suffix)
-	if err != nil {
-		return nil, fmt.Errorf("opening the object: %w", err)
-	}
-	defer f.Close()
-	if s, ok := f.(*specFile); ok {
-		return s.spec, nil
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxObject+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the object: %w", err)
-	}
-	if len(data) > maxObject {
-		return nil, fmt.Errorf("%w: the object has more than %d bytes", kprobe.ErrInvalidModule, maxObject)
-	}
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("%w: parsing the object: %w", kprobe.ErrInvalidModule, err)
-	}
-	return spec, nil
 }
 
 // Schema returns the metrics that are fed. The slice stays the Observer's own and does not change; after a change of what is

@@ -276,7 +276,7 @@ func TestBrokenModule(t *testing.T) {
 		"broken.bpf.o": {Data: []byte("not an object")},
 		"half.bpf.o":   {Data: good[:len(good)/2]},
 	}
-	o, err := observer.Open(context.Background(), observer.Options{Objects: objects})
+	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}})
 	require.NoError(t, err)
 	defer o.Close()
 	health := o.Health()
@@ -289,12 +289,12 @@ func TestBrokenModule(t *testing.T) {
 	}
 	require.Contains(t, health.String(), "broken: down: invalid probe module")
 
-	_, err = observer.Open(context.Background(), observer.Options{Objects: objects, Modules: []string{"broken", "half"}})
+	_, err = observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"broken", "half"}})
 	var down *observer.DownError
 	require.ErrorAs(t, err, &down)
 	require.Len(t, down.Health.Modules, 2)
 
-	_, err = observer.Open(context.Background(), observer.Options{Objects: objects, Modules: []string{"io", "nosuch"}})
+	_, err = observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"io", "nosuch"}})
 	require.ErrorIs(t, err, observer.ErrUnknownModule)
 	require.ErrorContains(t, err, "broken, half, io")
 

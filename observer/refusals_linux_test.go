@@ -311,7 +311,7 @@ func requireGone(t *testing.T, held map[string]bool, what string) {
 // there was another way it was taken.
 func TestFaults(t *testing.T) {
 	kprobetest.Require(t)
-	modules, err := observer.Modules(nil)
+	modules, err := observer.BuiltIn().Modules()
 	require.NoError(t, err)
 	stride := 1
 	if os.Getenv(guest) != "" {

@@ -458,9 +458,9 @@ func TestRefreshFails(t *testing.T) {
 	}
 	object, err := fs.ReadFile(bpf.Modules(runtime.GOARCH), "sched.bpf.o")
 	require.NoError(t, err)
-	o, err := observer.Open(context.Background(), observer.Options{Objects: fstest.MapFS{
+	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{
 		"one.bpf.o": {Data: object}, "two.bpf.o": {Data: object},
-	}})
+	})}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	var limit unix.Rlimit

@@ -28,6 +28,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/bpf"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
 // metricOf finds a metric of a module in both architectures' objects, which must describe the same.
@@ -35,7 +36,7 @@ func metricOf(t *testing.T, module, name string) observer.Metric {
 	t.Helper()
 	var found []observer.Metric
 	for _, arch := range []string{"amd64", "arm64"} {
-		schema, _, err := observer.Describe(bpf.Modules(arch), module)
+		schema, err := observer.Files(bpf.Modules(arch)).Describe(module)
 		require.NoError(t, err)
 		for _, m := range schema {
 			if m.Name == name {
@@ -81,13 +82,14 @@ func TestDescribe(t *testing.T) {
 
 // TestSnapshotLayout: each series has words of its own.
 func TestSnapshotLayout(t *testing.T) {
-	schema, total, err := observer.Describe(bpf.Modules("amd64"), "block", "cache", "io", "lock", "memory", "net", "sched", "sched_trace")
+	schema, err := observer.Files(bpf.Modules("amd64")).Describe("block", "cache", "io", "lock", "memory", "net", "sched", "sched_trace")
 	require.NoError(t, err)
+	total := observertest.Words(schema)
 	words := make([]uint64, total)
 	for i := range words {
 		words[i] = uint64(i)
 	}
-	s := observer.SnapshotOf(schema, words)
+	s := observertest.Snapshot(schema, words)
 	seen := map[uint64]string{}
 	claim := func(word uint64, name string) {
 		require.Emptyf(t, seen[word], "%s has the word of another", name)
@@ -113,18 +115,18 @@ func TestSnapshotLayout(t *testing.T) {
 
 func TestModules(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
-		names, err := observer.Modules(bpf.Modules(arch))
+		names, err := observer.Files(bpf.Modules(arch)).Modules()
 		require.NoError(t, err)
 		require.Equal(t, []string{"block", "cache", "io", "lock", "memory", "net", "sched", "sched_trace"}, names)
 	}
-	names, err := observer.Modules(bpf.Modules("mips"))
+	names, err := observer.Files(bpf.Modules("mips")).Modules()
 	require.NoError(t, err)
 	require.Empty(t, names)
 }
 
 // FuzzDescribe: whatever an object holds, it is described or refused, and never a panic.
 func FuzzDescribe(f *testing.F) {
-	names, err := observer.Modules(bpf.Modules("amd64"))
+	names, err := observer.Files(bpf.Modules("amd64")).Modules()
 	require.NoError(f, err)
 	for _, name := range names {
 		object, err := fs.ReadFile(bpf.Modules("amd64"), name+bpf.Suffix)
@@ -138,11 +140,11 @@ func FuzzDescribe(f *testing.F) {
 		if len(object) > 0 && at >= 0 {
 			object[at%len(object)] = b
 		}
-		_, words, err := observer.Describe(fstest.MapFS{"fuzzed.bpf.o": {Data: object}}, "fuzzed")
+		schema, err := observer.Files(fstest.MapFS{"fuzzed.bpf.o": {Data: object}}).Describe("fuzzed")
 		if err != nil {
 			require.ErrorIs(t, err, kprobe.ErrInvalidModule)
 			return
 		}
-		require.Positive(t, words)
+		require.Positive(t, observertest.Words(schema))
 	})
 }

@@ -17,6 +17,8 @@
 
 package observer
 
+import "github.com/apache/skywalking-banyandb/ebpf/observer/internal/layout"
+
 // Snapshot holds the counters of one moment. It may be used again for the next one, and then costs no allocation. A
 // zero Snapshot is ready for use. Its methods take metrics of the schema that the snapshot was made with.
 type Snapshot struct {
@@ -45,8 +47,14 @@ func (s *Snapshot) Sum(m *Metric, i int) uint64 {
 	return s.words[m.offset+i*m.width]
 }
 
-// SnapshotOf returns a snapshot of metrics with given words, laid out as Describe says. It serves tests of what reads
-// snapshots.
-func SnapshotOf(schema []Metric, words []uint64) Snapshot {
-	return Snapshot{words: words, schema: schema}
+func init() {
+	layout.Words = func(schema any) int {
+		const line = 8 // the counters of a module fill whole cache lines
+		words := 0
+		for _, m := range schema.([]Metric) {
+			words = max(words, m.offset+m.Series()*m.width)
+		}
+		return (words + line - 1) / line * line
+	}
+	layout.Snapshot = func(schema any, words []uint64) any { return Snapshot{words: words, schema: schema.([]Metric)} }
 }

@@ -84,15 +84,11 @@ func unattached(t testing.TB, cpus int, counted bool) *Observer {
 
 // unfed maps the counters of a module that is not attached.
 func unfed(name string, cpus int, counted bool) (*counters, error) {
-	spec, err := readSpec(orBuiltIn(nil), name)
-	if err != nil {
-		return nil, err
+	o := BuiltIn().decode(name)
+	if o.err != nil {
+		return nil, o.err
 	}
-	metrics, words, err := describe(name, spec)
-	if err != nil {
-		return nil, err
-	}
-	of := spec.Maps[countersMap].Copy()
+	of := o.spec.Maps[countersMap].Copy()
 	of.MaxEntries = uint32(cpus)
 	m, err := ebpf.NewMap(of)
 	if err != nil {
@@ -107,5 +103,5 @@ func unfed(name string, cpus int, counted bool) (*counters, error) {
 			}
 		}
 	}
-	return mapCounters(m, metrics, words, cpus)
+	return mapCounters(m, o.metrics, o.words, cpus)
 }

@@ -18,12 +18,16 @@
 package observer
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
+	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -37,46 +41,93 @@ const maxObject = 1 << 20
 // ErrUntrusted is returned for a folder or an object that somebody else could have changed.
 var ErrUntrusted = errors.New("not to be trusted")
 
-// WithModules returns the options with further modules, those of each source, which are opened besides the others. A source
-// has one file <module>.bpf.o each: a folder (ModuleDir), files that are embedded into the program, or a CollectionSpec
-// (Spec). The first module of a name counts; of two that have a metric of the same name, the first too. The later one
-// is refused, which Health tells, as it tells what else is wrong with a module.
-func (o Options) WithModules(sources ...fs.FS) Options {
-	o.Extra = append(slices.Clone(o.Extra), sources...)
-	return o
+// Source gives modules: BuiltIn, Files, ModuleDir or Spec. It may be used by several goroutines at once.
+type Source struct {
+	files   fs.FS
+	spec    *ebpf.CollectionSpec // of the one module that is in memory, if there are no files
+	module  string               // its name
+	dir     string               // where the files are, for people
+	builtIn bool
 }
 
-// Spec returns a source of one module, which is in memory. The spec must not be changed afterwards.
-func Spec(module string, spec *ebpf.CollectionSpec) fs.FS {
-	return &specFile{name: module + bpf.Suffix, spec: spec}
+// BuiltIn returns the modules that this package comes with, for the architecture that the program was built for.
+func BuiltIn() Source {
+	return Source{files: bpf.Modules(runtime.GOARCH), builtIn: true}
 }
 
-// specFile is a source of one module, and its file. There are no bytes to read in it: readSpec takes the spec.
-type specFile struct {
-	spec *ebpf.CollectionSpec
-	name string
-}
+// Files returns the modules among files, such as those that are embedded into a program: each <module>.bpf.o at the root.
+func Files(files fs.FS) Source { return Source{files: files} }
 
-func (s *specFile) Open(name string) (fs.File, error) {
-	if name != s.name {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+// Spec returns one module, which is in memory. The spec must not be changed afterwards.
+func Spec(module string, spec *ebpf.CollectionSpec) Source { return Source{spec: spec, module: module} }
+
+// Modules returns the names of the modules, sorted. It needs no eBPF and works everywhere.
+func (s Source) Modules() ([]string, error) {
+	if s.files == nil {
+		return []string{s.module}, nil
 	}
-	return s, nil
+	entries, err := fs.ReadDir(s.files, ".")
+	if err != nil {
+		return nil, fmt.Errorf("listing the modules: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if name, ok := strings.CutSuffix(entry.Name(), bpf.Suffix); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
-func (s *specFile) ReadDir(string) ([]fs.DirEntry, error) {
-	return []fs.DirEntry{fs.FileInfoToDirEntry(s)}, nil
+// Describe returns the metrics that modules declare, whether or not this kernel can feed them. It needs no eBPF and works
+// everywhere.
+func (s Source) Describe(modules ...string) ([]Metric, error) {
+	var schema []Metric
+	total := 0
+	for _, name := range modules {
+		o := s.decode(name)
+		if o.err != nil {
+			return nil, fmt.Errorf("module %s: %w", name, o.err)
+		}
+		schema = appendMetrics(schema, o.metrics, total)
+		total += o.words
+	}
+	return schema, nil
 }
 
-func (s *specFile) Stat() (fs.FileInfo, error) { return s, nil }
-func (s *specFile) Read([]byte) (int, error)   { return 0, errors.ErrUnsupported }
-func (s *specFile) Close() error               { return nil }
-func (s *specFile) Name() string               { return s.name }
-func (s *specFile) Size() int64                { return 0 }
-func (s *specFile) Mode() fs.FileMode          { return 0o444 }
-func (s *specFile) ModTime() time.Time         { return time.Time{} }
-func (s *specFile) IsDir() bool                { return false }
-func (s *specFile) Sys() any                   { return s.spec }
+// Hooks returns the names of a module's hooks, whether or not this kernel takes them. It needs no eBPF and works everywhere.
+func (s Source) Hooks(module string) ([]string, error) {
+	o := s.decode(module)
+	if o.spec == nil {
+		return nil, fmt.Errorf("module %s: %w", module, o.err)
+	}
+	return kprobe.Hooks(o.spec)
+}
+
+// read returns a module's object.
+func (s Source) read(name string) (*ebpf.CollectionSpec, error) {
+	if s.files == nil {
+		return s.spec, nil
+	}
+	f, err := s.files.Open(name + bpf.Suffix)
+	if err != nil {
+		return nil, fmt.Errorf("opening the object: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxObject+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the object: %w", err)
+	}
+	if len(data) > maxObject {
+		return nil, fmt.Errorf("%w: the object has more than %d bytes", kprobe.ErrInvalidModule, maxObject)
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%w: parsing the object: %w", kprobe.ErrInvalidModule, err)
+	}
+	return spec, nil
+}
 
 // object is a decoded module: what it says of itself, and the programs that are to be loaded. It is not changed.
 type object struct {
@@ -87,10 +138,10 @@ type object struct {
 	words   int
 }
 
-// decode reads a module from a source.
-func decode(source fs.FS, name string) *object {
+// decode reads a module.
+func (s Source) decode(name string) *object {
 	o := &object{name: name}
-	if o.spec, o.err = readSpec(source, name); o.err == nil {
+	if o.spec, o.err = s.read(name); o.err == nil {
 		o.metrics, o.words, o.err = describe(name, o.spec)
 	}
 	return o
@@ -98,65 +149,53 @@ func decode(source fs.FS, name string) *object {
 
 // sources are the modules of several sources as one.
 type sources struct {
-	of       map[string]fs.FS   // the source of each module
+	of       map[string]Source  // the source of each module
 	decoded  map[string]*object // what has been decoded to be compared, and not been opened yet
 	refusals map[string]error   // modules that must not be opened
 	names    []string           // of all modules, sorted
-	own      []string           // of those in Options.Objects, sorted
+	first    []string           // of the first source, sorted
 	refused  []ModuleHealth     // what is no module that could be asked for, and why
 }
 
-// sources lists what there is to open. What is wrong with the extra sources is in its health.
-func (o *Options) sources() (*sources, error) {
-	s := &sources{of: make(map[string]fs.FS), decoded: make(map[string]*object), refusals: make(map[string]error)}
-	objects := orBuiltIn(o.Objects)
+// merge lists what there is to open. What is wrong with a source after the first is in its health.
+func merge(all []Source) (*sources, error) {
+	if len(all) == 0 {
+		all = []Source{BuiltIn()}
+	}
+	s := &sources{of: make(map[string]Source), decoded: make(map[string]*object), refusals: make(map[string]error)}
 	var err error
-	if s.own, err = Modules(objects); err != nil {
+	if s.first, err = all[0].Modules(); err != nil {
 		return nil, err
 	}
 	taken := newClaims()
-	for _, name := range s.own {
-		s.of[name] = objects
+	for _, name := range s.first {
+		s.of[name] = all[0]
 		// The built-in modules leave each other be, and are read for this only if others could be in their way.
-		if o.Objects != nil || len(o.Extra) > 0 {
+		if !all[0].builtIn || len(all) > 1 {
 			s.claim(taken, name)
 		}
 	}
-	for i, extra := range o.Extra {
-		s.add(taken, extra, sourceName(extra, i))
+	for i, source := range all[1:] {
+		s.add(taken, source, cmp.Or(source.dir, fmt.Sprintf("source %d", i+2)))
 	}
-	for name := range s.of {
-		s.names = append(s.names, name)
-	}
-	slices.Sort(s.names)
+	s.names = slices.Sorted(maps.Keys(s.of))
 	return s, nil
 }
 
-// sourceName is what people call a source.
-func sourceName(source fs.FS, i int) string {
-	if named, ok := source.(fmt.Stringer); ok {
-		return named.String()
-	}
-	return fmt.Sprintf("source %d", i+1)
-}
-
 // add lists the modules of one more source.
-func (s *sources) add(taken claims, source fs.FS, sourceName string) {
-	entries, err := fs.ReadDir(source, ".")
+func (s *sources) add(taken claims, source Source, called string) {
+	names, err := source.Modules()
 	if err != nil {
-		s.refuse(sourceName, fmt.Errorf("listing the modules of %s: %w", sourceName, err))
+		s.refuse(called, err)
 		return
 	}
-	for _, entry := range entries {
-		name, ok := strings.CutSuffix(entry.Name(), bpf.Suffix)
-		switch {
-		case !ok:
-		case s.of[name] != nil:
-			s.refuse(name+" of "+sourceName, collision(fmt.Errorf("%w: there is a module %q already", kprobe.ErrInvalidModule, name)))
-		default:
-			s.of[name] = source
-			s.claim(taken, name)
+	for _, name := range names {
+		if _, ok := s.of[name]; ok {
+			s.refuse(name+" of "+called, collision(fmt.Errorf("%w: there is a module %q already", kprobe.ErrInvalidModule, name)))
+			continue
 		}
+		s.of[name] = source
+		s.claim(taken, name)
 	}
 }
 
@@ -177,7 +216,7 @@ func (s *sources) failures() []error {
 
 // claim takes the names of a module's metrics. What else is wrong with the module will be found when it is opened.
 func (s *sources) claim(taken claims, name string) {
-	o := decode(s.of[name], name)
+	o := s.of[name].decode(name)
 	s.decoded[name] = o
 	if o.err != nil {
 		return
@@ -195,19 +234,12 @@ func (s *sources) object(name string) *object {
 	if o := s.decoded[name]; o != nil {
 		return o
 	}
-	return decode(s.of[name], name)
+	return s.of[name].decode(name)
 }
 
-// extra returns the modules that are not in Options.Objects, in the order of their sources and names, but for those that are
-// listed already.
-func (s *sources) extra(listed []string) []string {
-	var names []string
-	for _, name := range s.names {
-		if !slices.Contains(s.own, name) && !slices.Contains(listed, name) {
-			names = append(names, name)
-		}
-	}
-	return names
+// further returns the modules that are not of the first source, sorted, but for those that are listed already.
+func (s *sources) further(listed []string) []string {
+	return slices.DeleteFunc(slices.Clone(s.names), func(name string) bool { return slices.Contains(s.first, name) || slices.Contains(listed, name) })
 }
 
 // collision is why a module is refused whose names are taken.

@@ -219,13 +219,13 @@ func TestBadModules(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			kprobetest.Require(t)
 			good := observer.Spec("good", userSpec(t, nil))
-			var bad fs.FS
+			var bad observer.Source
 			if c.bytes != nil {
-				bad = fstest.MapFS{"bad.bpf.o": {Data: c.bytes(userObject(t))}}
+				bad = observer.Files(fstest.MapFS{"bad.bpf.o": {Data: c.bytes(userObject(t))}})
 			} else {
 				bad = observer.Spec("bad", userSpec(t, c.change))
 			}
-			o, err := observer.Open(context.Background(), observer.Options{Objects: fstest.MapFS{}}.WithModules(bad, good))
+			o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{}), bad, good}})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, o.Close()) })
 			h := healthOf(t, o.Health(), "bad")
@@ -253,7 +253,8 @@ func TestCollisions(t *testing.T) {
 	named := func(metric string) *ebpf.CollectionSpec {
 		return userSpec(t, func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = metric })
 	}
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}}.WithModules(
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}, Sources: []observer.Source{
+		observer.BuiltIn(),
 		observer.Spec("io", userSpec(t, nil)),         // a built-in module's name
 		observer.Spec("net", userSpec(t, nil)),        // one's that is not even to be loaded
 		observer.Spec("good", userSpec(t, nil)),       //
@@ -263,7 +264,7 @@ func TestCollisions(t *testing.T) {
 		observer.Spec("module", named("up")),          // the observer's own
 		observer.Spec("Not-A-Name", userSpec(t, nil)), //
 		observer.Spec("sched_cpu", named("seconds_total")),
-	))
+	}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
 	var up []string
@@ -277,9 +278,9 @@ func TestCollisions(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{"io", "good", "x"}, up)
 	require.Equal(t, map[string]string{
-		"io of source 1":   `invalid probe module: there is a module "io" already`,
-		"net of source 2":  `invalid probe module: there is a module "net" already`,
-		"good of source 4": `invalid probe module: there is a module "good" already`,
+		"io of source 2":   `invalid probe module: there is a module "io" already`,
+		"net of source 3":  `invalid probe module: there is a module "net" already`,
+		"good of source 5": `invalid probe module: there is a module "good" already`,
 		"x_y":              `invalid probe module: metric "ebpf_x_y_calls_total" is one of module x already`,
 		"module":           `invalid probe module: metric "ebpf_module_up" is one of the observer already`,
 		"Not-A-Name":       `invalid probe module: a module's name is lower case, of letters, digits and underscores, 64 at most: "Not-A-Name"`,
@@ -373,7 +374,7 @@ func TestModuleDir(t *testing.T) {
 				require.NoError(t, os.WriteFile(name, userObject(t), 0o644))
 			}
 			c.prepare(t, dir, bad)
-			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.ModuleDir(dir)))
+			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir(dir)}})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, o.Close()) })
 			require.True(t, healthOf(t, o.Health(), "cache").Up)
@@ -401,16 +402,16 @@ func TestModuleDirOfAUser(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "inside"), userObject(t), 0o644))
 	require.NoError(t, os.Symlink("inside", filepath.Join(dir, "linked.bpf.o")))
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.ModuleDir(dir)))
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir(dir)}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
 	requireCounts(t, o, "linked")
 	for _, name := range []string{"inside", "../outside.bpf.o", "/etc/x.bpf.o", "sub/x.bpf.o", "..", ""} {
-		_, err = observer.ModuleDir(dir).Open(name)
+		_, err = observer.OpenObject(dir, name)
 		require.ErrorIs(t, err, fs.ErrNotExist, name)
 	}
 	require.NoError(t, os.Chmod(filepath.Join(dir, "inside"), 0o666))
-	_, err = observer.ModuleDir(dir).Open("linked.bpf.o")
+	_, err = observer.OpenObject(dir, "linked.bpf.o")
 	require.ErrorIs(t, err, observer.ErrUntrusted)
 	require.NotEmpty(t, kprobe.Remedy(err))
 }
@@ -455,7 +456,7 @@ func TestModuleDirOfLinks(t *testing.T) {
 			}{{"config", true}, {"deep", true}, {"link2", true}, {"link1", false}} {
 				_, err := os.Stat(filepath.Join(dir, c.name+".bpf.o"))
 				require.Equal(t, c.ok, err == nil, "%s: the kernel says %v", c.name, err)
-				file, err := observer.ModuleDir(dir).Open(c.name + ".bpf.o")
+				file, err := observer.OpenObject(dir, c.name+".bpf.o")
 				if !c.ok {
 					require.ErrorIs(t, err, observer.ErrUntrusted)
 					require.ErrorContains(t, err, "by more than 40 links")
@@ -469,9 +470,9 @@ func TestModuleDirOfLinks(t *testing.T) {
 			}
 			held := descriptors(t)
 			for range 100 {
-				_, err := observer.ModuleDir(dir).Open("link1.bpf.o")
+				_, err := observer.OpenObject(dir, "link1.bpf.o")
 				require.Error(t, err)
-				file, err := observer.ModuleDir(dir).Open("deep.bpf.o")
+				file, err := observer.OpenObject(dir, "deep.bpf.o")
 				require.NoError(t, err)
 				require.NoError(t, file.Close())
 			}
@@ -483,7 +484,7 @@ func TestModuleDirOfLinks(t *testing.T) {
 // TestSwitchUserModule: a user's module is one of those that there are, and can be switched like any other.
 func TestSwitchUserModule(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}}.WithModules(observer.Spec("good", userSpec(t, nil))))
+	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Sources: []observer.Source{observer.BuiltIn(), observer.Spec("good", userSpec(t, nil))}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
 	available, err := o.Available()

@@ -27,9 +27,9 @@ import (
 
 // TestBuiltInModulesDoNotCollide: Open does not look, where there are no others.
 func TestBuiltInModulesDoNotCollide(t *testing.T) {
-	s, err := (&Options{Objects: bpf.Modules("amd64")}).sources()
+	s, err := merge([]Source{Files(bpf.Modules("amd64"))})
 	require.NoError(t, err)
-	require.NotEmpty(t, s.own)
+	require.NotEmpty(t, s.first)
 	require.Empty(t, s.refusals)
 	require.Empty(t, s.refused)
 }

@@ -93,7 +93,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyBites(t *testing.T) {
 	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
 	require.NoError(t, err)
-	o := verified(t, observer.Options{Objects: objects, Modules: []string{"wrong"}})
+	o := verified(t, observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"wrong"}})
 	health := o.Health().Modules[0]
 	got := map[string]observer.MetricHealth{}
 	for _, m := range health.Metrics {

@@ -85,7 +85,7 @@ func (s *Service) flagConfig() api.Config {
 
 // known returns the names of all modules that there are objects of.
 func (s *Service) known() ([]string, error) {
-	names, err := observer.Modules(s.options.Objects)
+	names, err := s.sources()[0].Modules()
 	return append(names, s.usersModules()...), err
 }
 
@@ -94,7 +94,7 @@ func (s *Service) usersModules() []string {
 	if s.moduleDir == "" {
 		return nil
 	}
-	names, err := observer.Modules(observer.ModuleDir(s.moduleDir))
+	names, err := observer.ModuleDir(s.moduleDir).Modules()
 	if err != nil {
 		return nil
 	}
@@ -132,7 +132,7 @@ func (s *Service) fileConfig() (api.Config, error) {
 		return c, err
 	}
 	modules, hooks := moduleList(c.Modules), hookMap(c.DisabledHooks)
-	if err = errors.Join(modules.validate(known), hooks.validate(s.options.Objects, known)); err != nil {
+	if err = errors.Join(modules.validate(known), hooks.validate(s.sources()[0], known)); err != nil {
 		return c, fmt.Errorf("--ebpf-config-file=%s: %w: %w", s.configFile, api.ErrInvalid, err)
 	}
 	return c, nil
@@ -241,7 +241,7 @@ func (o source) Refresh() error {
 
 func (o source) Snapshot(snapshot *observer.Snapshot) error {
 	if o.s.observer == nil {
-		*snapshot = observer.SnapshotOf(nil, nil)
+		*snapshot = observer.Snapshot{}
 		return nil
 	}
 	return o.s.observer.Snapshot(snapshot)

@@ -19,7 +19,6 @@ package runservice
 
 import (
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -62,12 +61,12 @@ func (h *hookMap) Set(text string) error {
 func (h *hookMap) Type() string { return "strings" }
 
 // validate finds hooks that there are none of.
-func (h *hookMap) validate(objects fs.FS, known []string) error {
+func (h *hookMap) validate(source observer.Source, known []string) error {
 	for module, hooks := range *h {
 		if !slices.Contains(known, module) {
 			return fmt.Errorf("--ebpf-disabled-hooks: unknown module %q: allowed are %s", module, strings.Join(known, ", "))
 		}
-		names, err := observer.Hooks(objects, module)
+		names, err := source.Hooks(module)
 		if err != nil {
 			// A broken object is no fault of the flag: it is told when the module is opened.
 			continue

@@ -136,8 +136,7 @@ func DefaultDisabledHooks() map[string][]string {
 	return hooks
 }
 
-// New returns a Service over the modules of options.Objects (nil means the built-in ones). options.Modules is what the
-// flag --ebpf-modules says.
+// New returns a Service over the modules of options.Sources, of the first of which --ebpf-modules says what to open.
 func New(registry Registry, options observer.Options) *Service {
 	return &Service{registry: registry, options: options, closer: run.NewCloser(0), changed: make(chan struct{}, 1)}
 }
@@ -182,7 +181,7 @@ func (s *Service) Validate() error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(s.modules.validate(known), s.disabled.validate(s.options.Objects, known))
+	err = errors.Join(s.modules.validate(known), s.disabled.validate(s.sources()[0], known))
 	if !slices.Contains(attaches(), s.attach) {
 		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
 	}
@@ -235,13 +234,23 @@ func (s *Service) openOptions(c api.Config) observer.Options {
 	wanted := observerConfig(c)
 	options.Modules, options.DisabledHooks, options.LatencySampling, options.MaxOverhead = wanted.Modules, wanted.DisabledHooks, wanted.LatencySampling, wanted.MaxOverhead
 	options.Verify, options.ScratchDirs = s.verify, s.scratchDirs()
-	if s.moduleDir != "" {
-		options = options.WithModules(observer.ModuleDir(s.moduleDir))
-	}
+	options.Sources = s.sources()
 	if s.attach != attachAuto {
 		options.Attach = kprobe.Attach(s.attach)
 	}
 	return options
+}
+
+// sources are where modules come from: the embedder's, or the built-in ones, and then the folder of the users'.
+func (s *Service) sources() []observer.Source {
+	sources := slices.Clone(s.options.Sources)
+	if len(sources) == 0 {
+		sources = []observer.Source{observer.BuiltIn()}
+	}
+	if s.moduleDir != "" {
+		sources = append(sources, observer.ModuleDir(s.moduleDir))
+	}
+	return sources
 }
 
 // giveBack returns memory to the system. What was read of the kernel's types to open modules is tens of megabytes, which the runtime

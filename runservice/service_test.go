@@ -246,7 +246,7 @@ func TestNoCapability(t *testing.T) {
 // TestCorruptObjects: the same where no module can be parsed.
 func TestCorruptObjects(t *testing.T) {
 	objects := fstest.MapFS{}
-	names, err := observer.Modules(nil)
+	names, err := observer.BuiltIn().Modules()
 	require.NoError(t, err)
 	for _, name := range names {
 		object, err := fs.ReadFile(bpf.Modules(runtime.GOARCH), name+bpf.Suffix)
@@ -254,7 +254,7 @@ func TestCorruptObjects(t *testing.T) {
 		objects[name+bpf.Suffix] = &fstest.MapFile{Data: object[:len(object)-len(object)/3]}
 	}
 	r := newRegistry()
-	requireDown(t, r, start(t, r, observer.Options{Objects: objects}, "--ebpf-enabled"), "")
+	requireDown(t, r, start(t, r, observer.Options{Sources: []observer.Source{observer.Files(objects)}}, "--ebpf-enabled"), "")
 }
 
 // TestPanic: a provider that panics, as Prometheus' does on a name that is taken, does not take the server with it.

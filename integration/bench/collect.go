@@ -46,6 +46,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/meterbridge"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 	"github.com/apache/skywalking-banyandb/pkg/meter"
 	"github.com/apache/skywalking-banyandb/pkg/meter/native"
 	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
@@ -240,10 +241,11 @@ func (b *bench) buildTests(ctx context.Context) (string, error) {
 }
 
 func (b *bench) simulatedSnapshots(ctx context.Context, binary string) error {
-	_, words, err := observer.Describe(nil, b.modules...)
+	schema, err := observer.BuiltIn().Describe(b.modules...)
 	if err != nil {
 		return err
 	}
+	words := observertest.Words(schema)
 	cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=SnapshotCPUs", "-test.benchtime=50ms", "-test.cpu=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -339,10 +341,11 @@ func opened(ctx context.Context, modules []string, scratch string) (ns, memory f
 
 // starts measures the start of the default modules, with verification and without, each in a new process, beside KTM's.
 func (b *bench) starts(ctx context.Context) error {
-	_, words, err := observer.Describe(nil, b.modules...)
+	schema, err := observer.BuiltIn().Describe(b.modules...)
 	if err != nil {
 		return err
 	}
+	words := observertest.Words(schema)
 	return b.eachRound(ctx, "starts", func() error {
 		ns, memory, err := opened(ctx, b.modules, "")
 		if err != nil {
@@ -384,7 +387,7 @@ func (m *moving) Snapshot(s *observer.Snapshot) error {
 	for i := range m.words {
 		m.words[i]++
 	}
-	*s = observer.SnapshotOf(m.schema, m.words)
+	*s = observertest.Snapshot(m.schema, m.words)
 	return nil
 }
 
@@ -399,21 +402,21 @@ func (f factory) NewGauge(name string, labels ...string) meter.Gauge { return f.
 
 // bridges measures the CPU time of a collection in which every series moves, garbage collection included.
 func (b *bench) bridges(ctx context.Context) error {
-	schema, words, err := observer.Describe(nil, b.modules...)
+	schema, err := observer.BuiltIn().Describe(b.modules...)
 	if err != nil {
 		return err
 	}
 	if err = b.loadedBridges(ctx); err != nil {
 		return err
 	}
-	targets := newTargets(schema, words)
+	targets := newTargets(schema)
 	return b.eachRound(ctx, "bridge", func() error {
 		for name, t := range targets { // In the random order of a Go map.
 			each, err := t.cost()
 			if err != nil {
 				return err
 			}
-			b.results.add(bridgeName+name, bridgeTimes, value{"cpu-ns/op", each}, value{"words", float64(words)})
+			b.results.add(bridgeName+name, bridgeTimes, value{"cpu-ns/op", each}, value{"words", float64(observertest.Words(schema))})
 		}
 		return nil
 	})
@@ -445,7 +448,7 @@ func (b *bench) loadedBridges(ctx context.Context) (err error) {
 	}()
 	// The end of the load is not its failure.
 	defer func() { stop(); <-loaded }()
-	targets := newTargets(o.Schema(), 0)
+	targets := newTargets(o.Schema())
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for i := range b.rounds + 1 {
@@ -491,7 +494,7 @@ type target struct {
 }
 
 // newTargets makes one of each provider that a server can have.
-func newTargets(schema []observer.Metric, words int) map[string]target {
+func newTargets(schema []observer.Metric) map[string]target {
 	node := native.NodeInfo{Type: "standalone", NodeID: "127.0.0.1:17912", GrpcAddress: "127.0.0.1:17912", HTTPAddress: "127.0.0.1:17913"}
 	providers := map[string]meter.Provider{
 		"native":     native.NewProvider(observability.RootScope, nil, node),
@@ -499,7 +502,7 @@ func newTargets(schema []observer.Metric, words int) map[string]target {
 	}
 	targets := make(map[string]target)
 	for name, p := range providers {
-		targets[name] = target{bridge: meterbridge.New(factory{p}, schema), source: &moving{schema: schema, words: make([]uint64, words)}}
+		targets[name] = target{bridge: meterbridge.New(factory{p}, schema), source: &moving{schema: schema, words: make([]uint64, observertest.Words(schema))}}
 	}
 	return targets
 }

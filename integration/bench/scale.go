@@ -174,7 +174,7 @@ func valueOf(o *observer.Observer, name string) (uint64, error) {
 
 // moduleSets measures what more modules cost: the default ones, one after the other, and then all.
 func (b *bench) moduleSets(ctx context.Context) error {
-	all, err := observer.Modules(nil)
+	all, err := observer.BuiltIn().Modules()
 	if err != nil {
 		return err
 	}
@@ -186,11 +186,11 @@ func (b *bench) moduleSets(ctx context.Context) error {
 	targets := make([]map[string]target, len(sets))
 	schemas := make([][]observer.Metric, len(sets))
 	for i, set := range sets {
-		schema, words, err := observer.Describe(nil, set...)
+		schema, err := observer.BuiltIn().Describe(set...)
 		if err != nil {
 			return err
 		}
-		schemas[i], targets[i] = schema, newTargets(schema, words)
+		schemas[i], targets[i] = schema, newTargets(schema)
 	}
 	return b.eachRound(ctx, "modules", func() error {
 		for i, set := range sets {

@@ -149,7 +149,7 @@ func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
 	t.Helper()
 	families, err := ask.Scrape(t.Context(), server.Metrics)
 	require.NoError(t, err)
-	schema, _, err := observer.Describe(nil, runservice.DefaultModules()...)
+	schema, err := observer.BuiltIn().Describe(runservice.DefaultModules()...)
 	require.NoError(t, err)
 	verified, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_metric_verified")
 	require.NoError(t, err)

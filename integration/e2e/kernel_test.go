@@ -35,6 +35,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
 // counters are a module's counters by name and labels: "ebpf_io_bytes_total{pread}". Of a histogram there is its _count.
@@ -64,8 +65,9 @@ func (c counters) since(before counters) counters {
 // kernelCounters reads a module's counters out of the map of another process, past everything that exports them.
 func kernelCounters(t *testing.T, pid int, module string) counters {
 	t.Helper()
-	schema, words, err := observer.Describe(nil, module)
+	schema, err := observer.BuiltIn().Describe(module)
 	require.NoError(t, err)
+	words := observertest.Words(schema)
 	m := mapOf(t, pid, uint32(words*8))
 	defer m.Close()
 	sum := make([]uint64, words)
@@ -76,7 +78,7 @@ func kernelCounters(t *testing.T, pid int, module string) counters {
 			sum[i] += binary.NativeEndian.Uint64(entry[i*8:])
 		}
 	}
-	s := observer.SnapshotOf(schema, sum)
+	s := observertest.Snapshot(schema, sum)
 	c := counters{}
 	for _, metric := range schema {
 		for i := range metric.Series() {

@@ -171,7 +171,7 @@ func newSwitcher(t *testing.T, server *banyandtest.Server, address string) *swit
 			}
 		}
 	}
-	schema, _, err := observer.Describe(nil, runservice.DefaultModules()...)
+	schema, err := observer.BuiltIn().Describe(runservice.DefaultModules()...)
 	require.NoError(t, err)
 	for _, m := range schema {
 		s.feeds[m.Module+"/"+m.Name] = m.Hooks

@@ -20,7 +20,6 @@
 package main
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,13 +46,12 @@ func TestDocument(t *testing.T) {
 	if strings.Contains(string(text), "**bad**") {
 		t.Error("docs/kernels.md has a row in which tests failed")
 	}
-	objects := bpf.Modules("amd64")
-	names, err := fs.Glob(objects, "*"+bpf.Suffix)
+	objects := observer.Files(bpf.Modules("amd64"))
+	names, err := objects.Modules()
 	require.NoError(t, err)
 	require.NotEmpty(t, names)
 	for _, name := range names {
-		name = strings.TrimSuffix(name, bpf.Suffix)
-		hooks, err := observer.Hooks(objects, name)
+		hooks, err := objects.Hooks(name)
 		require.NoError(t, err)
 		require.NotEmpty(t, hooks)
 		for _, hook := range hooks {

@@ -125,7 +125,7 @@ func TestGetMetrics(t *testing.T) {
 		require.Positive(t, r.GetSnapshot().GetProcessCpuSeconds())
 		return r.GetSnapshot().GetMetrics()
 	}
-	schema, _, err := observer.Describe(nil, "io", "cache")
+	schema, err := observer.BuiltIn().Describe("io", "cache")
 	require.NoError(t, err)
 	all := get(nil, nil)
 	require.Len(t, all, len(schema))

@@ -171,7 +171,7 @@ func TestStats(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(r.body), &a))
 		return a
 	}
-	schema, _, err := observer.Describe(nil, "io", "cache")
+	schema, err := observer.BuiltIn().Describe("io", "cache")
 	require.NoError(t, err)
 	all := get("")
 	require.Len(t, all.Metrics, len(schema))

@@ -34,6 +34,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
 func register(t *testing.T, source collector.Source) *prometheus.Registry {
@@ -94,7 +95,7 @@ func TestCounters(t *testing.T) {
 	state["ebpf_io_untimed_seconds_total{op=munmap}"] = 1.5
 	families := gather(t, registry)
 	require.Equal(t, state, values(families))
-	schema, _, err := observer.Describe(nil, "io")
+	schema, err := observer.BuiltIn().Describe("io")
 	require.NoError(t, err)
 	i := slices.IndexFunc(schema, func(m observer.Metric) bool { return m.Name == "ebpf_io_operations_total" })
 	require.Equal(t, schema[i].Help, find(families, "ebpf_io_operations_total").GetHelp())
@@ -113,7 +114,7 @@ func TestGauge(t *testing.T) {
 func TestHistogram(t *testing.T) {
 	source := fake.New(t, "io")
 	registry := register(t, source)
-	schema, _, err := observer.Describe(nil, "io")
+	schema, err := observer.BuiltIn().Describe("io")
 	require.NoError(t, err)
 	m := schema[slices.IndexFunc(schema, func(m observer.Metric) bool { return m.Name == "ebpf_io_duration_seconds" })]
 	last := len(m.Bounds)
@@ -228,11 +229,11 @@ func TestErrors(t *testing.T) {
 
 // TestLint has each series of all built-in modules count, and the linter of Prometheus look at it.
 func TestLint(t *testing.T) {
-	modules, err := observer.Modules(nil)
+	modules, err := observer.BuiltIn().Modules()
 	require.NoError(t, err)
-	schema, words, err := observer.Describe(nil, modules...)
+	schema, err := observer.BuiltIn().Describe(modules...)
 	require.NoError(t, err)
-	counted := everything{schema: schema, words: make([]uint64, words)}
+	counted := everything{schema: schema, words: make([]uint64, observertest.Words(schema))}
 	for i := range counted.words {
 		counted.words[i] = 1
 	}
@@ -266,7 +267,7 @@ type everything struct {
 func (everything) Refresh() error { return nil }
 
 func (e everything) Snapshot(s *observer.Snapshot) error {
-	*s = observer.SnapshotOf(e.schema, e.words)
+	*s = observertest.Snapshot(e.schema, e.words)
 	return nil
 }
 

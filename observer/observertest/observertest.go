@@ -28,7 +28,6 @@ package observertest
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -84,9 +83,9 @@ func conventions(m *observer.Metric) error {
 
 // CheckSchema tests what the module says of itself, by the rules of the engine and of Prometheus, and tells whether it is
 // right. It needs no eBPF and works everywhere.
-func CheckSchema(t TB, source fs.FS, module string) bool {
+func CheckSchema(t TB, source observer.Source, module string) bool {
 	t.Helper()
-	schema, _, err := observer.Describe(source, module)
+	schema, err := source.Describe(module)
 	if err != nil {
 		t.Errorf("schema: %v", err)
 		return false

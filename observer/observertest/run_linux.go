@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -48,7 +47,7 @@ import (
 //
 // Each failure says what is wrong. Where eBPF is not permitted, the test is skipped. Run needs Linux 5.10, CAP_BPF and
 // CAP_PERFMON, and stops the garbage collector meanwhile, so that the process does as little else as possible.
-func Run(t TB, source fs.FS, module string, work Work) {
+func Run(t TB, source observer.Source, module string, work Work) {
 	t.Helper()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	if !CheckSchema(t, source, module) {
@@ -90,7 +89,7 @@ func Run(t TB, source fs.FS, module string, work Work) {
 }
 
 type run struct {
-	source  fs.FS
+	source  observer.Source
 	work    Work
 	module  string
 	objects []object // of the kernel, that were open
@@ -99,7 +98,7 @@ type run struct {
 // once opens the module, has a check do the work, and closes it.
 func (r *run) once(scope kprobe.Scope, check func(*observer.Observer) error) error {
 	others := openObjects()
-	o, err := observer.Open(context.Background(), observer.Options{Objects: r.source, Modules: []string{r.module}, Scope: scope})
+	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{r.source}, Modules: []string{r.module}, Scope: scope})
 	if err != nil {
 		return fmt.Errorf("loading: %w%s", err, remedy(err))
 	}

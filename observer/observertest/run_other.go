@@ -19,10 +19,10 @@
 
 package observertest
 
-import "io/fs"
+import "github.com/apache/skywalking-banyandb/ebpf/observer"
 
 // Run checks what the module says of itself, and skips the rest, which needs Linux.
-func Run(t TB, source fs.FS, module string, _ Work) {
+func Run(t TB, source observer.Source, module string, _ Work) {
 	t.Helper()
 	if !CheckSchema(t, source, module) {
 		return

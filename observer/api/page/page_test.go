@@ -69,7 +69,7 @@ type described struct {
 
 // TestFakeServerKnowsTheMetrics compares what the fake server serves with what the modules declare.
 func TestFakeServerKnowsTheMetrics(t *testing.T) {
-	metrics, _, err := observer.Describe(nil, "io", "cache", "memory", "sched", "block")
+	metrics, err := observer.BuiltIn().Describe("io", "cache", "memory", "sched", "block")
 	require.NoError(t, err)
 	kinds := map[observer.Kind]string{observer.Counter: "counter", observer.Gauge: "gauge", observer.Histogram: "histogram"}
 	var all []described

@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
 // Source has the built-in modules' schema and counters that a test sets.
@@ -51,7 +52,7 @@ func New(tb testing.TB, modules ...string) *Source {
 // Modules changes which modules there are. All begin at nothing.
 func (s *Source) Modules(modules ...string) {
 	s.tb.Helper()
-	schema, words, err := observer.Describe(nil, modules...)
+	schema, err := observer.BuiltIn().Describe(modules...)
 	require.NoError(s.tb, err)
 	health := observer.Health{}
 	for _, name := range modules {
@@ -59,7 +60,7 @@ func (s *Source) Modules(modules ...string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.schema, s.words, s.health = schema, make([]uint64, words), health
+	s.schema, s.words, s.health = schema, make([]uint64, observertest.Words(schema)), health
 }
 
 // SetHealth replaces the state of the modules.
@@ -96,7 +97,7 @@ func (s *Source) Set(name string, value uint64, labelValues ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, i := s.find(name, labelValues)
-	snapshot := observer.SnapshotOf(s.schema, s.words)
+	snapshot := observertest.Snapshot(s.schema, s.words)
 	s.write(func() uint64 { return snapshot.Value(m, i) }, value)
 }
 
@@ -121,7 +122,7 @@ func (s *Source) Observe(name string, sum uint64, slots map[int]uint64, labelVal
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, i := s.find(name, labelValues)
-	snapshot := observer.SnapshotOf(s.schema, s.words)
+	snapshot := observertest.Snapshot(s.schema, s.words)
 	all := snapshot.Slots(m, i)
 	for slot, n := range slots {
 		all[slot] = n
@@ -158,7 +159,7 @@ func (s *Source) Snapshot(snapshot *observer.Snapshot) error {
 	if s.err != nil {
 		return s.err
 	}
-	*snapshot = observer.SnapshotOf(s.schema, slices.Clone(s.words))
+	*snapshot = observertest.Snapshot(s.schema, slices.Clone(s.words))
 	return nil
 }
 

@@ -39,7 +39,7 @@ func main() {
 	objects, err := corrupt(bpf.Modules(runtime.GOARCH))
 	if err == nil {
 		units := func(_ string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
-			return []run.Unit{runservice.New(registry, observer.Options{Objects: objects}).WithSchemas(schemas)}
+			return []run.Unit{runservice.New(registry, observer.Options{Sources: []observer.Source{observer.Files(objects)}}).WithSchemas(schemas)}
 		}
 		err = cmdsetup.NewRootWithUnits(units, new(signal.Handler)).Execute()
 	}
@@ -51,7 +51,7 @@ func main() {
 
 func corrupt(whole fs.FS) (fs.FS, error) {
 	objects := fstest.MapFS{}
-	names, err := observer.Modules(whole)
+	names, err := observer.Files(whole).Modules()
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,26 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package layout lets package observertest make snapshots, which package observer gives nobody else a way to.
+package layout
+
+// Snapshot makes an observer.Snapshot of a []observer.Metric with the words that its modules count into, one module after the other.
+// Package observer sets it.
+var Snapshot func(schema any, words []uint64) any
+
+// Words returns how many words a []observer.Metric needs. Package observer sets it.
+var Words func(schema any) int
