@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/internal/step"
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
@@ -527,7 +528,7 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 func (l *loader) kernelSpec() (*btf.Spec, error) { return l.kernel, nil }
 
 func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
-	if err := l.opts.step("making the maps"); err != nil {
+	if err := step.Before("making the maps"); err != nil {
 		return nil, err
 	}
 	spec := l.spec.Copy()
@@ -615,7 +616,7 @@ func (l *loader) attach(hook string, v variant) ([]program, error) {
 			delete(only.Programs, name)
 		}
 	}
-	if err := l.opts.step("loading %s", strings.Join(v.programs, ", ")); err != nil {
+	if err := step.Before("loading %s", strings.Join(v.programs, ", ")); err != nil {
 		return refused(fmt.Errorf("loading: %w", err))
 	}
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) {
@@ -641,7 +642,7 @@ func (l *loader) attach(hook string, v variant) ([]program, error) {
 }
 
 func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
-	if err := l.opts.step("attaching %s", spec.Name); err != nil {
+	if err := step.Before("attaching %s", spec.Name); err != nil {
 		return nil, err
 	}
 	return attach(prog, spec)

@@ -144,7 +144,7 @@ func TestAttachAgain(t *testing.T) {
 			attached bool
 		}{{1, true}, {9, true}, {10, false}, {1 << 20, false}} {
 			asked := 0
-			opts := Options{Step: func(what string) error {
+			kprobetest.Steps(t, func(what string) error {
 				if what != "attaching files__iter" {
 					return nil
 				}
@@ -152,11 +152,10 @@ func TestAttachAgain(t *testing.T) {
 					return fmt.Errorf("creating the link: %w", errno)
 				}
 				return nil
-			}}
-			var err error
-			opts.Scope, err = Self()
+			})
+			self, err := Self()
 			require.NoError(t, err)
-			p, err := Load(testSpec(t, "files"), opts)
+			p, err := Load(testSpec(t, "files"), Options{Scope: self})
 			require.Equal(t, min(c.times+1, 10), asked)
 			if !c.attached {
 				require.ErrorIs(t, err, errno)

@@ -18,8 +18,6 @@
 package kprobe
 
 import (
-	"fmt"
-
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -36,21 +34,10 @@ type Options struct {
 	// Cache keeps the decoded BTF of the kernel, 25 to 40 MB, between several calls of Load; drop it when the last one
 	// is done. A cache of its own is made for a call without one.
 	Cache *btf.Cache
-	// Step is called before each step that the kernel may refuse, with what is about to be done; an error makes the
-	// step fail with it. It is there to test what happens then.
-	Step func(what string) error
 	// Entries gives maps another number of entries than the object says, by their name.
 	Entries map[string]uint32
 	// Attach is the only kind of attachment to try, empty for any. A hook without a variant of the kind stays
 	// detached, unless it is an iterator's, which no event feeds.
 	Attach Attach
 	Scope  Scope
-}
-
-// step announces a step.
-func (o *Options) step(format string, args ...any) error {
-	if o.Step == nil {
-		return nil
-	}
-	return o.Step(fmt.Sprintf(format, args...))
 }

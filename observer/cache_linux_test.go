@@ -131,12 +131,13 @@ func TestCacheLookups(t *testing.T) {
 // TestAbsent: a metric whose hook is refused is named in the health and is in no schema; the others are not named.
 func TestAbsent(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Step: func(what string) error {
+	observer.Steps(t, func(what string) error {
 		if strings.Contains(what, "lookup__") {
 			return errors.New("refused")
 		}
 		return nil
-	}})
+	})
+	o, err := observer.Open(context.Background(), observer.Options{})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	absent := map[string]bool{}

@@ -170,12 +170,13 @@ func TestConfigureFails(t *testing.T) {
 	kprobetest.Require(t)
 	refuse := ""
 	refused := errors.New("refused by the test")
-	o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io", "cache"}, Step: func(what string) error {
+	observer.Steps(t, func(what string) error {
 		if refuse != "" && strings.Contains(what, refuse) {
 			return refused
 		}
 		return nil
-	}})
+	})
+	o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io", "cache"}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	require.NoError(t, o.Disable("cache"))
@@ -226,12 +227,13 @@ func TestConfigureFails(t *testing.T) {
 func TestEnableWhatIsDown(t *testing.T) {
 	kprobetest.Require(t)
 	refuse := true
-	o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io", "sched"}, Step: func(what string) error {
+	observer.Steps(t, func(what string) error {
 		if refuse && strings.Contains(what, "task__iter") {
 			return kprobe.ErrPermission
 		}
 		return nil
-	}})
+	})
+	o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io", "sched"}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, o.Close()) }()
 	require.False(t, o.Health().Modules[1].Up)

@@ -22,14 +22,23 @@ package observer
 import (
 	"io/fs"
 	"sync"
+	"testing"
 	"time"
 
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/cilium/ebpf/btf"
 )
 
 // KeepTypes keeps the kernel's types for all that this process opens from now on. They do not change, and reading them is a third
 // of what an Open takes.
 func KeepTypes() { newCache = sync.OnceValue(btf.NewCache) }
+
+// Steps has f called before each step of opening a module that may fail, as kprobetest.Steps does.
+func Steps(t testing.TB, f func(what string) error) {
+	kprobetest.Steps(t, f)
+	step = f
+	t.Cleanup(func() { step = func(string) error { return nil } })
+}
 
 // OpenObject opens an object in a folder of modules.
 func OpenObject(dir, name string) (fs.File, error) { return moduleDir(dir).Open(name) }

@@ -47,9 +47,6 @@ type Options struct {
 	// Modules names those of the first source to open, in this order. Empty means all. Those of further sources, users' own, are
 	// all opened besides.
 	Modules []string
-	// Step is called before each step of a module's opening that may fail, with what is about to be done; an error makes
-	// the step fail with it. It is there to test what happens then.
-	Step func(what string) error
 	// Attach is the only kind of attachment to try, for measurement and in trouble. Empty means the first kind that works,
 	// hook by hook.
 	Attach kprobe.Attach
@@ -186,17 +183,12 @@ func (o *Observer) openAll(ctx context.Context, names []string) error {
 	return nil
 }
 
-// step has a test know what is about to be done.
-func (o *Observer) step(what string) error {
-	if o.opts.Step == nil {
-		return nil
-	}
-	return o.opts.Step(what)
-}
+// step is called before each step of a module's opening that is not kprobe's; an error makes the step fail with it. Tests replace it.
+var step = func(string) error { return nil }
 
 // probeOptions are those of each module.
 func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
-	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attach: o.opts.Attach, Step: o.opts.Step}
+	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attach: o.opts.Attach}
 }
 
 // open attaches one module and enters it in the health. verified is nil where nothing is to be verified.
@@ -273,7 +265,7 @@ func iterated(m Metric, plan kprobe.Plan) bool {
 
 // load checks and attaches one module.
 func (o *Observer) load(object *object, opts kprobe.Options) (*module, error) {
-	if err := cmp.Or(o.step("opening the object"), object.err); err != nil {
+	if err := cmp.Or(step("opening the object"), object.err); err != nil {
 		return nil, err
 	}
 	cpus, err := ebpf.PossibleCPU()
@@ -289,14 +281,14 @@ func (o *Observer) load(object *object, opts kprobe.Options) (*module, error) {
 		return nil, errors.Join(err, probes.Close())
 	}
 	// What an iterator finds kept is not this module's: it adds what grows from its first pass on.
-	if err = o.step("running the iterators"); err == nil {
+	if err = step("running the iterators"); err == nil {
 		_, err = probes.Iterate()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
 	}
 	var counters *counters
-	if err = o.step("mapping the counters"); err == nil {
+	if err = step("mapping the counters"); err == nil {
 		counters, err = mapCounters(probes.Map(countersMap), object.metrics, object.words, cpus)
 	}
 	if err != nil {

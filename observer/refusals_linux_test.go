@@ -330,7 +330,8 @@ func testFaults(t *testing.T, module string, stride int) {
 		beside = "sched"
 	}
 	open := func(step func(what string) error) (*observer.Observer, error) {
-		return observer.Open(context.Background(), observer.Options{Modules: []string{module, beside}, Step: step})
+		observer.Steps(t, step)
+		return observer.Open(context.Background(), observer.Options{Modules: []string{module, beside}})
 	}
 	var steps []string
 	o, err := open(func(what string) error {

@@ -20,7 +20,6 @@ package runservice_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -29,6 +28,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -38,8 +38,6 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 )
-
-var errRefused = errors.New("refused by the test")
 
 // configFile writes a configuration file and returns its name.
 func configFile(t *testing.T, text string) string {
@@ -187,15 +185,14 @@ func TestAPI(t *testing.T) {
 // TestAPIWithoutKernel: the API tells why nothing is observed.
 func TestAPIWithoutKernel(t *testing.T) {
 	address := freeAddress(t)
-	refused := func(string) error { return errRefused }
-	start(t, newRegistry(), observer.Options{Step: refused}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-http-addr="+address)
+	start(t, newRegistry(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{"io.bpf.o": {}})}}, "--ebpf-modules=io", "--ebpf-disabled-hooks=", "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-http-addr="+address)
 	response, err := http.Get("http://" + address + "/health")
 	require.NoError(t, err)
 	defer response.Body.Close()
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	data, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
-	require.Contains(t, string(data), errRefused.Error())
+	require.Contains(t, string(data), "parsing the object")
 }
 
 // TestAPIAddressInUse: the server starts without the API.

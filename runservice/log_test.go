@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -116,7 +117,7 @@ func TestLogLines(t *testing.T) {
 		{Name: "module", Up: true}, {Name: "level", Cause: "a cause", Remedy: "a remedy"}, {Name: "message", Up: true, Level: observer.LevelSampled, Shed: "it cost much"},
 	}
 	health := observer.Health{Modules: modules, Warnings: []observer.Warning{{Cause: "a cause", Remedy: "a remedy"}}}
-	_, down := observer.Open(t.Context(), observer.Options{Step: func(string) error { return errors.New("refused") }})
+	_, down := observer.Open(t.Context(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{"io.bpf.o": {}})}})
 	require.Error(t, down)
 	lines := logged(t, func(s *Service) {
 		for _, h := range []observer.Health{{}, {Modules: modules[:1]}, {Modules: modules}, {Modules: modules[:1], Warnings: health.Warnings}, health} {

@@ -27,6 +27,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/internal/step"
 )
 
 // Require skips a test that this machine cannot run: no Linux, no BTF, or no capabilities. It is the only reason for which
@@ -42,6 +44,13 @@ func Require(t testing.TB) {
 	if !capable() {
 		t.Skip("loading eBPF needs CAP_BPF and CAP_PERFMON")
 	}
+}
+
+// Steps has f called before each step of loading that the kernel may refuse, until the test ends or Steps is called again, with what is
+// about to be done; an error makes the step fail with it. Nothing may be loaded at the same time.
+func Steps(t testing.TB, f func(what string) error) {
+	step.Test = f
+	t.Cleanup(func() { step.Test = nil })
 }
 
 // capable tells whether this process has CAP_PERFMON (38) and CAP_BPF (39).

@@ -1,0 +1,33 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package step lets tests have a step of loading fail that the kernel may refuse.
+package step
+
+import "fmt"
+
+// Test is called before each step with what is about to be done; an error makes the step fail with it. It is nil but in tests, which set
+// it while nothing is loaded.
+var Test func(what string) error
+
+// Before announces a step.
+func Before(format string, args ...any) error {
+	if Test == nil {
+		return nil
+	}
+	return Test(fmt.Sprintf(format, args...))
+}
