@@ -19,3 +19,21 @@ package api
 
 // ListenIn is Listen, on listeners of another network than TCP.
 var ListenIn = (*API).listen
+
+// Answering returns how many connections have requests that are being answered.
+func (s *Server) Answering() int {
+	n := 0
+	for _, l := range []*connections{s.httpListener, s.grpcListener} {
+		if l == nil {
+			continue
+		}
+		l.mu.Lock()
+		for c := range l.open {
+			if c.requests > 0 {
+				n++
+			}
+		}
+		l.mu.Unlock()
+	}
+	return n
+}
