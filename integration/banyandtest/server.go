@@ -321,10 +321,18 @@ func (s *Server) Stop() error {
 	return s.stopErr
 }
 
+// failure tells with what the server ended that did not end well.
+func (s *Server) failure() error {
+	if s.exitErr == nil {
+		return nil
+	}
+	return fmt.Errorf("%w; the end of its log:\n%s", s.exitErr, s.logTail())
+}
+
 func (s *Server) end() error {
 	select {
 	case <-s.exited:
-		return s.exitErr
+		return s.failure()
 	default:
 	}
 	// The whole group: a wrapper may not pass the signal on.
@@ -334,7 +342,7 @@ func (s *Server) end() error {
 	}
 	select {
 	case <-s.exited:
-		return s.exitErr
+		return s.failure()
 	case <-time.After(stopTimeout):
 	}
 	err := syscall.Kill(group, syscall.SIGKILL)
