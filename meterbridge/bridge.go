@@ -49,10 +49,10 @@ type Source interface {
 // Bridge owns the instruments of one observer. It must be used by one goroutine at a time.
 type Bridge struct {
 	factory     Factory
-	instruments map[string]series     // by the name that they share
-	made        map[metricID][]series // of all metrics that there have ever been
-	schema      []observer.Metric     // that series are of
-	series      [][]series
+	instruments map[string]series      // by the name that they share
+	made        map[string]*series     // of all metrics that there have ever been
+	schema      []observer.Metric      // of the snapshot that series are of
+	series      []*series              // in the order of the snapshot
 	state       map[string]stateSeries // of the observer itself, as reported last
 	counted     map[string]float64     // what has been pushed of its counters
 	snapshot    observer.Snapshot
@@ -64,24 +64,20 @@ type stateSeries struct {
 	values []string    // label values
 }
 
-// metricID tells metrics apart, of which modules may share a name.
-type metricID struct{ module, name string }
-
-// series is one series of the schema with its instruments.
+// series is one series of a snapshot with its instruments.
 type series struct {
-	metric *observer.Metric
-	push   func(s *series, snapshot *observer.Snapshot)
+	push func(s *series, now observer.Series)
 
 	value, sum, count, bucket meter.Counter
 	gauge                     meter.Gauge
 
-	values []string   // label values
-	les    [][]string // label values with le, one for each slot of a histogram
-	last   []uint64   // what has been pushed: the value, or the slots, cumulative, and the sum
-	shown  float64    // what the counter of the value or the sum comes to, by what has been added to it
-	index  int
-	live   bool // something has been pushed
-	back   bool // the series has been taken back, and nothing has been pushed since
+	values  []string   // label values
+	les     [][]string // label values with le, one for each bucket of a histogram
+	buckets []uint64   // what has been pushed of a histogram, cumulative
+	last    float64    // what has been pushed: the value
+	shown   float64    // what the counter of the value or the sum comes to, by what has been added to it
+	live    bool       // something has been pushed
+	back    bool       // the series has been taken back, and nothing has been pushed since
 }
 
 // New makes the instruments for a schema and for the observer's own state; those of metrics that come later are made when a
@@ -91,47 +87,47 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 	b := &Bridge{
 		factory:     factory,
 		instruments: make(map[string]series),
-		made:        make(map[metricID][]series),
+		made:        make(map[string]*series),
 		counted:     make(map[string]float64),
 	}
 	// The modules that lose events of their own accord have a metric of these in their schema too.
 	for _, m := range observer.StateMetrics() {
 		b.instruments[m.Name] = instrumentsOf(factory, &m)
 	}
-	b.follow(schema)
+	b.prepare(schema)
 	return b
 }
 
-// follow makes the instruments of a schema that there are none of yet, and takes back the series of what is not part of it any
-// more. These begin with all that was counted, should they come again.
-func (b *Bridge) follow(schema []observer.Metric) {
+// prepare makes the instruments of a schema that there are none of yet.
+func (b *Bridge) prepare(schema []observer.Metric) {
+	for i := range schema {
+		if m := &schema[i]; b.instruments[m.Name].push == nil {
+			b.instruments[m.Name] = instrumentsOf(b.factory, m)
+		}
+	}
+}
+
+// follow finds the series of a snapshot, and takes back those that are not part of it any more. These begin with all that was
+// counted, should they come again.
+func (b *Bridge) follow() {
+	schema := b.snapshot.Schema()
 	if len(schema) == len(b.schema) && (len(schema) == 0 || &schema[0] == &b.schema[0]) {
 		return
 	}
+	b.prepare(schema)
 	b.schema, b.series = schema, nil
 	gone := maps.Clone(b.made)
-	for i := range schema {
-		m := &schema[i]
-		id := metricID{m.Module, m.Name}
-		all, ok := b.made[id]
-		if !ok {
-			template, known := b.instruments[m.Name]
-			if !known {
-				template = instrumentsOf(b.factory, m)
-				b.instruments[m.Name] = template
-			}
-			for j := range m.Series() {
-				all = append(all, newSeries(template, m, j))
-			}
-			b.made[id] = all
+	for s := range b.snapshot.All() {
+		// Modules may share a metric's name.
+		key := s.Metric.Module + " " + s.Metric.Name + " " + strings.Join(s.Labels, " ")
+		if b.made[key] == nil {
+			b.made[key] = newSeries(b.instruments[s.Metric.Name], s)
 		}
-		delete(gone, id)
-		b.series = append(b.series, all)
+		b.series = append(b.series, b.made[key])
+		delete(gone, key)
 	}
-	for _, all := range gone {
-		for i := range all {
-			all[i].takeBack()
-		}
+	for _, s := range gone {
+		s.takeBack()
 	}
 }
 
@@ -153,17 +149,16 @@ func instrumentsOf(factory Factory, m *observer.Metric) series {
 	}
 }
 
-func newSeries(s series, m *observer.Metric, i int) series {
-	s.metric, s.index, s.values = m, i, m.LabelValues(i)
-	s.last = make([]uint64, 1)
-	if m.Kind == observer.Histogram {
-		for _, bound := range m.Bounds {
+func newSeries(s series, of observer.Series) *series {
+	s.values = of.Labels
+	if of.Metric.Kind == observer.Histogram {
+		for _, bound := range of.Metric.Bounds {
 			s.les = append(s.les, withLE(s.values, strconv.FormatFloat(bound, 'g', -1, 64)))
 		}
 		s.les = append(s.les, withLE(s.values, "+Inf"))
-		s.last = make([]uint64, len(s.les)+1)
+		s.buckets = make([]uint64, len(s.les))
 	}
-	return s
+	return &s
 }
 
 func withLE(values []string, le string) []string {
@@ -190,11 +185,11 @@ func (b *Bridge) Collect(source Source) (err error) {
 	if err = source.Snapshot(&b.snapshot); err != nil {
 		return errors.Join(refreshErr, fmt.Errorf("taking a snapshot: %w", err))
 	}
-	b.follow(b.snapshot.Schema())
-	for _, all := range b.series {
-		for i := range all {
-			all[i].push(&all[i], &b.snapshot)
-		}
+	b.follow()
+	i := 0
+	for now := range b.snapshot.All() {
+		b.series[i].push(b.series[i], now)
+		i++
 	}
 	return refreshErr
 }
@@ -224,46 +219,37 @@ func (b *Bridge) Report(health observer.Health) {
 	}
 }
 
-func (s *series) pushCounter(snapshot *observer.Snapshot) {
-	value := snapshot.Value(s.metric, s.index)
-	if value == s.last[0] {
-		return
+func (s *series) pushCounter(now observer.Series) {
+	if now.Value() != s.last {
+		s.grow(s.value, now)
 	}
-	s.grow(s.value, 0, value)
 }
 
-func (s *series) pushGauge(snapshot *observer.Snapshot) {
-	value := snapshot.Value(s.metric, s.index)
-	if value == s.last[0] {
-		return
+func (s *series) pushGauge(now observer.Series) {
+	if value := now.Value(); value != s.last {
+		s.last = value
+		s.gauge.Set(value, s.values...)
 	}
-	s.last[0] = value
-	s.gauge.Set(float64(value)*s.metric.Scale, s.values...)
 }
 
-func (s *series) pushHistogram(snapshot *observer.Snapshot) {
-	slots := snapshot.Slots(s.metric, s.index)
-	var count uint64
-	for _, n := range slots {
-		count += n
-	}
-	inf := len(slots) - 1
-	if count == s.last[inf] {
+func (s *series) pushHistogram(now observer.Series) {
+	count, inf := now.Count(), len(s.buckets)-1
+	if count == s.buckets[inf] {
 		return
 	}
-	before := s.last[inf]
+	before := s.buckets[inf]
 	var cumulative uint64
-	for i, n := range slots {
+	for i, n := range now.Buckets() {
 		cumulative += n
 		// The first time, all buckets are made: a reader wants the empty ones too.
-		if cumulative != s.last[i] || !s.live {
-			s.bucket.Inc(float64(cumulative-s.last[i]), s.les[i]...)
-			s.last[i] = cumulative
+		if cumulative != s.buckets[i] || !s.live {
+			s.bucket.Inc(float64(cumulative-s.buckets[i]), s.les[i]...)
+			s.buckets[i] = cumulative
 		}
 	}
 	s.live = true
 	s.count.Inc(float64(count-before), s.values...)
-	s.grow(s.sum, inf+1, snapshot.Sum(s.metric, s.index))
+	s.grow(s.sum, now)
 }
 
 // takeBack has the series be no more, as if it had never been pushed.
@@ -279,8 +265,8 @@ func (s *series) takeBack() {
 	for _, values := range s.les {
 		s.bucket.Delete(values...)
 	}
-	clear(s.last)
-	s.live, s.back = false, true
+	clear(s.buckets)
+	s.last, s.live, s.back = 0, false, true
 }
 
 // roundingMargin is more than adding up can round, relative to the sum.
@@ -289,10 +275,10 @@ const roundingMargin = 1.0 / (1 << 40)
 // grow brings a counter to a value, and notes it as pushed. Each addition of fractions rounds, in an order that is the
 // provider's secret. A series that comes back is added in one piece, and could be the last digit lower than it was, which a
 // reader would take for a start from nothing: it begins a trifle above.
-func (s *series) grow(counter meter.Counter, i int, value uint64) {
-	total := float64(value) * s.metric.Scale
+func (s *series) grow(counter meter.Counter, now observer.Series) {
+	total := now.Value()
 	if s.back {
-		if s.metric.Scale != 1 {
+		if now.Metric.Unit() == "seconds" {
 			total = max(total, s.shown*(1+roundingMargin))
 		}
 		s.shown, s.back = 0, false
@@ -301,5 +287,5 @@ func (s *series) grow(counter meter.Counter, i int, value uint64) {
 	grown := max(0, total-s.shown)
 	counter.Inc(grown, s.values...)
 	s.shown += grown
-	s.last[i] = value
+	s.last = now.Value()
 }

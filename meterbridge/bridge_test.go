@@ -136,22 +136,19 @@ func gatherAll(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	return values
 }
 
-// set gives the first word of a series a value. A slice of the snapshot's words is theirs, so writing it is enough.
-func set(w words, m *observer.Metric, series int, slot int, value uint64) {
-	s := observertest.Snapshot(w.schema, w.all)
-	if m.Kind == observer.Histogram {
-		s.Slots(m, series)[slot] = value
-		return
-	}
-	// The layout is the schema's secret: find the word by trying.
-	for i := range w.all {
-		old := w.all[i]
-		w.all[i] = ^uint64(0)
-		if s.Value(m, series) == ^uint64(0) {
-			w.all[i] = value
-			return
-		}
-		w.all[i] = old
+// seriesOf returns series n of a metric, whether or not it is in the source's schema.
+func seriesOf(w words, m *observer.Metric, n int) observer.Series {
+	s := observertest.Snapshot([]observer.Metric{*m}, w.all)
+	all := slices.Collect(s.All())
+	return all[n]
+}
+
+// set gives a series a value, or a histogram's a value of one bucket.
+func set(w words, m *observer.Metric, series int, bucket int, value uint64) {
+	if s := seriesOf(w, m, series); m.Kind == observer.Histogram {
+		s.Buckets()[bucket] = value
+	} else {
+		*observertest.Word(s) = value
 	}
 }
 
@@ -223,10 +220,8 @@ func TestCollectHistogram(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
 	h := find(t, schema, "ebpf_io_duration_seconds")
-	s := observertest.Snapshot(w.schema, w.all)
-	fsync := slices.Index(h.Labels[0].Values, "fsync")
-	slots := s.Slots(h, fsync)
-	sum := sumOf(w, h, fsync)
+	series := seriesOf(w, h, slices.Index(h.Labels[0].Values, "fsync"))
+	slots, sum := series.Buckets(), observertest.Word(series)
 	for round := range uint64(3) {
 		slots[0], slots[4], slots[len(slots)-1] = 3*round, round, 2*round
 		*sum = 1_500_000_000 * round
@@ -248,20 +243,6 @@ func TestCollectHistogram(t *testing.T) {
 		require.InDelta(t, 6*round, got["ebpf_io_duration_seconds_count{op=fsync}"], 0)
 		require.InDelta(t, 1.5*float64(round), got["ebpf_io_duration_seconds_sum{op=fsync}"], 1e-12)
 	}
-}
-
-// sumOf finds the word of a histogram's sum, as set does that of a value.
-func sumOf(w words, m *observer.Metric, series int) *uint64 {
-	s := observertest.Snapshot(w.schema, w.all)
-	for i := range w.all {
-		w.all[i]++
-		if s.Sum(m, series) == w.all[i] && s.Sum(m, series) == 1 {
-			w.all[i]--
-			return &w.all[i]
-		}
-		w.all[i]--
-	}
-	return nil
 }
 
 // TestCollectChange: what is disabled is gone, what comes back goes on from where it was, and what is new is made then.
@@ -306,7 +287,7 @@ func TestCollectNeverFalls(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
 	cpu, duration := find(t, schema, "ebpf_sched_cpu_seconds_total"), find(t, schema, "ebpf_io_duration_seconds")
-	sum, slots := sumOf(w, duration, 0), observertest.Snapshot(w.schema, w.all)
+	series := seriesOf(w, duration, 0)
 	random := rand.New(rand.NewPCG(1, 2))
 	var ns uint64
 	for round := range 1000 {
@@ -323,8 +304,8 @@ func TestCollectNeverFalls(t *testing.T) {
 				grown = 1e9
 			}
 			ns += grown
-			*sum += grown
-			slots.Slots(duration, 0)[2]++
+			*observertest.Word(series) += grown
+			series.Buckets()[2]++
 			set(w, cpu, 0, 0, ns)
 		}
 		require.NoError(t, b.Collect(w))

@@ -90,11 +90,9 @@ func TestUnits(t *testing.T) {
 		unit   string
 		metric observer.Metric
 	}{
-		{"seconds", observer.Metric{Name: "ebpf_user_time_total", Scale: 1e-9}},
-		{"seconds", observer.Metric{Name: "ebpf_user_wait", Kind: observer.Histogram, Scale: 1e-9}},
-		{"bytes", observer.Metric{Name: "ebpf_user_size", Kind: observer.Histogram, Scale: 1}},
-		{"pages", observer.Metric{Name: "ebpf_user_resident_pages", Kind: observer.Gauge, Scale: 1}},
-		{"", observer.Metric{Name: "ebpf_user_pages_lost_total", Scale: 1}},
+		{"bytes", observer.Metric{Name: "ebpf_user_size", Kind: observer.Histogram}},
+		{"pages", observer.Metric{Name: "ebpf_user_resident_pages", Kind: observer.Gauge}},
+		{"", observer.Metric{Name: "ebpf_user_pages_lost_total"}},
 	} {
 		require.Equal(t, c.unit, c.metric.Unit(), c.metric.Name)
 	}

@@ -53,14 +53,12 @@ func Example() {
 		log.Print(err)
 		return
 	}
-	for _, m := range o.Schema() {
-		for i := range m.Series() {
-			if m.Kind == observer.Histogram {
-				fmt.Println(m.Name, m.LabelValues(i), m.Bounds, s.Slots(&m, i), float64(s.Sum(&m, i))*m.Scale)
-				continue
-			}
-			fmt.Println(m.Name, m.LabelValues(i), float64(s.Value(&m, i))*m.Scale)
+	for series := range s.All() {
+		if series.Metric.Kind == observer.Histogram {
+			fmt.Println(series.Metric.Name, series.Labels, series.Metric.Bounds, series.Buckets(), series.Value())
+			continue
 		}
+		fmt.Println(series.Metric.Name, series.Labels, series.Value())
 	}
 }
 

@@ -21,6 +21,7 @@ package observer
 
 import (
 	"io/fs"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +55,8 @@ func (o *Observer) moveByName(name string, by Level) (Level, error) {
 	defer o.pass.Unlock()
 	m := o.module(name)
 	err := o.move(m, by)
+	// A server that is busy does not get it back at once.
+	m.budget.rate = math.Inf(1)
 	return m.state.level, err
 }
 

@@ -98,13 +98,13 @@ type Metric struct {
 	Verify []Expectation
 	// Cost is the operation that tells what a count of the metric costs. Empty if another metric's tells that.
 	Cost string
-	// Scale turns a counted value into the metric's unit.
-	Scale float64
-	Kind  Kind
+	Kind Kind
 
-	offset   int  // of the first series, in words
-	width    int  // of a series, in words
-	iterated bool // fed by iterators alone
+	offset   int        // of the first series, in words
+	values   [][]string // the label values of each series
+	scale    float64    // turns a counted value into the unit
+	width    int        // of a series, in words
+	iterated bool       // fed by iterators alone
 }
 
 // Label is a label and all its values.
@@ -145,7 +145,7 @@ func (m *Metric) Series() int {
 // or things.
 func (m *Metric) Unit() string {
 	switch {
-	case m.Scale == nanosecond:
+	case m.scale == nanosecond:
 		return "seconds"
 	case m.Kind == Histogram:
 		// Of what is not time there are only distributions of sizes.
@@ -169,8 +169,8 @@ func (m *Metric) LabelNames() []string {
 	return names
 }
 
-// LabelValues returns the label values of series i, in the order of Labels.
-func (m *Metric) LabelValues(i int) []string {
+// labelValues returns the label values of series i, in the order of Labels.
+func (m *Metric) labelValues(i int) []string {
 	values := make([]string, len(m.Labels))
 	for j, l := range slices.Backward(m.Labels) {
 		values[j] = l.Values[i%len(l.Values)]
@@ -281,6 +281,9 @@ func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
 		if metric.offset+metric.Series()*metric.width > int(m.ValueSize/wordSize) {
 			return nil, 0, errSchema(member.Name, "it lies beyond the map's value")
 		}
+		for i := range metric.Series() {
+			metric.values = append(metric.values, metric.labelValues(i))
+		}
 		metrics = append(metrics, metric)
 	}
 	if len(metrics) == 0 {
@@ -294,7 +297,7 @@ const mmapable = 1 << 10
 
 func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, error) {
 	metric := Metric{
-		Name: namespace + "_" + module + "_" + member.Name, Module: module, Scale: 1, Since: oldestLinux,
+		Name: namespace + "_" + module + "_" + member.Name, Module: module, scale: 1, Since: oldestLinux,
 		offset: int(member.Offset.Bytes() / wordSize),
 	}
 	if !validName.MatchString(member.Name) || len(member.Name) > maxName {
@@ -434,7 +437,7 @@ func describeElement(metric *Metric, element btf.Type) error {
 			metric.Kind, metric.width = Counter, 1
 			return nil
 		case "counter_ns_t":
-			metric.Kind, metric.width, metric.Scale = Counter, 1, nanosecond
+			metric.Kind, metric.width, metric.scale = Counter, 1, nanosecond
 			return nil
 		case "gauge_t":
 			metric.Kind, metric.width = Gauge, 1
@@ -443,7 +446,7 @@ func describeElement(metric *Metric, element btf.Type) error {
 	case *btf.Struct:
 		scale, ok := map[string]float64{"hist_ns": nanosecond, "hist_ns_wide": nanosecond, "hist_bytes": 1}[t.Name]
 		if ok {
-			metric.Kind, metric.Scale = Histogram, scale
+			metric.Kind, metric.scale = Histogram, scale
 			return describeHistogram(metric, t)
 		}
 	}
@@ -466,7 +469,7 @@ func describeHistogram(metric *Metric, layout *btf.Struct) error {
 		return errors.Join(errLayout, err)
 	}
 	for i := range int(slots.Nelems) - 1 {
-		metric.Bounds = append(metric.Bounds, scaled(math.Ldexp(1, first+i*step), metric.Scale))
+		metric.Bounds = append(metric.Bounds, scaled(math.Ldexp(1, first+i*step), metric.scale))
 	}
 	metric.width = int(slots.Nelems) + 1
 	return nil

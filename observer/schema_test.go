@@ -55,9 +55,10 @@ func TestDescribe(t *testing.T) {
 	require.Equal(t, []string{"syscall"}, m.Hooks)
 	require.Equal(t, []string{"op", "result"}, m.LabelNames())
 	require.Equal(t, 56, m.Series())
-	require.Equal(t, []string{"read", "ok"}, m.LabelValues(0))
-	require.Equal(t, []string{"read", "error"}, m.LabelValues(1))
-	require.Equal(t, []string{"brk", "error"}, m.LabelValues(55))
+	values := labelValues(m)
+	require.Equal(t, []string{"read", "ok"}, values[0])
+	require.Equal(t, []string{"read", "error"}, values[1])
+	require.Equal(t, []string{"brk", "error"}, values[55])
 	require.Contains(t, m.Verify, observer.Expectation{Labels: map[string]string{"op": "pread", "result": "error"}, Quantities: []string{"pread_errors"}})
 	require.Contains(t, m.Help, "Not counted")
 
@@ -77,7 +78,18 @@ func TestDescribe(t *testing.T) {
 
 	lost := metricOf(t, "memory", "ebpf_events_lost_total")
 	require.Equal(t, []string{"module", "reason"}, lost.LabelNames())
-	require.Equal(t, []string{"memory", "collision"}, lost.LabelValues(1))
+	require.Equal(t, []string{"memory", "collision"}, labelValues(lost)[1])
+}
+
+// labelValues returns the label values of each series of a metric.
+func labelValues(m observer.Metric) [][]string {
+	schema := []observer.Metric{m}
+	s := observertest.Snapshot(schema, make([]uint64, observertest.Words(schema)))
+	var all [][]string
+	for one := range s.All() {
+		all = append(all, one.Labels)
+	}
+	return all
 }
 
 // TestSnapshotLayout: each series has words of its own.
@@ -95,18 +107,16 @@ func TestSnapshotLayout(t *testing.T) {
 		require.Emptyf(t, seen[word], "%s has the word of another", name)
 		seen[word] = name
 	}
-	for _, m := range schema {
-		for i := range m.Series() {
-			name := fmt.Sprint(m.Name, m.LabelValues(i))
-			if m.Kind != observer.Histogram {
-				claim(s.Value(&m, i), name)
-				continue
-			}
-			require.Len(t, s.Slots(&m, i), len(m.Bounds)+1)
-			for _, word := range s.Slots(&m, i) {
-				claim(word, name)
-			}
-			claim(s.Sum(&m, i), name)
+	for one := range s.All() {
+		name := fmt.Sprint(one.Metric.Name, one.Labels)
+		claim(*observertest.Word(one), name)
+		if one.Metric.Kind != observer.Histogram {
+			require.Empty(t, one.Buckets())
+			continue
+		}
+		require.Len(t, one.Buckets(), len(one.Metric.Bounds)+1)
+		for _, word := range one.Buckets() {
+			claim(word, name)
 		}
 	}
 	// Padding to cache lines is all that is left.

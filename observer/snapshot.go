@@ -17,10 +17,14 @@
 
 package observer
 
-import "github.com/apache/skywalking-banyandb/ebpf/observer/internal/layout"
+import (
+	"iter"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/layout"
+)
 
 // Snapshot holds the counters of one moment. It may be used again for the next one, and then costs no allocation. A
-// zero Snapshot is ready for use. Its methods take metrics of the schema that the snapshot was made with.
+// zero Snapshot is ready for use, and has no series.
 type Snapshot struct {
 	words  []uint64
 	schema []Metric
@@ -30,21 +34,67 @@ type Snapshot struct {
 // after each change of what is enabled.
 func (s *Snapshot) Schema() []Metric { return s.schema }
 
-// Value returns series i of a counter or gauge, as it was counted: multiply with the metric's Scale.
-func (s *Snapshot) Value(m *Metric, i int) uint64 {
-	return s.words[m.offset+i*m.width]
+// All iterates over the series of all metrics, in the order of the schema, and makes no allocation. What it yields is valid until the
+// snapshot is used again.
+func (s *Snapshot) All() iter.Seq[Series] {
+	return func(yield func(Series) bool) {
+		for i := range s.schema {
+			m := &s.schema[i]
+			for j, labels := range m.values {
+				first := m.offset + j*m.width
+				if !yield(Series{Metric: m, Labels: labels, words: s.words[first : first+m.width]}) {
+					return
+				}
+			}
+		}
+	}
 }
 
-// Slots returns the slots of series i of a histogram: how many values fell between each bound and the one before it; the
-// last slot is without bound. Their sum is the count. The slice stays the snapshot's own.
-func (s *Snapshot) Slots(m *Metric, i int) []uint64 {
+// Series is one series of a snapshot.
+type Series struct {
+	// Metric that it is of.
+	Metric *Metric
+	// Labels are the values of the metric's labels, in their order. The slice is the schema's own.
+	Labels []string
+
+	words []uint64
+}
+
+// Empty tells that nothing has been counted yet, so that there is no series to show. A gauge is never empty: its 0 says something.
+func (s Series) Empty() bool {
+	switch s.Metric.Kind {
+	case Gauge:
+		return false
+	case Histogram:
+		return s.Count() == 0
+	default:
+		return s.words[0] == 0
+	}
+}
+
+// Value returns the value of a counter or gauge, or the sum of a histogram's values, in the metric's unit.
+func (s Series) Value() float64 { return float64(s.words[0]) * s.Metric.scale }
+
+// Buckets returns how many values of a histogram fell between each of the metric's Bounds and the one before it; the last bucket is
+// without bound. The slice stays the snapshot's own. It is empty for a counter and a gauge.
+func (s Series) Buckets() []uint64 { return s.words[1:] }
+
+// Count returns how many values a histogram has.
+func (s Series) Count() uint64 {
+	var n uint64
+	for _, bucket := range s.Buckets() {
+		n += bucket
+	}
+	return n
+}
+
+// value returns series i of a counter or gauge, or the sum of a histogram's, as it was counted.
+func (s *Snapshot) value(m *Metric, i int) uint64 { return s.words[m.offset+i*m.width] }
+
+// slots returns the buckets of series i of a histogram.
+func (s *Snapshot) slots(m *Metric, i int) []uint64 {
 	first := m.offset + i*m.width
 	return s.words[first+1 : first+m.width]
-}
-
-// Sum returns the sum of all values of series i of a histogram, as it was counted: multiply with the metric's Scale.
-func (s *Snapshot) Sum(m *Metric, i int) uint64 {
-	return s.words[m.offset+i*m.width]
 }
 
 func init() {
@@ -56,5 +106,6 @@ func init() {
 		}
 		return (words + line - 1) / line * line
 	}
+	layout.Word = func(series any) *uint64 { return &series.(Series).words[0] }
 	layout.Snapshot = func(schema any, words []uint64) any { return Snapshot{words: words, schema: schema.([]Metric)} }
 }

@@ -287,7 +287,7 @@ func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) e
 			want += known[q]
 		}
 		for i := range m.Series() {
-			if e.matches(names, m.LabelValues(i)) {
+			if e.matches(names, m.labelValues(i)) {
 				meant[i] = true
 				n, ns := grown.counted(m, i)
 				got, passed = got+n, passed+ns
@@ -306,7 +306,7 @@ func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) e
 	}
 	for i, is := range meant {
 		if n, ns := grown.counted(m, i); !is && n+ns != 0 {
-			return fmt.Errorf("%s: counted, and nothing was done", strings.Join(m.LabelValues(i), ", "))
+			return fmt.Errorf("%s: counted, and nothing was done", strings.Join(m.labelValues(i), ", "))
 		}
 	}
 	return nil
@@ -315,12 +315,12 @@ func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) e
 // differs compares one number. How long work takes is not known, but it takes time if there is any, and no more than has
 // passed.
 func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
-	if m.Kind != Counter || m.Scale != nanosecond {
+	if m.Kind != Counter || m.scale != nanosecond {
 		if got != want {
 			return fmt.Errorf("counted %d, want %d", got, want)
 		}
 	}
-	if m.Scale == nanosecond && ((passed > 0) != (want > 0) || passed > took) {
+	if m.scale == nanosecond && ((passed > 0) != (want > 0) || passed > took) {
 		return fmt.Errorf("%d done in %s, of which %s were counted", want, took, passed)
 	}
 	return nil
@@ -330,16 +330,16 @@ func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
 func (s *Snapshot) counted(m *Metric, i int) (n, ns uint64) {
 	switch {
 	case m.Kind == Histogram:
-		for _, slot := range s.Slots(m, i) {
+		for _, slot := range s.slots(m, i) {
 			n += slot
 		}
-		if m.Scale == nanosecond {
-			ns = s.Sum(m, i)
+		if m.scale == nanosecond {
+			ns = s.value(m, i)
 		}
-	case m.Scale == nanosecond:
-		ns = s.Value(m, i)
+	case m.scale == nanosecond:
+		ns = s.value(m, i)
 	default:
-		n = s.Value(m, i)
+		n = s.value(m, i)
 	}
 	return n, ns
 }

@@ -28,9 +28,9 @@ import (
 // TestVerifyCompare: what is known against what was counted, part by part.
 func TestVerifyCompare(t *testing.T) {
 	counter := Metric{
-		Kind: Counter, Scale: 1, width: 1, Labels: []Label{{"op", []string{"read", "write"}}, {"result", []string{"ok", "error"}}},
+		Kind: Counter, scale: 1, width: 1, Labels: []Label{{"op", []string{"read", "write"}}, {"result", []string{"ok", "error"}}},
 	}
-	seconds := Metric{Kind: Counter, Scale: nanosecond, width: 1}
+	seconds := Metric{Kind: Counter, scale: nanosecond, width: 1}
 	for _, c := range []struct {
 		name, verify string
 		metric       Metric
@@ -72,7 +72,7 @@ func TestVerifyCompare(t *testing.T) {
 // TestVerifyUndone: a phase that cannot be done leaves those metrics unverified that it would have told of, and is no reason for others.
 func TestVerifyUndone(t *testing.T) {
 	metric := func(name, verify string, offset int) Metric {
-		m := Metric{Name: name, Kind: Counter, Scale: 1, width: 1, offset: offset}
+		m := Metric{Name: name, Kind: Counter, scale: 1, width: 1, offset: offset}
 		var err error
 		m.Verify, err = expectations(verify, nil)
 		require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestVerifyUndone(t *testing.T) {
 // TestVerifyDisturbed: where the kernel's account changes between the known work and the iterators, the work is done again, and it is no
 // fault of the metric's.
 func TestVerifyDisturbed(t *testing.T) {
-	m := Metric{Name: "calls", Kind: Counter, Scale: 1, width: 1}
+	m := Metric{Name: "calls", Kind: Counter, scale: 1, width: 1}
 	var err error
 	m.Verify, err = expectations("calls", nil)
 	require.NoError(t, err)
@@ -137,5 +137,13 @@ func TestVerifyDisturbed(t *testing.T) {
 				require.Equal(t, disturbed+1, tries)
 			}
 		}
+	}
+}
+
+// TestUnitsByType: what is counted in nanoseconds is seconds, whatever it is called.
+func TestUnitsByType(t *testing.T) {
+	for _, kind := range []Kind{Counter, Histogram} {
+		m := Metric{Name: "ebpf_user_wait", Kind: kind, scale: nanosecond}
+		require.Equal(t, "seconds", m.Unit())
 	}
 }

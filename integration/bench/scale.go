@@ -163,10 +163,9 @@ func valueOf(o *observer.Observer, name string) (uint64, error) {
 	if err := o.Snapshot(&s); err != nil {
 		return 0, err
 	}
-	schema := o.Schema()
-	for i := range schema {
-		if schema[i].Name == name {
-			return s.Value(&schema[i], 0), nil
+	for one := range s.All() {
+		if one.Metric.Name == name {
+			return uint64(one.Value()), nil
 		}
 	}
 	return 0, fmt.Errorf("no metric %s", name)

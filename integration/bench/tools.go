@@ -28,6 +28,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -127,27 +128,15 @@ func ours(name string, opts observer.Options) tool {
 			return nil, err
 		}
 		a := &attached{close: o.Close}
-		if _, ok := seriesOf(o, "ebpf_io_operations_total", "pread"); ok {
-			a.preads = func() (uint64, error) { return countOf(o, "ebpf_io_operations_total", "pread") }
+		if slices.ContainsFunc(o.Schema(), func(m observer.Metric) bool { return m.Name == operations }) {
+			a.preads = func() (uint64, error) { return countOf(o, operations, "pread") }
 		}
 		return a, nil
 	}}
 }
 
-// seriesOf returns a metric of an observer, and whether it has series with the label value first.
-func seriesOf(o *observer.Observer, name, first string) (*observer.Metric, bool) {
-	schema := o.Schema()
-	for i := range schema {
-		if m := &schema[i]; m.Name == name && m.LabelValues(0) != nil {
-			for j := range m.Series() {
-				if m.LabelValues(j)[0] == first {
-					return m, true
-				}
-			}
-		}
-	}
-	return nil, false
-}
+// operations is the metric that tells how many calls were counted.
+const operations = "ebpf_io_operations_total"
 
 // countOf adds up the series of a counter whose first label has the value.
 func countOf(o *observer.Observer, name, first string) (uint64, error) {
@@ -155,14 +144,13 @@ func countOf(o *observer.Observer, name, first string) (uint64, error) {
 	if err := o.Snapshot(&s); err != nil {
 		return 0, err
 	}
-	m, _ := seriesOf(o, name, first)
-	var sum uint64
-	for i := range m.Series() {
-		if m.LabelValues(i)[0] == first {
-			sum += s.Value(m, i)
+	var sum float64
+	for one := range s.All() {
+		if one.Metric.Name == name && one.Labels[0] == first {
+			sum += one.Value()
 		}
 	}
-	return sum, nil
+	return uint64(sum), nil
 }
 
 // ktmTool attaches what BanyanDB's sidecar agent attaches, by the agent's own code in a process of its own.

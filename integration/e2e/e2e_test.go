@@ -139,7 +139,7 @@ func requireProcessIO(t *testing.T, got counters, before, after processIO) {
 	} {
 		t.Logf("%-32s %d = %d", c.name, c.got, c.want)
 		require.Positive(t, c.want, c.name)
-		require.Equal(t, c.want, c.got, c.name)
+		require.Equalf(t, c.want, c.got, "%s; errors: %v", c.name, got.errors())
 	}
 }
 

@@ -72,38 +72,36 @@ func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 	}
 	all := &stats{Time: time.Now(), ProcessCPUSeconds: observer.ProcessCPU().Seconds(), Metrics: []metric{}}
 	schema := s.Schema()
+	place := make(map[*observer.Metric]int, len(schema))
 	for i := range schema {
-		m := &schema[i]
-		if !f.chooses(m) {
-			continue
+		if m := &schema[i]; f.chooses(m) {
+			place[m] = len(all.Metrics)
+			all.Metrics = append(all.Metrics, metric{
+				Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: m.Unit(), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind,
+			})
 		}
-		shown := metric{Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: m.Unit(), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind}
-		for j := range m.Series() {
-			if one, ok := seriesOf(m, s, j); ok {
-				shown.Series = append(shown.Series, one)
-			}
+	}
+	for one := range s.All() {
+		if i, ok := place[one.Metric]; ok && !one.Empty() {
+			all.Metrics[i].Series = append(all.Metrics[i].Series, seriesOf(one))
 		}
-		all.Metrics = append(all.Metrics, shown)
 	}
 	return all, nil
 }
 
-// seriesOf returns false for a series that has counted nothing. A gauge of 0 says something.
-func seriesOf(m *observer.Metric, s *observer.Snapshot, i int) (series, bool) {
-	one := series{Labels: make(map[string]string, len(m.Labels))}
-	for j, value := range m.LabelValues(i) {
-		one.Labels[m.Labels[j].Name] = value
+func seriesOf(s observer.Series) series {
+	one := series{Labels: make(map[string]string, len(s.Labels))}
+	for i, value := range s.Labels {
+		one.Labels[s.Metric.Labels[i].Name] = value
 	}
-	if m.Kind == observer.Histogram {
-		count, buckets := collector.Cumulative(s.Slots(m, i))
-		sum := float64(s.Sum(m, i)) * m.Scale
-		one.Count, one.Buckets, one.Sum = &count, buckets, &sum
-		return one, count > 0
+	value := s.Value()
+	if s.Metric.Kind == observer.Histogram {
+		count, buckets := collector.Cumulative(s.Buckets())
+		one.Count, one.Buckets, one.Sum = &count, buckets, &value
+	} else {
+		one.Value = &value
 	}
-	counted := s.Value(m, i)
-	value := float64(counted) * m.Scale
-	one.Value = &value
-	return one, counted > 0 || m.Kind == observer.Gauge
+	return one
 }
 
 func (s *stats) proto() *ebpfv1.Snapshot {

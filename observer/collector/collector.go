@@ -74,17 +74,17 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	// Modules share a metric's name, and a family has one help text only: that of the first.
 	help := make(map[string]string)
-	schema := c.snapshot.Schema()
-	for i := range schema {
-		m := &schema[i]
-		if _, ok := help[m.Name]; !ok {
-			help[m.Name] = m.Help
-		}
-		desc := prometheus.NewDesc(m.Name, help[m.Name], m.LabelNames(), nil)
-		for j := range m.Series() {
-			if metric := series(desc, m, &c.snapshot, j); metric != nil {
-				out <- metric
+	var of *observer.Metric
+	var desc *prometheus.Desc
+	for s := range c.snapshot.All() {
+		if m := s.Metric; m != of {
+			if _, ok := help[m.Name]; !ok {
+				help[m.Name] = m.Help
 			}
+			of, desc = m, prometheus.NewDesc(m.Name, help[m.Name], m.LabelNames(), nil)
+		}
+		if !s.Empty() {
+			out <- constant(desc, s)
 		}
 	}
 	c.source.Health().Each(func(name string, value float64, labelValues ...string) {
@@ -99,24 +99,17 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// series returns one series as Prometheus has it, or nil if it has counted nothing. A gauge of 0 says something.
-func series(desc *prometheus.Desc, m *observer.Metric, s *observer.Snapshot, i int) prometheus.Metric {
-	if m.Kind == observer.Histogram {
-		count, buckets := Cumulative(s.Slots(m, i))
-		if count == 0 {
-			return nil
-		}
-		byBound := make(map[float64]uint64, len(m.Bounds))
-		for j, bound := range m.Bounds {
-			byBound[bound] = buckets[j]
-		}
-		return prometheus.MustNewConstHistogram(desc, count, float64(s.Sum(m, i))*m.Scale, byBound, m.LabelValues(i)...)
+// constant returns one series as Prometheus has it.
+func constant(desc *prometheus.Desc, s observer.Series) prometheus.Metric {
+	if s.Metric.Kind != observer.Histogram {
+		return prometheus.MustNewConstMetric(desc, valueType(s.Metric.Kind), s.Value(), s.Labels...)
 	}
-	value := s.Value(m, i)
-	if value == 0 && m.Kind == observer.Counter {
-		return nil
+	count, buckets := Cumulative(s.Buckets())
+	byBound := make(map[float64]uint64, len(s.Metric.Bounds))
+	for i, bound := range s.Metric.Bounds {
+		byBound[bound] = buckets[i]
 	}
-	return prometheus.MustNewConstMetric(desc, valueType(m.Kind), float64(value)*m.Scale, m.LabelValues(i)...)
+	return prometheus.MustNewConstHistogram(desc, count, s.Value(), byBound, s.Labels...)
 }
 
 func valueType(k observer.Kind) prometheus.ValueType {

@@ -61,7 +61,7 @@ const tries = 3
 
 // conventions finds what Prometheus' users would stumble over.
 func conventions(m *observer.Metric) error {
-	seconds, total := m.Scale != 1, strings.HasSuffix(m.Name, "_total")
+	seconds, total := m.Unit() == "seconds", strings.HasSuffix(m.Name, "_total")
 	base := strings.TrimSuffix(m.Name, "_total")
 	switch {
 	case total != (m.Kind == observer.Counter):
@@ -113,21 +113,12 @@ func values(o *observer.Observer) (map[string]value, error) {
 		return nil, err
 	}
 	all := make(map[string]value)
-	schema := o.Schema()
-	for i := range schema {
-		m := &schema[i]
-		names := m.LabelNames()
-		for series := range m.Series() {
-			v := value{gauge: m.Kind == observer.Gauge}
-			if m.Kind == observer.Histogram {
-				for _, slot := range s.Slots(m, series) {
-					v.n += slot
-				}
-			} else {
-				v.n = s.Value(m, series)
-			}
-			all[key(m.Name, names, m.LabelValues(series))] = v
+	for one := range s.All() {
+		v := value{n: *Word(one), gauge: one.Metric.Kind == observer.Gauge}
+		if one.Metric.Kind == observer.Histogram {
+			v.n = one.Count()
 		}
+		all[key(one.Metric.Name, one.Metric.LabelNames(), one.Labels)] = v
 	}
 	return all, nil
 }

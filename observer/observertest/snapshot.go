@@ -30,3 +30,7 @@ func Words(schema []observer.Metric) int { return layout.Words(schema) }
 func Snapshot(schema []observer.Metric, words []uint64) observer.Snapshot {
 	return layout.Snapshot(schema, words).(observer.Snapshot)
 }
+
+// Word returns where the value of a counter or gauge, or the sum of a histogram, is counted: in nanoseconds, bytes, or things. What is
+// written there is seen in the snapshot.
+func Word(s observer.Series) *uint64 { return layout.Word(s) }

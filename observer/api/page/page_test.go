@@ -29,6 +29,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api/page"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
 var update = flag.Bool("update", false, "write e2e/schema.json anew")
@@ -73,6 +74,7 @@ func TestFakeServerKnowsTheMetrics(t *testing.T) {
 	require.NoError(t, err)
 	kinds := map[observer.Kind]string{observer.Counter: "counter", observer.Gauge: "gauge", observer.Histogram: "histogram"}
 	var all []described
+	place := make(map[*observer.Metric]int)
 	for i := range metrics {
 		m := &metrics[i]
 		require.Contains(t, kinds, m.Kind)
@@ -80,14 +82,16 @@ func TestFakeServerKnowsTheMetrics(t *testing.T) {
 			Name: m.Name, Module: m.Module, Help: m.Help, Kind: kinds[m.Kind], Hooks: m.Hooks, Labels: m.LabelNames(), Bounds: m.Bounds,
 			Verify: len(m.Verify) > 0,
 		}
-		for s := range m.Series() {
-			labels := map[string]string{}
-			for l, value := range m.LabelValues(s) {
-				labels[d.Labels[l]] = value
-			}
-			d.Values = append(d.Values, labels)
-		}
 		all = append(all, d)
+		place[m] = i
+	}
+	s := observertest.Snapshot(metrics, make([]uint64, observertest.Words(metrics)))
+	for one := range s.All() {
+		d, labels := &all[place[one.Metric]], map[string]string{}
+		for l, value := range one.Labels {
+			labels[d.Labels[l]] = value
+		}
+		d.Values = append(d.Values, labels)
 	}
 	want, err := json.MarshalIndent(all, "", " ")
 	require.NoError(t, err)

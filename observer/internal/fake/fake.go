@@ -96,24 +96,7 @@ func (s *Source) Set(name string, value uint64, labelValues ...string) {
 	s.tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, i := s.find(name, labelValues)
-	snapshot := observertest.Snapshot(s.schema, s.words)
-	s.write(func() uint64 { return snapshot.Value(m, i) }, value)
-}
-
-// write gives the word that is read a value. The layout is the schema's secret, so the word is found by trying.
-func (s *Source) write(read func() uint64, value uint64) {
-	s.tb.Helper()
-	before := read()
-	for w := range s.words {
-		s.words[w]++
-		if read() != before {
-			s.words[w] = value
-			return
-		}
-		s.words[w]--
-	}
-	s.tb.Fatal("no word is what was read")
+	*observertest.Word(s.find(name, labelValues)) = value
 }
 
 // Observe gives the series of a histogram its slots, those that are left out being 0, and its sum.
@@ -121,27 +104,24 @@ func (s *Source) Observe(name string, sum uint64, slots map[int]uint64, labelVal
 	s.tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, i := s.find(name, labelValues)
-	snapshot := observertest.Snapshot(s.schema, s.words)
-	all := snapshot.Slots(m, i)
+	series := s.find(name, labelValues)
+	all := series.Buckets()
 	for slot, n := range slots {
 		all[slot] = n
 	}
-	s.write(func() uint64 { return snapshot.Sum(m, i) }, sum)
+	*observertest.Word(series) = sum
 }
 
-func (s *Source) find(name string, labelValues []string) (*observer.Metric, int) {
+func (s *Source) find(name string, labelValues []string) observer.Series {
 	s.tb.Helper()
-	for j := range s.schema {
-		m := &s.schema[j]
-		for i := range m.Series() {
-			if m.Name == name && slices.Equal(m.LabelValues(i), labelValues) {
-				return m, i
-			}
+	snapshot := observertest.Snapshot(s.schema, s.words)
+	for series := range snapshot.All() {
+		if series.Metric.Name == name && slices.Equal(series.Labels, labelValues) {
+			return series
 		}
 	}
 	s.tb.Fatalf("no series %s%v", name, labelValues)
-	return nil, 0
+	return observer.Series{}
 }
 
 // Refresh counts that it was called.

@@ -24,3 +24,6 @@ var Snapshot func(schema any, words []uint64) any
 
 // Words returns how many words a []observer.Metric needs. Package observer sets it.
 var Words func(schema any) int
+
+// Word returns the first word of an observer.Series: its value, or the sum of a histogram. Package observer sets it.
+var Word func(series any) *uint64
