@@ -73,7 +73,7 @@ func (s *state) sampling(n uint32) uint32 {
 }
 
 // Available returns the names of all modules that there are objects of, sorted, whether or not they count.
-func (o *Observer) Available() ([]string, error) { return slices.Clone(o.objects.names), nil }
+func (o *Observer) Available() []string { return slices.Clone(o.objects.names) }
 
 // Config returns the configuration in force. A module that is wanted and down is part of it.
 func (o *Observer) Config() Config {

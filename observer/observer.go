@@ -47,7 +47,7 @@ type Options struct {
 	// Modules names those of the first source to open, in this order. Empty means all. Those of further sources, users' own, are
 	// all opened besides.
 	Modules []string
-	// Attach is the only kind of attachment to try, for measurement and in trouble. Empty means the first kind that works,
+	// Attach is the only kind of attachment to try, for measurement and troubleshooting. Empty means the first kind that works,
 	// hook by hook.
 	Attach kprobe.Attach
 	// ScratchDirs are where verification may make a folder of its own for known work, which it removes again: the first one on a
@@ -399,18 +399,6 @@ func (m *module) refresh() error {
 		m.overhead += cost
 	}
 	return err
-}
-
-// Sample has one of n frequent events timed from now on, as Options.LatencySampling does from the start. A module that fails
-// does not hinder the others: the errors are joined. Returns ErrClosed after Close.
-func (o *Observer) Sample(n uint32) error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
-	if err := o.account(); err != nil {
-		return err
-	}
-	o.config.LatencySampling = max(1, n)
-	return o.each(func(m *module) error { return m.probes.Sample(m.state.sampling(o.config.LatencySampling)) })
 }
 
 // Close detaches all modules. Calling it again does nothing.

@@ -146,7 +146,7 @@ func TestShed(t *testing.T) {
 	require.Zero(t, got[timed]%16)
 
 	// Who asks for more gets it when the module is whole again.
-	require.NoError(t, o.Sample(1))
+	timeAll(t, o)
 	require.NotEqual(t, uint64(reads), done()[timed])
 
 	// It has one hook alone, of which none can be spared.

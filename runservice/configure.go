@@ -42,7 +42,7 @@ var (
 func (s *Service) apiFlags(flags *run.FlagSet) {
 	flags.StringVar(&s.configFile, "ebpf-config-file", "",
 		"YAML file of eBPF observation whose fields modules, disabled_hooks, latency_sampling, collect_interval and max_overhead_percent "+
-			"go before the --ebpf flags; it is read again on SIGHUP, which then does not end the server, and when the eBPF API is asked to")
+			"override the --ebpf flags; it is read again on SIGHUP, which then does not end the server, and when the eBPF API is asked to")
 	const address = ", as host:port, or as a port alone for 127.0.0.1; empty is off; an address that other machines reach needs --ebpf-token-file"
 	flags.StringVar(&s.listen.HTTPAddr, "ebpf-http-addr", "", "where the HTTP API and the page of eBPF observation listen"+address)
 	flags.StringVar(&s.listen.GRPCAddr, "ebpf-grpc-addr", "", "where the gRPC API of eBPF observation listens"+address)
@@ -220,7 +220,11 @@ func (s *Service) reload() {
 // serveAPI opens the API. The server works without it, too.
 func (s *Service) serveAPI() {
 	s.listen.Report = func(err error) { s.log.Warn().Err(err).Msg("serving the eBPF API") }
-	a := api.New(source{s}, s, api.Options{Available: s.known})
+	a := api.New(source{s}, s, api.Options{Available: func() []string {
+		// What is wrong with the source has been told when the flags were checked.
+		names, _ := s.known()
+		return names
+	}})
 	served, err := a.Listen(s.listen)
 	if err != nil {
 		s.log.Error().Err(err).Msg("the eBPF API is off")

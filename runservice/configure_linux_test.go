@@ -76,7 +76,7 @@ func TestAddressesAreChecked(t *testing.T) {
 	require.ErrorContains(t, s.Validate(), "token")
 }
 
-// TestReload: SIGHUP reads the configuration file again, which goes before the flags; one that is wrong changes nothing.
+// TestReload: SIGHUP reads the configuration file again, which overrides the flags; one that is wrong changes nothing.
 func TestReload(t *testing.T) {
 	kprobetest.Require(t)
 	file := configFile(t, "modules: [io]\n")

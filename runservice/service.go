@@ -158,7 +158,8 @@ func (s *Service) FlagSet() *run.FlagSet {
 		"a folder with eBPF probe modules of your own, <module>.bpf.o, all of which are loaded besides --ebpf-modules; "+
 			"it and its files must belong to root or the server's user, and nobody else may write to them")
 	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
-		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+"; all but auto are for measurement and trouble, and leave out what cannot be attached so")
+		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+
+			"; auto takes the first that works, hook by hook; with another one, for measurement and troubleshooting, a hook that cannot be attached that way is left out")
 	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
 		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
 	flags.Float64Var(&s.maxOverhead, "ebpf-max-overhead", 2,

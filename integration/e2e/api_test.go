@@ -247,7 +247,7 @@ func TestAPI(t *testing.T) {
 		require.Equal(t, config, changed)
 		require.Eventually(t, func() bool { return slices.Equal(modulesOfPage(t, server), []string{"io", "memory"}) }, patience, 50*time.Millisecond)
 
-		// The file goes before the flags, and what it does not name is as the flags say.
+		// The file overrides the flags, and what it does not name is as the flags say.
 		require.NoError(t, os.WriteFile(file, []byte("modules: [io, sched]\ndisabled_hooks: {}\n"), 0o600))
 		reloaded, _ := configOf(t, mustSay(t, http.MethodPost, base+"/api/v1/config/reload", ""))
 		want := api.Config{

@@ -45,7 +45,7 @@ type Control interface {
 // Options of an API.
 type Options struct {
 	// Available lists the modules that may be enabled. *observer.Observer has such a method. Nil means those of the source's health.
-	Available func() ([]string, error)
+	Available func() []string
 }
 
 // API is a source and its control, ready to be served. Its methods may be called from any goroutine. It holds nothing that has
@@ -73,7 +73,7 @@ type configuration struct {
 }
 
 // configuration returns the configuration in force. Where nothing may be changed, only the modules and hooks of it are known.
-func (a *API) configuration() (configuration, error) {
+func (a *API) configuration() configuration {
 	c := configuration{ReadOnly: a.control == nil}
 	health := a.source.Health()
 	if a.control != nil {
@@ -90,14 +90,13 @@ func (a *API) configuration() (configuration, error) {
 		}
 	}
 	if a.options.Available != nil {
-		var err error
-		c.Available, err = a.options.Available()
-		return c, err
+		c.Available = a.options.Available()
+		return c
 	}
 	for _, m := range health.Modules {
 		c.Available = append(c.Available, m.Name)
 	}
-	return c, nil
+	return c
 }
 
 // errReadOnly is the answer to a change where there is no control.

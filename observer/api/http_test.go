@@ -284,7 +284,7 @@ func TestHealth(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	c := &control{config: base()}
-	a := api.New(fake.New(t, "io", "cache"), c, api.Options{Available: func() ([]string, error) { return []string{"block", "cache", "io"}, nil }})
+	a := api.New(fake.New(t, "io", "cache"), c, api.Options{Available: func() []string { return []string{"block", "cache", "io"} }})
 	url := "http://" + listen(t, a, api.ListenOptions{}).HTTPAddr().String() + "/api/v1/config"
 	const answer = `{"config":{"modules":["io","cache"],"disabled_hooks":{"io":["syscall"]},"latency_sampling":%d,` +
 		`"collect_interval":"%s","max_overhead_percent":1},"available":["block","cache","io"],"read_only":false}`
