@@ -84,14 +84,13 @@ format: setup ## Format Go and C
 lint: setup prepare ## Check format, vet and lint
 	@unformatted=$$($(gofumpt) -l $(go_files)); [ -z "$$unformatted" ] || { echo "run make format: $$unformatted"; exit 1; }
 	@clang-format-14 --dry-run --Werror $(c_files)
-	go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...
-	$(staticcheck) ./...
+	for m in . meterbridge; do (cd $$m && go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./... && $(staticcheck) ./...) || exit 1; done
 	cd integration && go vet ../runservice/... ./... && $(staticcheck) ../runservice/... ./...
 	for m in integration/examples/prometheus observer/api/ebpfpb/gen; do (cd $$m && GOWORK=off go vet ./... && GOWORK=off $(staticcheck) ./...) || exit 1; done
 	cd observer/api/ebpfpb && $(buf) lint
 
 build: ## Build the library for Linux, macOS and Windows
-	go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...
+	for m in . meterbridge; do (cd $$m && go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...) || exit 1; done
 
 # All at once: a virtual machine has one CPU, and many tests wait. Lockdown is left to the whole matrix, since it only leaves hooks out.
 test: ## Run every test that this machine can run, the oldest and the newest kernel included; at the end stands what it cannot
@@ -101,11 +100,12 @@ test: ## Run every test that this machine can run, the oldest and the newest ker
 test-static: build lint generate-check
 
 test-here: build-race banyand bydbctl
-	go test -run xxx -bench . -benchtime=1x ./observer ./meterbridge ./bpf ./kprobe
-	@cd integration && go run ./testrun .. prepare examples/prometheus .:../runservice/...,./... -- -race -timeout 2h
+	go test -run xxx -bench . -benchtime=1x ./observer ./bpf ./kprobe
+	cd meterbridge && go test -run xxx -bench . -benchtime=1x .
+	@cd integration && go run ./testrun .. prepare examples/prometheus .:../meterbridge,../runservice/...,./... -- -race -timeout 2h
 
 build-race: prepare
-	@go build -race ./... && cd integration && go build -race ./... ../runservice/...
+	@go build -race ./... && cd integration && go build -race ./... ../meterbridge ../runservice/...
 
 # ONLY=5.10,newest chooses kernels.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
@@ -119,4 +119,4 @@ mutations: setup prepare ## Break the code on purpose, line by line, and see tha
 	@cd integration && go run ./mutate
 
 test-unit: ## Run the tests of the library alone
-	go test -race -count=1 ./...
+	go test -race -count=1 ./... && cd meterbridge && go test -race -count=1 .

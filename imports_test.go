@@ -89,6 +89,10 @@ func TestObserverKnowsNoBanyanDB(t *testing.T) {
 	for _, dep := range all {
 		require.Falsef(t, strings.HasPrefix(dep, upstream) && !strings.HasPrefix(dep, root), "the lower layers depend on %s", dep)
 	}
+	// Nor has who imports them the server's module, and the hundreds that it needs, among those that Go chooses versions of.
+	modules, err := exec.Command("go", "list", "-m", "all").Output()
+	require.NoError(t, err)
+	require.NotContains(t, string(modules), strings.TrimSuffix(upstream, "/")+" ")
 }
 
 // TestServersAreOptional: who only observes has no server's code with it, and who has a Prometheus registry has no gRPC's.
@@ -99,7 +103,7 @@ func TestServersAreOptional(t *testing.T) {
 		"./observer/collector": append([]string{"google.golang.org/grpc"}, servers[1:]...),
 	} {
 		for _, dep := range deps(t, folder) {
-			if dep == root+strings.TrimPrefix(folder, "./") {
+			if dep == root+strings.TrimPrefix(folder, "./") || strings.HasPrefix(dep, root+"observer/internal/") {
 				continue
 			}
 			for _, prefix := range denied {

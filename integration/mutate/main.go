@@ -333,7 +333,7 @@ func (m mutation) try(dir string) (err error) {
 
 func (m mutation) fails(dir string) error {
 	command := []string{"go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-run", "^" + m.test + "$", m.pkg}
-	if m.pkg == "./runservice" || strings.HasPrefix(m.pkg, "./integration/") {
+	if m.pkg == "./runservice" || m.pkg == "./meterbridge" || strings.HasPrefix(m.pkg, "./integration/") {
 		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
 	}
 	out, err := checkout.Run(dir, command[0], command[1:]...)
