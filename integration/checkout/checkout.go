@@ -40,23 +40,31 @@ func Copy(dir string) error {
 	}
 	for file := range strings.Lines(files) {
 		file = strings.TrimSpace(file)
-		content, err := os.ReadFile(filepath.Join(root, file))
-		if errors.Is(err, os.ErrNotExist) {
-			// Deleted, and git has not been told.
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		copied := filepath.Join(dir, file)
-		if err = os.MkdirAll(filepath.Dir(copied), 0o755); err != nil {
-			return err
-		}
-		if err = os.WriteFile(copied, content, 0o644); err != nil {
+		if err = copyFile(filepath.Join(root, file), filepath.Join(dir, file)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func copyFile(from, to string) error {
+	info, err := os.Lstat(from)
+	if errors.Is(err, os.ErrNotExist) {
+		// Deleted, and git has not been told.
+		return nil
+	}
+	if err = errors.Join(err, os.MkdirAll(filepath.Dir(to), 0o755)); err != nil {
+		return err
+	}
+	if info.Mode().Type() == os.ModeSymlink {
+		target, err := os.Readlink(from)
+		return errors.Join(err, os.Symlink(target, to))
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o644)
 }
 
 // Run runs a command in a folder, outside of any workspace, and returns what it prints. The error of a command that fails
