@@ -77,11 +77,14 @@ func TestSchedTraceExact(t *testing.T) {
 	}
 	got, truth := traceWorker(t)
 	waits := truth["ebpf_sched_run_queue_waits_total{}"]
-	requireTraced(t, waits, got[waitCount])
+	voluntary, involuntary := truth["ebpf_sched_switches_total{voluntary}"], truth["ebpf_sched_switches_total{involuntary}"]
+	// Who is off a CPU waits for one in the end. The kernel's account has no wait of a thread that lost its CPU when it was about to
+	// sleep: sched_info_depart looks at its state.
+	require.LessOrEqual(t, got[waitCount], voluntary+involuntary+2)
+	require.LessOrEqual(t, float64(waits)-float64(got[waitCount]), math.Ceil(float64(waits)*untraced()))
 	// The kernel's clock of a run queue stands still while something is done under its lock.
 	wait := truth["ebpf_sched_run_queue_wait_seconds_total{}"]
 	require.InDelta(t, wait, got[waitSum], float64(waits)*perWait()+float64(wait)*(0.1+untraced()))
-	voluntary, involuntary := truth["ebpf_sched_switches_total{voluntary}"], truth["ebpf_sched_switches_total{involuntary}"]
 	requireTraced(t, voluntary+involuntary-truth["ebpf_sched_threads{}"], got.offCPUTotal("count"))
 	requireKind(t, involuntary, got[offCPU("count", "preempted")])
 	require.Zero(t, got["ebpf_events_lost_total{sched_trace,collision}"])
