@@ -108,6 +108,9 @@ func (s Source) Hooks(module string) ([]string, error) {
 // read returns a module's object.
 func (s Source) read(name string) (*ebpf.CollectionSpec, error) {
 	if s.files == nil {
+		if s.spec == nil {
+			return nil, fmt.Errorf("%w: there is nothing in the source", kprobe.ErrInvalidModule)
+		}
 		return s.spec, nil
 	}
 	f, err := s.files.Open(name + bpf.Suffix)

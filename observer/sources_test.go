@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/apache/skywalking-banyandb/ebpf/bpf"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
 // TestBuiltInModulesDoNotCollide: Open does not look, where there are no others.
@@ -32,4 +33,19 @@ func TestBuiltInModulesDoNotCollide(t *testing.T) {
 	require.NotEmpty(t, s.first)
 	require.Empty(t, s.refusals)
 	require.Empty(t, s.refused)
+}
+
+// TestEmptySource: a source of nothing is refused, and is no panic.
+func TestEmptySource(t *testing.T) {
+	for _, source := range []Source{{}, Spec("nothing", nil)} {
+		_, err := source.Describe("nothing")
+		require.ErrorIs(t, err, kprobe.ErrInvalidModule)
+		_, err = source.Hooks("nothing")
+		require.ErrorIs(t, err, kprobe.ErrInvalidModule)
+		s, err := merge([]Source{BuiltIn(), source})
+		require.NoError(t, err)
+		for _, name := range s.further(nil) {
+			require.ErrorIs(t, s.object(name).err, kprobe.ErrInvalidModule)
+		}
+	}
 }
