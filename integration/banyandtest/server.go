@@ -124,7 +124,12 @@ func startNode(ctx context.Context, r role, root string, opts Options, roleFlags
 		return nil, err
 	}
 	if err = server.waitHealthy(ctx, r); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting banyand %s: %w\n%s", r, err, server.logTail()), server.Stop())
+		tail, stopErr := server.logTail(), server.Stop()
+		if stopErr == nil {
+			// The error of one that ends badly has it.
+			err = fmt.Errorf("%w\n%s", err, tail)
+		}
+		return nil, errors.Join(fmt.Errorf("starting banyand %s: %w", r, err), stopErr)
 	}
 	return server, nil
 }
@@ -347,5 +352,5 @@ func (s *Server) end() error {
 	}
 	err := syscall.Kill(group, syscall.SIGKILL)
 	<-s.exited
-	return errors.Join(fmt.Errorf("the server did not end within %s of SIGTERM and was killed", stopTimeout), err)
+	return errors.Join(fmt.Errorf("the server did not end within %s of SIGTERM and was killed; the end of its log:\n%s", stopTimeout, s.logTail()), err)
 }
