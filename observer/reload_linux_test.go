@@ -47,7 +47,7 @@ func TestReload(t *testing.T) {
 		require.NoError(t, o.Snapshot(&s))
 		for _, m := range s.Schema() {
 			if m.Name == "ebpf_io_operations_total" {
-				return s.value(&m, 2)
+				return s.series(&m, 2).words[0]
 			}
 		}
 		return 0

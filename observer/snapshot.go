@@ -41,8 +41,9 @@ func (s *Snapshot) All() iter.Seq[Series] {
 		for i := range s.schema {
 			m := &s.schema[i]
 			for j, labels := range m.values {
-				first := m.offset + j*m.width
-				if !yield(Series{Metric: m, Labels: labels, words: s.words[first : first+m.width]}) {
+				one := s.series(m, j)
+				one.Labels = labels
+				if !yield(one) {
 					return
 				}
 			}
@@ -88,13 +89,10 @@ func (s Series) Count() uint64 {
 	return n
 }
 
-// value returns series i of a counter or gauge, or the sum of a histogram's, as it was counted.
-func (s *Snapshot) value(m *Metric, i int) uint64 { return s.words[m.offset+i*m.width] }
-
-// slots returns the buckets of series i of a histogram.
-func (s *Snapshot) slots(m *Metric, i int) []uint64 {
+// series returns series i of a metric, without its labels.
+func (s *Snapshot) series(m *Metric, i int) Series {
 	first := m.offset + i*m.width
-	return s.words[first+1 : first+m.width]
+	return Series{Metric: m, words: s.words[first : first+m.width]}
 }
 
 func init() {

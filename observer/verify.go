@@ -328,18 +328,15 @@ func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
 
 // counted is the value of a series, or how many values a histogram has, and the nanoseconds that are counted in it.
 func (s *Snapshot) counted(m *Metric, i int) (n, ns uint64) {
+	one := s.series(m, i)
+	if m.scale == nanosecond {
+		ns = one.words[0]
+	}
 	switch {
 	case m.Kind == Histogram:
-		for _, slot := range s.slots(m, i) {
-			n += slot
-		}
-		if m.scale == nanosecond {
-			ns = s.value(m, i)
-		}
-	case m.scale == nanosecond:
-		ns = s.value(m, i)
-	default:
-		n = s.value(m, i)
+		n = one.Count()
+	case m.scale != nanosecond:
+		n = one.words[0]
 	}
 	return n, ns
 }
