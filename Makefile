@@ -112,7 +112,7 @@ test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests in
 	@cd integration && go run ./kernels $(if $(ONLY),-only $(ONLY),-out ../docs/kernels.md)
 
 # RUNS=1 runs it once.
-test-busy: ## Run make test five times from a clean clone of HEAD, on a machine that is kept busy
+test-busy: ## Run make demo and make test five times from a clean clone of HEAD, on a machine that is kept busy
 	@go run ./integration/busy/main.go $(if $(RUNS),-runs $(RUNS))
 
 mutations: setup prepare ## Break the code on purpose, line by line, and see that the tests notice
