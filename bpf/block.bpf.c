@@ -23,15 +23,15 @@ struct metrics {
 		"Requests to block devices that threads of this process started. Not counted: writeback by kernel threads.");
 	counter_t bytes_total[BLOCK_OP__COUNT][BLOCK_SYNC__COUNT] HOOKS("complete")
 		LABELS("op=block_op,sync=block_sync") VERIFY("op=read: device_read_bytes")
-			HELP("Bytes of these requests that have completed.");
+			HELP("Bytes of these requests, counted when they complete.");
 	struct hist_ns duration_seconds[BLOCK_OP__COUNT] HOOKS("complete") LABELS("op=block_op")
 		HELP("Time from the start of a request to its completion, waiting in the queue included.");
 	struct hist_ns_wide queue_seconds[BLOCK_OP__COUNT] HOOKS("issue") LABELS("op=block_op") HELP(
-		"Time from the start of a request until the device was given it, a part of its duration. A request that did "
-		"not wait has a short one. Not counted: a request that never reached a device, such as a flush with nothing "
-		"to write; and before Linux 6.5 the time that a thread holds its own requests back to collect them.");
+		"Time from the start of a request until it was issued to the device, which is a part of its duration. Not "
+		"counted: requests that never reached a device, such as a flush with nothing to write. Before Linux 6.5 the "
+		"time in a thread's plug, which holds requests back to batch them, is not included.");
 	counter_t untracked_total HOOKS("start") HELP(
-		"Requests counted without their bytes and times, since the table of 4096 requests under way was full.");
+		"Requests counted without bytes and times, because the table of 4096 requests in flight was full.");
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -71,18 +71,17 @@ static __always_inline int start(struct request *rq)
 	struct progress p = {.begun = bpf_ktime_get_ns()};
 	__u32 op = op_of(rq->cmd_flags);
 	__u64 key = (__u64)rq;
-	struct metrics *m;
 
-	pin();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m && op < BLOCK_OP__COUNT) {
+	if (!in_scope(bpf_get_current_pid_tgid()) || op >= BLOCK_OP__COUNT) {
+		if (bpf_map_lookup_elem(&started, &key))
+			bpf_map_delete_elem(&started, &key);
+		return 0;
+	}
+	UPDATE(m) {
 		__sync_fetch_and_add(&m->requests_total[op][sync_of(rq->cmd_flags, op)], 1);
 		if (bpf_map_update_elem(&started, &key, &p, 0))
 			__sync_fetch_and_add(&m->untracked_total, 1);
-	} else if (bpf_map_lookup_elem(&started, &key)) {
-		bpf_map_delete_elem(&started, &key);
 	}
-	unpin();
 	return 0;
 }
 
@@ -135,16 +134,12 @@ TP_BTF(issue__tp_btf, block_rq_issue, struct request *rq)
 	__u64 now = bpf_ktime_get_ns(), key = (__u64)rq;
 	struct progress *p = bpf_map_lookup_elem(&started, &key);
 	__u32 op = op_of(rq->cmd_flags);
-	struct metrics *m;
 
 	if (!p || p->issued || op >= BLOCK_OP__COUNT)
 		return 0;
 	p->issued = now;
-	pin();
-	m = metrics_here();
-	if (m)
+	UPDATE(m)
 		hist_ns_wide_add_atomic(&m->queue_seconds[op], now - p->begun);
-	unpin();
 	return 0;
 }
 
@@ -154,15 +149,12 @@ TP_BTF(complete__tp_btf, block_rq_complete, struct request *rq)
 	__u32 bytes = (__u32)ctx[2], op = op_of(rq->cmd_flags), sync = sync_of(rq->cmd_flags, op);
 	__u64 key = (__u64)rq;
 	struct progress *p = bpf_map_lookup_elem(&started, &key);
-	struct metrics *m;
 	__u64 took;
 
 	if (!p || op >= BLOCK_OP__COUNT)
 		return 0;
 	took = bpf_ktime_get_ns() - p->begun;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		__sync_fetch_and_add(&m->bytes_total[op][sync & 1], bytes);
 		/* A request may complete in parts. */
 		if (bytes >= rq->__data_len) {
@@ -170,6 +162,5 @@ TP_BTF(complete__tp_btf, block_rq_complete, struct request *rq)
 			hist_ns_add_atomic(&m->duration_seconds[op], took);
 		}
 	}
-	unpin();
 	return 0;
 }

@@ -11,58 +11,60 @@
 #include "probe.bpf.h"
 
 struct metrics {
-	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") COST("call") SINCE("6.8") HELP(
-		"Times a buffered read looked for pages in the page cache; one lookup serves a run of pages. Not counted: "
-		"page faults on a mapping.");
-	counter_t filled_pages_total HOOKS("fill") VERIFY("filled_pages") COST("page") HELP(
-		"Pages that this process added to the page cache: by reads and their readahead, writes, and page faults.");
-	counter_t deleted_pages_total HOOKS("delete") VERIFY("deleted_pages") COST("page") HELP(
-		"Pages that this process removed from the page cache: by fadvise, truncation, unlink, and reclaim that its "
-		"threads did themselves. Not counted: what kswapd or other processes removed.");
+	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") COST("call") SINCE("6.8")
+		HELP("Times a buffered read looked up pages in the page cache. One lookup returns a batch of pages. "
+		     "Not counted: page faults on a mapping.");
+	counter_t filled_pages_total HOOKS("fill") VERIFY("filled_pages") COST("page")
+		HELP("Pages that this process added to the page cache, by reads and their readahead, writes and page "
+		     "faults.");
+	counter_t deleted_pages_total HOOKS("delete") VERIFY("deleted_pages") COST("page")
+		HELP("Pages that this process removed from the page cache, by fadvise, truncation, unlink and reclaim "
+		     "in its own threads. Not counted: pages removed by kswapd or by other processes.");
 	/*
 	 * The next three need to see the page itself, which a classic tracepoint does not show. The hook dirty has no
 	 * variant of that kind, so it is attached where fill and delete see pages.
 	 */
-	counter_t unused_pages_total HOOKS("dirty") VERIFY("unused_pages") HELP(
-		"Pages that this process dropped by fadvise though nobody had used them since they came into the page "
-		"cache: readahead in vain. A page of a larger folio is used if any page of it is. Not counted: files that "
-		"are open for writing, and what truncation, unlink and reclaim removed. A page that a descriptor reads "
-		"twice in a row, and that was dropped in between, looks unused. Stays at nothing unless readahead is in vain.");
-	counter_t regret_pages_total HOOKS("dirty") VERIFY("refilled_pages") HELP(
-		"Pages that this process dropped by fadvise and needed again within 60 seconds, by a read, a write or a "
-		"page fault. A hole that is punched, and direct I/O over cached pages, look like fadvise. Not counted: "
-		"pages behind the end of the file, and what truncation, unlink and reclaim removed. Stays at nothing unless "
-		"pages are dropped too early.");
-	counter_t regret_forgotten_pages_total HOOKS("dirty") HELP(
-		"Dropped pages that the table of 1024 runs of 64 pages had no place for before their 60 seconds were over: "
-		"had they been needed again, it would not have been counted as regret. Stays at nothing unless the table is "
-		"too small.");
-	counter_t dirtied_pages_total HOOKS("dirty") VERIFY("dirtied_pages") HELP(
-		"Pages of files that this process made dirty, by write or through a mapping: what has to be written back. "
-		"A page that is dirty already is not counted again. Not counted: direct I/O, and file systems in memory.");
-	counter_t writeback_waits_total HOOKS("wait") HELP(
-		"Times that a thread of this process waited for a page that was being written back, mostly in fsync. "
-		"Stays at nothing unless one has to wait.");
-	struct hist_ns_wide writeback_wait_seconds HOOKS("wait_time") HELP(
-		"Time that threads of this process waited for a page that was being written back. Not counted: waits that "
-		"a fatal signal may end. Stays at nothing unless there are waits.");
-	counter_t throttle_pauses_total HOOKS("throttle") HELP(
-		"Times that the kernel put a thread of this process to sleep because too many pages were dirty. Stays "
-		"at nothing unless more is written than the disk takes.");
-	counter_ns_t throttle_seconds_total HOOKS("throttle_time") HELP(
-		"Time that threads of this process spent where the kernel holds writers up when too many pages are dirty: "
-		"pauses, and some microseconds each time that it looks whether one is due. Stays at nothing unless more is "
-		"written than the disk takes.");
-	counter_t refaults_total HOOKS("refault") HELP(
-		"Pages of files that this process needed again after reclaim had taken them from the page cache not long "
-		"ago. Not counted: pages that were dropped by fadvise. Stays at nothing unless memory is short.");
+	counter_t unused_pages_total HOOKS("dirty") VERIFY("unused_pages")
+		HELP("Pages that this process dropped by fadvise before anything had used them, such as readahead in "
+		     "vain. A page of a larger folio counts as used if any page of the folio was. Not counted: files "
+		     "open for writing, and pages removed by truncation, unlink or reclaim. A page that one descriptor "
+		     "reads twice in a row, and that was dropped in between, looks unused. Zero unless unused pages "
+		     "are dropped.");
+	counter_t regret_pages_total HOOKS("dirty") VERIFY("refilled_pages")
+		HELP("Pages that this process dropped by fadvise and needed again within 60 seconds, for a read, a "
+		     "write or a page fault. Punching a hole, and direct I/O over cached pages, count like fadvise. "
+		     "Not counted: pages beyond the end of the file, and pages removed by truncation, unlink or "
+		     "reclaim. Zero unless pages are dropped too early.");
+	counter_t regret_forgotten_pages_total HOOKS("dirty")
+		HELP("Dropped pages that were pushed out of the table of 1024 runs of 64 pages within their 60 "
+		     "seconds. Needing them again would not have counted as regret. Zero unless the table is too "
+		     "small.");
+	counter_t dirtied_pages_total HOOKS("dirty") VERIFY("dirtied_pages")
+		HELP("Pages of files that this process made dirty, by a write or through a mapping, and that have to "
+		     "be written back. A page that is already dirty is not counted again. Not counted: direct I/O, and "
+		     "file systems in memory.");
+	counter_t writeback_waits_total HOOKS("wait")
+		HELP("Times a thread of this process waited for the writeback of a page, mostly in fsync. Zero unless "
+		     "threads wait for writeback.");
+	struct hist_ns_wide writeback_wait_seconds HOOKS("wait_time")
+		HELP("Time that threads of this process waited for the writeback of a page. Not counted: waits that a "
+		     "fatal signal can interrupt. Zero unless threads wait for writeback.");
+	counter_t throttle_pauses_total HOOKS("throttle")
+		HELP("Times the kernel put a thread of this process to sleep because too many pages were dirty. Zero "
+		     "unless writes outpace the disk.");
+	counter_ns_t throttle_seconds_total HOOKS("throttle_time")
+		HELP("Time that threads of this process spent in the kernel's throttling of writers: pauses, and a few "
+		     "microseconds for each check whether a pause is due. Zero unless writes outpace the disk.");
+	counter_t refaults_total HOOKS("refault")
+		HELP("Pages of files that this process needed again soon after reclaim had evicted them from the page "
+		     "cache. Not counted: pages dropped by fadvise. Zero unless memory is short.");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
 
 /*
- * All programs run in the context of the process, pinned, and no interrupt touches the page cache for it: plain
- * increments are exact.
+ * All programs run in the context of the process, without preemption, and no interrupt touches the page cache for it:
+ * plain increments are exact.
  */
 
 #define PAGE_FLAG(name) (1UL << bpf_core_enum_value(enum pageflags, name))
@@ -212,24 +214,17 @@ static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pag
 
 static __always_inline int looked_up(void)
 {
-	struct metrics *m;
-
-	pin_tracepoint();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m)
-		m->lookups_total++;
-	unpin_tracepoint();
+	if (in_scope(bpf_get_current_pid_tgid()))
+		UPDATE_IN_TRACEPOINT(m)
+			m->lookups_total++;
 	return 0;
 }
 
 static __always_inline void filled(struct inode *inode, unsigned long index, __u32 pages)
 {
-	struct metrics *m;
 	__u64 file;
 
-	pin_tracepoint();
-	m = metrics_here();
-	if (m) {
+	UPDATE_IN_TRACEPOINT(m) {
 		m->filled_pages_total += pages;
 		if (in_file(inode, index)) {
 			file = file_hash(inode);
@@ -238,7 +233,6 @@ static __always_inline void filled(struct inode *inode, unsigned long index, __u
 				note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
 		}
 	}
-	unpin_tracepoint();
 }
 
 /* Reclaim has taken a page from its list before it deletes it; all others leave it there. */
@@ -250,12 +244,9 @@ static __always_inline int invalidated(unsigned long flags, struct inode *inode,
 static __always_inline void deleted(unsigned long flags, struct inode *inode, unsigned long index, __u32 pages)
 {
 	unsigned long used = PAGE_FLAG(PG_referenced) | PAGE_FLAG(PG_active) | PAGE_FLAG(PG_workingset);
-	struct metrics *m;
 	__u64 file;
 
-	pin_tracepoint();
-	m = metrics_here();
-	if (m) {
+	UPDATE_IN_TRACEPOINT(m) {
 		m->deleted_pages_total += pages;
 		if (invalidated(flags, inode, index)) {
 			if (!(flags & used) && inode->i_writecount.counter <= 0)
@@ -266,18 +257,12 @@ static __always_inline void deleted(unsigned long flags, struct inode *inode, un
 				note_dropped(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
 		}
 	}
-	unpin_tracepoint();
 }
 
 static __always_inline int dirtied(__u32 pages)
 {
-	struct metrics *m;
-
-	pin_tracepoint();
-	m = metrics_here();
-	if (m)
+	UPDATE_IN_TRACEPOINT(m)
 		m->dirtied_pages_total += pages;
-	unpin_tracepoint();
 	return 0;
 }
 
@@ -309,13 +294,9 @@ TP_BTF(fill__tp_btf_page, mm_filemap_add_to_page_cache, struct page *page)
 TRACEPOINT(
 	fill__tracepoint, filemap, mm_filemap_add_to_page_cache, struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
-	struct metrics *m;
-
-	pin_tracepoint();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m)
-		m->filled_pages_total += event_pages(ctx);
-	unpin_tracepoint();
+	if (in_scope(bpf_get_current_pid_tgid()))
+		UPDATE_IN_TRACEPOINT(m)
+			m->filled_pages_total += event_pages(ctx);
 }
 
 TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
@@ -335,13 +316,9 @@ TP_BTF(delete__tp_btf_page, mm_filemap_delete_from_page_cache, struct page *page
 TRACEPOINT(delete__tracepoint, filemap, mm_filemap_delete_from_page_cache,
 	struct trace_event_raw_mm_filemap_op_page_cache *ctx)
 {
-	struct metrics *m;
-
-	pin_tracepoint();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m)
-		m->deleted_pages_total += event_pages(ctx);
-	unpin_tracepoint();
+	if (in_scope(bpf_get_current_pid_tgid()))
+		UPDATE_IN_TRACEPOINT(m)
+			m->deleted_pages_total += event_pages(ctx);
 }
 
 TP_BTF(dirty__tp_btf, writeback_dirty_folio, struct folio *folio)
@@ -360,42 +337,28 @@ TIMER(throttle_waits);
 static __always_inline int wait_begin(struct timer *t)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m;
 
-	if (!in_scope(pid_tgid))
-		return 0;
-	pin();
-	m = metrics_here();
-	if (m)
-		timer_start_counted(t, pid_tgid, m->events_lost_total);
-	unpin();
+	if (in_scope(pid_tgid))
+		UPDATE(m)
+			timer_start_counted(t, pid_tgid, m->events_lost_total);
 	return 0;
 }
 
 static __always_inline int waited(void)
 {
-	struct metrics *m;
-
-	pin_tracepoint();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m)
-		m->writeback_waits_total++;
-	unpin_tracepoint();
+	if (in_scope(bpf_get_current_pid_tgid()))
+		UPDATE_IN_TRACEPOINT(m)
+			m->writeback_waits_total++;
 	return 0;
 }
 
 static __always_inline int wait_returned(void)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m;
 
-	if (!in_scope(pid_tgid) || timer_note(&writeback_waits, pid_tgid) < 0)
-		return 0;
-	pin();
-	m = metrics_here();
-	if (m)
-		timer_stop_wide(&writeback_waits, pid_tgid, &m->writeback_wait_seconds, m->events_lost_total);
-	unpin();
+	if (in_scope(pid_tgid) && timer_note(&writeback_waits, pid_tgid) >= 0)
+		UPDATE(m)
+			timer_stop_wide(&writeback_waits, pid_tgid, &m->writeback_wait_seconds, m->events_lost_total);
 	return 0;
 }
 
@@ -443,32 +406,24 @@ FEXIT(wait_time__fentry_page__end, "wait_on_page_bit", struct page *page, int bi
 /* The kernel tells too of the times that it found no pause to be due. The unit of the pause does not matter. */
 static __always_inline int paused(long pause)
 {
-	struct metrics *m;
-
-	pin_tracepoint();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m && pause > 0)
-		m->throttle_pauses_total++;
-	unpin_tracepoint();
+	if (pause > 0 && in_scope(bpf_get_current_pid_tgid()))
+		UPDATE_IN_TRACEPOINT(m)
+			m->throttle_pauses_total++;
 	return 0;
 }
 
 static __always_inline int pause_returned(void)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m;
 	__s64 ns;
 
 	if (!in_scope(pid_tgid) || timer_note(&throttle_waits, pid_tgid) < 0)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		ns = timer_end(&throttle_waits, pid_tgid, m->events_lost_total);
 		if (ns != TIMER_NONE)
 			m->throttle_seconds_total += ns;
 	}
-	unpin();
 	return 0;
 }
 
@@ -503,16 +458,11 @@ FEXIT(throttle_time__fentry__end, "balance_dirty_pages")
 
 static __always_inline int refaulted(unsigned long flags, __u32 pages)
 {
-	struct metrics *m;
-
 	/* Shared and anonymous memory that comes back from swap. */
 	if (flags & PAGE_FLAG(PG_swapbacked))
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m)
+	UPDATE(m)
 		m->refaults_total += pages;
-	unpin();
 	return 0;
 }
 

@@ -67,30 +67,32 @@ LABEL_VALUES(io_advice);
 
 struct metrics {
 	counter_t operations_total[IO_OP__COUNT][IO_RESULT__COUNT] HOOKS("syscall") LABELS("op=io_op,result=io_result")
-		HELP("System calls that returned. Not counted: memory mapped access, and what io_uring does after its call. By "
-		     "fentry on Linux 6.1 and older not counted either: copy_file_range, flock, io_uring_enter, madvise.")
-			VERIFY("result=ok: {op}; result=error: {op}_errors") COST("call");
-	counter_t errors_total[IO_OP__COUNT][IO_ERRNO__COUNT] HOOKS("syscall") LABELS("op=io_op,errno=io_errno") HELP(
-		"System calls that failed, by the reason. A call that is restarted after a signal counts as EINTR; "
-		"EAGAIN is what a socket without data says and no fault.")
-		VERIFY("op=openat,errno=enoent: openat_errors; op=read,errno=other: read_errors");
+		HELP("System calls that returned. Not counted: memory-mapped access, and work that io_uring does after "
+		     "its call returned. With fentry on Linux 6.1 and older, also not counted: copy_file_range, flock, "
+		     "io_uring_enter, madvise.") VERIFY("result=ok: {op}; result=error: {op}_errors") COST("call");
+	counter_t errors_total[IO_OP__COUNT][IO_ERRNO__COUNT] HOOKS("syscall") LABELS("op=io_op,errno=io_errno")
+		HELP("System calls that failed, by error. A call that is restarted after a signal counts as EINTR. "
+		     "EAGAIN is how a socket reports that it has no data, and is not a fault.")
+			VERIFY("op=openat,errno=enoent: openat_errors; op=read,errno=other: read_errors");
 	counter_t bytes_total[IO_TRANSFER__COUNT] HOOKS("syscall") LABELS("op=io_transfer")
-		HELP("Bytes that read- and write-like calls moved, as they returned them. A failed call moves none.")
+		HELP("Bytes that read-like and write-like calls returned as transferred. Not counted: failed calls.")
 			VERIFY("{op}_bytes");
 	struct hist_bytes size_bytes[IO_TRANSFER__COUNT] HOOKS("syscall") LABELS("op=io_transfer")
-		HELP("Bytes of each read- or write-like call that succeeded, also if it moved none.") VERIFY("{op}");
-	struct hist_ns duration_seconds[IO_TIMED__COUNT] HOOKS("syscall") LABELS("op=io_timed") HELP(
-		"Time from the entry of a call to its return, failed calls too. Waiting on a socket or pipe is part of "
-		"it.") VERIFY("{op} + {op}_errors");
-	counter_ns_t untimed_seconds_total[IO_UNTIMED__COUNT] HOOKS("syscall") LABELS("op=io_untimed")
-		HELP("Time in calls on names, sizes and the address space, of which no distribution is kept: divide by "
-		     "operations_total. Waiting for a file lock is part of flock's.") VERIFY("{op}");
-	counter_t mapping_bytes_total[IO_MAPPING__COUNT] HOOKS("syscall") LABELS("op=io_mapping") HELP(
-		"Bytes that mmap, munmap and madvise were asked for, failed calls too, and by which brk made the heap "
-		"larger. Not counted: growth by the first brk after the start.") VERIFY("{op}_bytes");
+		HELP("Bytes of each read-like or write-like call that succeeded, including calls that transferred "
+		     "none.") VERIFY("{op}");
+	struct hist_ns duration_seconds[IO_TIMED__COUNT] HOOKS("syscall") LABELS("op=io_timed")
+		HELP("Time from the entry of a call to its return, including failed calls and the time spent waiting "
+		     "on a socket or a pipe.") VERIFY("{op} + {op}_errors");
+	counter_ns_t operation_seconds_total[IO_UNTIMED__COUNT] HOOKS("syscall") LABELS("op=io_untimed")
+		HELP("Total time of calls on names, sizes and the address space, for which no histogram is kept. "
+		     "Divide by operations_total for the average. The time of flock includes waiting for the lock.")
+			VERIFY("{op}");
+	counter_t mapping_bytes_total[IO_MAPPING__COUNT] HOOKS("syscall") LABELS("op=io_mapping")
+		HELP("Bytes that mmap, munmap and madvise were asked for, including failed calls, and bytes by which "
+		     "brk grew the heap. Not counted: growth by the first brk after the start.") VERIFY("{op}_bytes");
 	counter_t fadvise_total[IO_ADVICE__COUNT] HOOKS("syscall") LABELS("advice=io_advice")
-		HELP("Calls of fadvise by advice, failed ones too. Not counted: an advice that Linux does not know.")
-			VERIFY("fadvise_{advice}");
+		HELP("Calls of fadvise by advice, including failed calls. Not counted: an advice that Linux does not "
+		     "know.") VERIFY("fadvise_{advice}");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
@@ -149,25 +151,18 @@ static __always_inline __u32 io_op(unsigned long nr)
 /* Where the heap ended after the last brk. That holds a lock, and the next one sees what this one left. */
 static __u64 heap_end;
 
-/* Both run in the context of the caller, pinned, so nothing else adds to the entry meanwhile. */
+/* Both run in the context of the caller, without preemption, so nothing else adds to the entry meanwhile. */
 
 /* arg is the fourth argument of fadvise, the second one of others. */
-static __always_inline void enter(__u64 pid_tgid, __u32 op, unsigned long arg)
+static __always_inline void enter(struct metrics *m, __u64 pid_tgid, __u32 op, unsigned long arg)
 {
 	__u32 mapping = op - IO_OP_FIRST_MAPPING;
-	struct metrics *m;
 
-	if (op == IO_OP_FADVISE && arg < IO_ADVICE__COUNT) {
-		m = metrics_here();
-		if (m)
-			m->fadvise_total[arg]++;
-	}
+	if (op == IO_OP_FADVISE && arg < IO_ADVICE__COUNT)
+		m->fadvise_total[arg]++;
 	barrier_var(mapping);
-	if (mapping < IO_MAPPING_BRK) {
-		m = metrics_here();
-		if (m)
-			m->mapping_bytes_total[mapping] += arg;
-	}
+	if (mapping < IO_MAPPING_BRK)
+		m->mapping_bytes_total[mapping] += arg;
 	if (sampled(&calls, pid_tgid))
 		timer_start(&calls, pid_tgid, 0);
 }
@@ -226,15 +221,11 @@ static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
 	if (timed < IO_TIMED__COUNT)
 		hist_ns_add_weighted(&m->duration_seconds[timed], ns, weight);
 	else if (untimed < IO_UNTIMED__COUNT)
-		m->untimed_seconds_total[untimed] += ns * weight;
+		m->operation_seconds_total[untimed] += ns * weight;
 }
 
-static __always_inline void leave(__u64 pid_tgid, __u32 op, long ret)
+static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, long ret)
 {
-	struct metrics *m = metrics_here();
-
-	if (!m)
-		return;
 	if (ret >= 0) {
 		returned(m, op, ret);
 	} else {
@@ -251,26 +242,22 @@ static __always_inline void leave(__u64 pid_tgid, __u32 op, long ret)
 /* For the programs that are there once for each call: one copy of the code serves them all. */
 static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long arg)
 {
-	if (op < IO_OP__COUNT) {
-		pin();
-		enter(pid_tgid, op, arg);
-		unpin();
-	}
+	if (op < IO_OP__COUNT)
+		UPDATE(m)
+			enter(m, pid_tgid, op, arg);
 	return 0;
 }
 
 static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 {
-	if (op < IO_OP__COUNT) {
-		pin();
-		leave(pid_tgid, op, ret);
-		unpin();
-	}
+	if (op < IO_OP__COUNT)
+		UPDATE(m)
+			leave(m, pid_tgid, op, ret);
 	return 0;
 }
 
 /*
- * The function of each system call by itself: costs nothing to who does not call it. What is read of the arguments is
+ * The function of each system call by itself: no cost for other system calls. What is read of the arguments is
  * read at the entry, where the registers have them.
  */
 #define CALL_ENTER(variant, name, function, op, arg)                                       \
@@ -293,7 +280,7 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 	CALL_ENTER(variant, name, function, op, arg)     \
 	CALL_EXIT(variant, name, function, op, const struct pt_regs *regs, long ret)
 
-/* The same by breakpoint, where the kernel has no trampolines: dearer. */
+/* The same by breakpoint, where the kernel has no trampolines: more expensive. */
 #define CALL_BY_KPROBE(variant, name, function, op, arg)                                 \
 	SEC("kprobe/" function)                                                          \
 	int BPF_KPROBE(syscall__##variant##__##name##_enter, const struct pt_regs *regs) \
@@ -387,22 +374,18 @@ static __always_inline void enter_any(__u32 op, unsigned long arg2, unsigned lon
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (in_scope(pid_tgid)) {
-		pin_tracepoint();
-		enter(pid_tgid, op, arg_of(op, arg2, arg4));
-		unpin_tracepoint();
-	}
+	if (in_scope(pid_tgid))
+		UPDATE_IN_TRACEPOINT(m)
+			enter(m, pid_tgid, op, arg_of(op, arg2, arg4));
 }
 
 static __always_inline void leave_any(__u32 op, long ret)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
-	if (in_scope(pid_tgid)) {
-		pin_tracepoint();
-		leave(pid_tgid, op, ret);
-		unpin_tracepoint();
-	}
+	if (in_scope(pid_tgid))
+		UPDATE_IN_TRACEPOINT(m)
+			leave(m, pid_tgid, op, ret);
 }
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)

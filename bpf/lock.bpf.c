@@ -19,16 +19,18 @@ enum lock_result {
 LABEL_VALUES(lock_result);
 
 struct metrics {
-	counter_t futex_waits_total[LOCK_RESULT__COUNT] HOOKS("futex") LABELS("result=lock_result") HELP(
-		"Calls of futex(2) that asked to wait, or to lock, and returned: woken, or had the lock; timeout; interrupted "
-		"by a signal; again, since the word had changed before; any other error. A thread of Go that has nothing to "
-		"do waits too. Every futex call of the host pays for this, and every system call of the host where the "
-		"kernel cannot hook this one alone by fentry. Not counted: futex_waitv(2) and futex_wait(2), a wait that restart_syscall(2) goes on "
-		"with, and one that began before the module was attached.");
+	counter_t futex_waits_total[LOCK_RESULT__COUNT] HOOKS("futex") LABELS("result=lock_result")
+		HELP("Calls of futex(2) that asked to wait or to lock, by result: woken (or got the lock), timeout, "
+		     "interrupted by a signal, again (the word had already changed), or error. An idle thread of the "
+		     "Go runtime waits here too. Every futex call of the host is slowed down a little, and every "
+		     "system call of the host where the kernel cannot attach to this call alone by fentry. Not "
+		     "counted: futex_waitv(2) and futex_wait(2), a wait that restart_syscall(2) resumes, and a wait "
+		     "that began before the module was attached.");
 	struct hist_ns_wide futex_wait_seconds HOOKS("futex")
-		HELP("Time from the entry of these calls to their return, whatever the result.");
-	counter_t futex_lost_total HOOKS("futex") HELP(
-		"Waits that are not counted at all, since two threads were in one slot of the table of start times.");
+		HELP("Time from the entry of these calls to their return, for all results.");
+	counter_t futex_lost_total HOOKS("futex")
+		HELP("Waits that are not counted at all, because two threads shared one slot of the table of start "
+		     "times.");
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -77,28 +79,24 @@ static __always_inline __u32 result_of(long ret)
 	return ret == -EAGAIN ? LOCK_RESULT_AGAIN : LOCK_RESULT_ERROR;
 }
 
-/* Both run in the context of the caller, pinned, so nothing else adds to the entry meanwhile. */
+/* Both run in the context of the caller, without preemption, so nothing else adds to the entry meanwhile. */
 static __always_inline int enter(__u64 pid_tgid, int op)
 {
-	struct metrics *m;
-
 	if (!asks_to_wait(op))
 		return 0;
-	pin();
-	m = metrics_here();
-	/* Not every kind of hook knows at the return whether the call was one that waits: a start that is there says
-	 * so. */
-	if (m && *(volatile __u64 *)timer_word(&waits, pid_tgid) && timer_note(&waits, pid_tgid) < 0)
-		m->futex_lost_total++;
-	timer_start(&waits, pid_tgid, 0);
-	unpin();
+	UPDATE(m) {
+		/* Not every kind of hook knows at the return whether the call was one that waits: a start that is there
+		 * says so. */
+		if (*(volatile __u64 *)timer_word(&waits, pid_tgid) && timer_note(&waits, pid_tgid) < 0)
+			m->futex_lost_total++;
+		timer_start(&waits, pid_tgid, 0);
+	}
 	return 0;
 }
 
 static __always_inline int leave(__u64 pid_tgid, long ret)
 {
 	counter_t lost[LOST_REASON__COUNT] = {};
-	struct metrics *m;
 	__s64 ns;
 
 	if (timer_note(&waits, pid_tgid) < 0)
@@ -106,13 +104,10 @@ static __always_inline int leave(__u64 pid_tgid, long ret)
 	ns = timer_end(&waits, pid_tgid, lost);
 	if (ns == TIMER_NONE)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		m->futex_waits_total[result_of(ret)]++;
 		hist_ns_wide_add(&m->futex_wait_seconds, ns);
 	}
-	unpin();
 	return 0;
 }
 

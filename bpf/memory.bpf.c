@@ -14,8 +14,8 @@
 #define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
 
-enum memory_kind { MEMORY_KIND_DIRECT, MEMORY_KIND_MEMCG, MEMORY_KIND_KSWAPD, MEMORY_KIND__COUNT };
-LABEL_VALUES(memory_kind);
+enum reclaim_kind { RECLAIM_KIND_DIRECT, RECLAIM_KIND_MEMCG, RECLAIM_KIND_KSWAPD, RECLAIM_KIND__COUNT };
+LABEL_VALUES(reclaim_kind);
 
 enum fault_kind { FAULT_KIND_MINOR, FAULT_KIND_MAJOR, FAULT_KIND__COUNT };
 LABEL_VALUES(fault_kind);
@@ -33,49 +33,49 @@ enum thp_result { THP_RESULT_OK, THP_RESULT_FAILED, THP_RESULT__COUNT };
 LABEL_VALUES(thp_result);
 
 struct metrics {
-	counter_t reclaim_total[MEMORY_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=memory_kind") HELP(
-		"Reclaim runs: direct and memcg are those of this process's threads, kswapd counts the wake-ups of the whole "
-		"host's kswapd. Stays at nothing unless memory is short.");
-	struct hist_ns reclaim_duration_seconds[MEMORY_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=memory_kind") HELP(
-		"Time that threads of this process stood still to reclaim memory. Not counted: kswapd, which stalls nobody. "
-		"Stays at nothing unless memory is short.");
-	counter_t reclaim_scanned_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind") HELP(
-		"Pages of the inactive lists that reclaim looked at; kswapd is the whole host's. Not counted: a pass over a "
-		"list that could take none. Stays at nothing unless memory is short.");
-	counter_t reclaim_reclaimed_pages_total[MEMORY_KIND__COUNT] HOOKS("scan") LABELS("kind=memory_kind")
+	counter_t reclaim_total[RECLAIM_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=reclaim_kind")
+		HELP("Reclaim runs. The kinds direct and memcg are runs of this process's threads; kswapd counts the "
+		     "wake-ups of kswapd on the whole host. Zero unless memory is short.");
+	struct hist_ns reclaim_duration_seconds[RECLAIM_KIND__COUNT] HOOKS("direct,memcg") LABELS("kind=reclaim_kind")
+		HELP("Time that threads of this process were stalled in memory reclaim. Not counted: kswapd, which "
+		     "stalls nobody. Zero unless memory is short.");
+	counter_t reclaim_scanned_pages_total[RECLAIM_KIND__COUNT] HOOKS("scan") LABELS("kind=reclaim_kind")
+		HELP("Pages of the inactive lists that reclaim scanned; kswapd is the whole host's. Not counted: scans "
+		     "that could isolate no page. Zero unless memory is short.");
+	counter_t reclaim_reclaimed_pages_total[RECLAIM_KIND__COUNT] HOOKS("scan") LABELS("kind=reclaim_kind")
 		HELP("Pages of the inactive lists that reclaim freed; kswapd is the whole host's. Not counted: slab. "
-		     "Stays at nothing unless memory is short.");
-	counter_t compactions_total HOOKS("compaction") HELP(
-		"Times that a thread of this process had to move the pages of a memory zone together, to get some that are "
-		"in one piece. Not counted: the kernel's own thread kcompactd, and zones that were looked at and left as "
-		"they are. Stays at nothing unless memory is in pieces.");
+		     "Zero unless memory is short.");
+	counter_t compactions_total HOOKS("compaction")
+		HELP("Times a thread of this process had to compact a memory zone to get contiguous pages. Not "
+		     "counted: the kernel thread kcompactd, and zones that were checked and not compacted. Zero unless "
+		     "memory is fragmented.");
 	struct hist_ns_wide compaction_duration_seconds HOOKS("compaction")
-		HELP("Time that threads of this process stood still to do that, for each zone. Stays at nothing unless "
-		     "memory is in pieces.");
+		HELP("Time that threads of this process were stalled in compaction, for each zone. Zero unless memory "
+		     "is fragmented.");
 	counter_t page_faults_total[FAULT_KIND__COUNT] HOOKS("task") LABELS("kind=fault_kind") VERIFY(
 		"kind=minor: minor_faults; kind=major: major_faults")
-		HELP("Page faults of this process, of threads that have ended too, as the kernel counts them: major is one "
-		     "that had to wait for a disk. Not counted: faults that failed, and those of child processes.");
+		HELP("Page faults of this process, including threads that have ended, as the kernel counts them. Major "
+		     "faults had to wait for a disk. Not counted: failed faults, and faults of child processes.");
 	struct hist_ns_wide page_fault_duration_seconds[FAULT_KIND__COUNT][FAULT_AREA__COUNT] HOOKS("fault") COST(
 		"fault") LABELS("kind=fault_kind,area=fault_area")
 		VERIFY("kind=minor: minor_faults; kind=major: major_faults") HELP(
-			"Time from the first try of a page fault of this process to its end. The area is file for a mapping "
-			"of a file, of which shared anonymous memory is one too, else anon. Not counted: what the processor "
-			"needs to enter and leave the kernel, and faults that failed. Each page fault of every process of "
-			"the host pays for being looked at: two short calls by fentry, or, where the kernel has only those, two "
-			"breakpoints by kprobe, which is several times as much.");
-	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("resident") LABELS("kind=resident_kind") HELP(
-		"Pages that this process has in memory: of files, anonymous ones, and shared memory. Each CPU may hold back "
-		"some tens of pages before the kernel counts them, before Linux 6.2 each thread. Not counted: huge pages of "
-		"hugetlbfs.");
-	counter_t oom_kills_total[OOM_VICTIM__COUNT] HOOKS("oom") LABELS("victim=oom_victim") HELP(
-		"Processes that the kernel chose to kill for want of memory: self is this process, which will hardly live "
-		"to report it; other is any other process of the whole host. Not counted: processes that are killed only "
-		"because they share the victim's memory. Stays at nothing unless memory has run out.");
-	counter_t thp_collapses_total[THP_RESULT__COUNT] HOOKS("collapse") LABELS("result=thp_result") HELP(
-		"Tries to make a huge page of small anonymous pages of this process, by the kernel's thread khugepaged or by "
-		"madvise. Not counted: tries that were given up before anything was done, and pages of files. Stays at nothing unless "
-		"huge pages are enabled.");
+			"Time from the first attempt of a page fault of this process to its end. The area file is a "
+			"mapping of a file, including shared anonymous memory; all other faults are anon. Not counted: "
+			"the processor's entry to and exit from the kernel, and failed faults. Every page fault of the "
+			"host is slowed down: by two short calls with fentry, or, where the kernel has no fentry, by two "
+			"breakpoints with kprobe, which cost several times as much.");
+	gauge_t resident_pages[RESIDENT_KIND__COUNT] HOOKS("resident") LABELS("kind=resident_kind")
+		HELP("Pages that this process has in memory: of files, anonymous, and shared memory. The kernel may "
+		     "hold back a few tens of pages on each CPU before it counts them, before Linux 6.2 in each "
+		     "thread. Not counted: huge pages of hugetlbfs.");
+	counter_t oom_kills_total[OOM_VICTIM__COUNT] HOOKS("oom") LABELS("victim=oom_victim")
+		HELP("Processes that the kernel chose to kill because memory ran out. The victim self is this process, "
+		     "which rarely lives to report it; other is any other process of the host. Not counted: processes "
+		     "killed only because they share the victim's memory. Zero unless memory runs out.");
+	counter_t thp_collapses_total[THP_RESULT__COUNT] HOOKS("collapse") LABELS("result=thp_result")
+		HELP("Attempts to collapse small anonymous pages of this process into a huge page, by the kernel "
+		     "thread khugepaged or by madvise. Not counted: attempts that were abandoned before any work was "
+		     "done, and pages of files. Zero unless huge pages are enabled.");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
@@ -94,8 +94,8 @@ enum { NODES = 64 };
 static __u32 kswapd_tid[NODES];
 
 /*
- * All programs run in the context of the thread that reclaims, pinned, and an interrupt does not reclaim: plain
- * increments are exact.
+ * All programs run in the context of the thread that reclaims, without preemption, and an interrupt does not reclaim:
+ * plain increments are exact.
  */
 static __always_inline int begin(__u32 kind)
 {
@@ -109,98 +109,87 @@ static __always_inline int begin(__u32 kind)
 static __always_inline int end(__u32 kind)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m;
 
-	pin();
-	m = metrics_in_scope(pid_tgid);
-	if (m) {
+	if (!in_scope(pid_tgid))
+		return 0;
+	UPDATE(m) {
 		m->reclaim_total[kind]++;
 		timer_stop(&runs, pid_tgid, &m->reclaim_duration_seconds[kind], m->events_lost_total);
 	}
-	unpin();
 	return 0;
 }
 
 static __always_inline int woken(int nid)
 {
-	struct metrics *m;
-
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		kswapd_tid[nid & (NODES - 1)] = bpf_get_current_pid_tgid();
-		m->reclaim_total[MEMORY_KIND_KSWAPD]++;
+		m->reclaim_total[RECLAIM_KIND_KSWAPD]++;
 	}
-	unpin();
 	return 0;
 }
 
-/* Who reclaims just now, as a memory_kind, or -1 for others. */
+/* Who reclaims just now, as a reclaim_kind, or -1 for others. */
 static __always_inline int reclaimer(int nid)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (in_scope(pid_tgid))
 		return timer_note(&runs, pid_tgid);
-	return kswapd_tid[nid & (NODES - 1)] == (__u32)pid_tgid ? MEMORY_KIND_KSWAPD : -1;
+	return kswapd_tid[nid & (NODES - 1)] == (__u32)pid_tgid ? RECLAIM_KIND_KSWAPD : -1;
 }
 
 static __always_inline int scanned(int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
 {
 	int kind = reclaimer(nid);
-	struct metrics *m;
 
-	if (kind < 0 || kind >= MEMORY_KIND__COUNT)
+	if (kind < 0 || kind >= RECLAIM_KIND__COUNT)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		m->reclaim_scanned_pages_total[kind] += nr_scanned;
 		m->reclaim_reclaimed_pages_total[kind] += nr_reclaimed;
 	}
-	unpin();
 	return 0;
 }
 
 /* No argument is read: order and flags changed places in Linux 7.2. */
 TP_BTF(direct__tp_btf__begin, mm_vmscan_direct_reclaim_begin)
 {
-	return begin(MEMORY_KIND_DIRECT);
+	return begin(RECLAIM_KIND_DIRECT);
 }
 
 TP_BTF(direct__tp_btf__end, mm_vmscan_direct_reclaim_end)
 {
-	return end(MEMORY_KIND_DIRECT);
+	return end(RECLAIM_KIND_DIRECT);
 }
 
 TRACEPOINT(direct__tracepoint__begin, vmscan, mm_vmscan_direct_reclaim_begin, void *ctx)
 {
-	begin(MEMORY_KIND_DIRECT);
+	begin(RECLAIM_KIND_DIRECT);
 }
 
 TRACEPOINT(direct__tracepoint__end, vmscan, mm_vmscan_direct_reclaim_end, void *ctx)
 {
-	end(MEMORY_KIND_DIRECT);
+	end(RECLAIM_KIND_DIRECT);
 }
 
 TP_BTF(memcg__tp_btf__begin, mm_vmscan_memcg_reclaim_begin)
 {
-	return begin(MEMORY_KIND_MEMCG);
+	return begin(RECLAIM_KIND_MEMCG);
 }
 
 TP_BTF(memcg__tp_btf__end, mm_vmscan_memcg_reclaim_end)
 {
-	return end(MEMORY_KIND_MEMCG);
+	return end(RECLAIM_KIND_MEMCG);
 }
 
 TRACEPOINT(memcg__tracepoint__begin, vmscan, mm_vmscan_memcg_reclaim_begin, void *ctx)
 {
-	begin(MEMORY_KIND_MEMCG);
+	begin(RECLAIM_KIND_MEMCG);
 }
 
 TRACEPOINT(memcg__tracepoint__end, vmscan, mm_vmscan_memcg_reclaim_end, void *ctx)
 {
-	end(MEMORY_KIND_MEMCG);
+	end(RECLAIM_KIND_MEMCG);
 }
 
 TP_BTF(kswapd__tp_btf, mm_vmscan_kswapd_wake, int nid)
@@ -237,15 +226,13 @@ static __always_inline int compact_begin(void)
 static __always_inline int compact_end(void)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m;
 
-	pin();
-	m = metrics_in_scope(pid_tgid);
-	if (m) {
+	if (!in_scope(pid_tgid))
+		return 0;
+	UPDATE(m) {
 		m->compactions_total++;
 		timer_stop_wide(&compactions, pid_tgid, &m->compaction_duration_seconds, m->events_lost_total);
 	}
-	unpin();
 	return 0;
 }
 
@@ -390,7 +377,6 @@ static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
 {
 	int note = timer_note(&faults, pid_tgid);
 	__u32 kind = FAULT_KIND_MINOR, area = FAULT_AREA_ANON;
-	struct metrics *m;
 	__s64 ns;
 
 	if (ret & VM_FAULT_FAILED)
@@ -404,15 +390,12 @@ static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
 		kind = FAULT_KIND_MAJOR;
 	if (note & FAULT_NOTE_FILE)
 		area = FAULT_AREA_FILE;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		ns = timer_end(&faults, pid_tgid, m->events_lost_total);
 		if (ns != TIMER_NONE)
 			/* Before Linux 6.10 nothing keeps another thread's fault from coming between. */
 			hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
 	}
-	unpin();
 	return 0;
 }
 
@@ -468,17 +451,12 @@ static __u32 next_victim;
 
 static __always_inline int marked(__u32 tgid, __u64 victim)
 {
-	struct metrics *m;
-
 	for (__u32 i = 0; i < VICTIMS; i++)
 		if (victims[i] == victim)
 			return 0;
 	victims[next_victim++ & (VICTIMS - 1)] = victim;
-	pin();
-	m = metrics_here();
-	if (m)
+	UPDATE(m)
 		m->oom_kills_total[tgid == scope_tgid ? OOM_VICTIM_SELF : OOM_VICTIM_OTHER]++;
-	unpin();
 	return 0;
 }
 
@@ -516,15 +494,10 @@ enum { COLLAPSED = 1 };
  */
 static __always_inline int collapsed(__u32 owner, int status)
 {
-	struct metrics *m;
-
 	if (scope_tid ? !in_scope(bpf_get_current_pid_tgid()) : owner != scope_tgid)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m)
+	UPDATE(m)
 		m->thp_collapses_total[status == COLLAPSED ? THP_RESULT_OK : THP_RESULT_FAILED]++;
-	unpin();
 	return 0;
 }
 

@@ -13,24 +13,25 @@ enum net_direction { NET_DIRECTION_SENT, NET_DIRECTION_RECEIVED, NET_DIRECTION__
 LABEL_VALUES(net_direction);
 
 struct metrics {
-	counter_t bytes_total[NET_DIRECTION__COUNT] HOOKS("bytes") LABELS("direction=net_direction") HELP(
-		"Bytes that this process gave to IP sockets, and took from them, without the headers of the protocols. Every "
-		"send and receive of the host pays for this. Not counted: splice(2) from a socket, a receive that only "
-		"peeks; and sendfile(2) and splice(2) to a socket before Linux 6.5.");
-	counter_t retransmits_total HOOKS("retransmit") HELP(
-		"Times that TCP sent something again on a connection of this process. What the network card divides counts "
-		"once. Not counted: the answer to who connects to this process; a connection that this process accepted and "
-		"has not yet sent or received on.");
-	counter_t resets_total[NET_DIRECTION__COUNT] HOOKS("reset") LABELS("direction=net_direction") HELP(
-		"Resets of TCP connections of this process, sent and received: a peer that refuses a connection, or breaks "
-		"one off. Not counted: what is answered to packets that belong to no connection; a connection that this "
-		"process accepted and has not yet sent or received on.");
-	struct hist_ns_wide connect_seconds HOOKS("socket") HELP(
-		"Time from when this process began to connect over TCP until the connection was there. Every new connection "
-		"of the host pays for this. Not counted: a connection that was refused or timed out.");
-	counter_t sockets_unknown_total HOOKS("socket,bytes") HELP(
-		"Sockets of this process whose retransmissions, resets and time to connect are not counted, since the table "
-		"of 4096 sockets was full. Counted again at each send and receive.");
+	counter_t bytes_total[NET_DIRECTION__COUNT] HOOKS("bytes") LABELS("direction=net_direction")
+		HELP("Bytes that this process sent to and received from IP sockets, without protocol headers. Every "
+		     "send and receive of the host is slowed down a little. Not counted: splice(2) from a socket, a "
+		     "receive that only peeks; before Linux 6.5 also sendfile(2) and splice(2) to a socket.");
+	counter_t retransmits_total HOOKS("retransmit")
+		HELP("Times TCP retransmitted on a connection of this process. Segments that the network card splits "
+		     "count once. Not counted: retransmitted answers to clients that connect to this process, and "
+		     "connections that this process accepted and has not yet sent or received on.");
+	counter_t resets_total[NET_DIRECTION__COUNT] HOOKS("reset") LABELS("direction=net_direction")
+		HELP("Resets of TCP connections of this process, sent and received. A peer sends one to refuse a "
+		     "connection or to abort it. Not counted: answers to packets that belong to no connection, and "
+		     "connections that this process accepted and has not yet sent or received on.");
+	struct hist_ns_wide connect_seconds HOOKS("socket")
+		HELP("Time from when this process began a TCP connect until the connection was established. Every new "
+		     "connection of the host is slowed down a little. Not counted: connections that were refused or "
+		     "timed out.");
+	counter_t sockets_unknown_total HOOKS("socket,bytes")
+		HELP("Sockets of this process whose retransmissions, resets and connect times are not counted, because "
+		     "the table of 4096 sockets was full. Counted again at each send and receive.");
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -58,23 +59,19 @@ static __always_inline void know(struct metrics *m, __u64 key, __u64 begun)
 
 static __always_inline int moved(const struct sock *sk, __u32 direction, int bytes)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid(), key = (__u64)sk;
-	struct metrics *m;
+	__u64 key = (__u64)sk;
 	__u16 family;
 
-	if (bytes <= 0 || !in_scope(pid_tgid))
+	if (bytes <= 0 || !in_scope(bpf_get_current_pid_tgid()))
 		return 0;
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		__sync_fetch_and_add(&m->bytes_total[direction], bytes);
 		if (sk->sk_protocol == IPPROTO_TCP && !bpf_map_lookup_elem(&sockets, &key))
 			know(m, key, 0);
 	}
-	unpin();
 	return 0;
 }
 
@@ -111,14 +108,11 @@ BYTES_RECEIVED(receive6, "inet6_recvmsg")
 TP_BTF(socket__tp_btf__state, inet_sock_set_state, const struct sock *sk, const int old, const int now)
 {
 	__u64 key = (__u64)sk, *begun;
-	struct metrics *m;
 
 	if (old == TCP_CLOSE && now == TCP_SYN_SENT) {
-		pin();
-		m = metrics_in_scope(bpf_get_current_pid_tgid());
-		if (m)
-			know(m, key, bpf_ktime_get_ns());
-		unpin();
+		if (in_scope(bpf_get_current_pid_tgid()))
+			UPDATE(m)
+				know(m, key, bpf_ktime_get_ns());
 		return 0;
 	}
 	if (old != TCP_SYN_SENT || now != TCP_ESTABLISHED)
@@ -126,11 +120,8 @@ TP_BTF(socket__tp_btf__state, inet_sock_set_state, const struct sock *sk, const 
 	begun = bpf_map_lookup_elem(&sockets, &key);
 	if (!begun || !*begun)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m)
+	UPDATE(m)
 		hist_ns_wide_add_atomic(&m->connect_seconds, bpf_ktime_get_ns() - *begun);
-	unpin();
 	*begun = 0;
 	return 0;
 }
@@ -147,19 +138,15 @@ TP_BTF(socket__tp_btf__destroy, tcp_destroy_sock, struct sock *sk)
 static __always_inline int happened(const struct sock *sk, __u32 what)
 {
 	__u64 key = (__u64)sk;
-	struct metrics *m;
 
 	if (!bpf_map_lookup_elem(&sockets, &key))
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		if (what < NET_DIRECTION__COUNT)
 			__sync_fetch_and_add(&m->resets_total[what], 1);
 		else
 			__sync_fetch_and_add(&m->retransmits_total, 1);
 	}
-	unpin();
 	return 0;
 }
 

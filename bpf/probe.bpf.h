@@ -21,13 +21,9 @@
  *
  *	TP_BTF(eat__tp_btf, some_tracepoint, struct apple *a)
  *	{
- *		struct metrics *m;
- *
- *		pin_tracepoint();
- *		m = metrics_in_scope(bpf_get_current_pid_tgid());
- *		if (m)
- *			m->eaten_total[FRUIT_APPLE]++;
- *		unpin_tracepoint();
+ *		if (in_scope(bpf_get_current_pid_tgid()))
+ *			UPDATE_IN_TRACEPOINT(m)
+ *				m->eaten_total[FRUIT_APPLE]++;
  *		return 0;
  *	}
  */
@@ -117,67 +113,74 @@ struct hist_bytes {
 /*
  * The counters: one entry for each CPU, which the loader makes and user space maps and reads without a system call.
  */
-#define METRICS                                                                                                \
-	struct {                                                                                               \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                              \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                             \
-		__uint(max_entries, 1);                                                                        \
-		__type(key, __u32);                                                                            \
-		__type(value, struct metrics);                                                                 \
-	} metrics SEC(".maps");                                                                                \
-                                                                                                               \
-	/* This CPU's entry. A program that is pinned, and that no interrupt adds beside, needs no atomics. */ \
-	static __always_inline struct metrics *metrics_here(void)                                              \
-	{                                                                                                      \
-		__u32 cpu = bpf_get_smp_processor_id();                                                        \
-                                                                                                               \
-		return bpf_map_lookup_elem(&metrics, &cpu);                                                    \
-	}                                                                                                      \
-                                                                                                               \
-	/* This CPU's entry if the caller is the observed process, else null. */                               \
-	__attribute__((unused)) static __always_inline struct metrics *metrics_in_scope(__u64 pid_tgid)        \
-	{                                                                                                      \
-		return in_scope(pid_tgid) ? metrics_here() : 0;                                                \
-	}                                                                                                      \
+#define METRICS                                                                           \
+	struct {                                                                          \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                         \
+		__uint(map_flags, BPF_F_MMAPABLE);                                        \
+		__uint(max_entries, 1);                                                   \
+		__type(key, __u32);                                                       \
+		__type(value, struct metrics);                                            \
+	} metrics SEC(".maps");                                                           \
+                                                                                          \
+	/* This CPU's entry. */                                                           \
+	__attribute__((unused)) static __always_inline struct metrics *metrics_here(void) \
+	{                                                                                 \
+		__u32 cpu = bpf_get_smp_processor_id();                                   \
+                                                                                          \
+		return bpf_map_lookup_elem(&metrics, &cpu);                               \
+	}                                                                                 \
 	struct metrics
 
 /*
- * Keeps the program from being preempted, where the kernel has the means (Linux 6.10). Since Linux 7 a tracepoint, and
- * everywhere the entry or return of a function, runs programs with preemption on, and while one is off the CPU in the
- * middle of its work the kernel skips every other run of it there: events would be missed for as long as that takes.
- * What is missed all the same, at the very edges, the kernel counts and the loader reports. Also a plain increment
- * needs it. Each pin needs an unpin before the program returns.
+ * UPDATE(m) statement: runs the statement with m, this CPU's entry of the counters, and without preemption where the
+ * kernel can turn it off (Linux 6.10). An increment there needs no atomics, unless an interrupt adds to the same entry.
+ *
+ * Since Linux 7 a tracepoint, and everywhere the entry or return of a function, runs programs with preemption on, and
+ * while one is off the CPU in the middle of its work the kernel skips every other run of it there: events would be
+ * missed for as long as that takes. What is missed all the same, at the very edges, the kernel counts and the loader
+ * reports.
+ *
+ * The statement must not leave by return, break or goto. The verifier refuses a program that ends without preemption.
  */
+#define UPDATE(m) UPDATE_BETWEEN(m, preempt_off, preempt_on)
+
+/*
+ * The same for a program that only a tracepoint runs. Until tracepoints were given a sleepable guard (Linux 7.0, commit
+ * a46023d5616e), which takes a read-side counter of the kind that this field tells, they kept preemption off by
+ * themselves, and turning it off again would cost as much as counting.
+ */
+#define UPDATE_IN_TRACEPOINT(m) UPDATE_BETWEEN(m, preempt_off_in_tracepoint, preempt_on_in_tracepoint)
+
+/* Two loops that run once at most, and that the compiler makes straight. */
+#define UPDATE_BETWEEN(m, off, on)                                    \
+	for (int m##_once = (off(), 1); m##_once; on(), m##_once = 0) \
+		for (struct metrics *m = metrics_here(); m; m = 0)
+
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;
 
-static __always_inline void pin(void)
+static __always_inline void preempt_off(void)
 {
 	if (bpf_preempt_disable)
 		bpf_preempt_disable();
 }
 
-static __always_inline void unpin(void)
+static __always_inline void preempt_on(void)
 {
 	if (bpf_preempt_enable)
 		bpf_preempt_enable();
 }
 
-/*
- * The same for a program that only a tracepoint runs. Until tracepoints were given a sleepable guard (Linux 7.0, commit
- * a46023d5616e), which takes a read-side counter of the kind that this field tells, they kept preemption off by
- * themselves, and pinning again would cost as much as counting.
- */
-static __always_inline void pin_tracepoint(void)
+static __always_inline void preempt_off_in_tracepoint(void)
 {
 	if (bpf_core_field_exists(struct srcu_struct, srcu_reader_flavor))
-		pin();
+		preempt_off();
 }
 
-static __always_inline void unpin_tracepoint(void)
+static __always_inline void preempt_on_in_tracepoint(void)
 {
 	if (bpf_core_field_exists(struct srcu_struct, srcu_reader_flavor))
-		unpin();
+		preempt_on();
 }
 
 /*
@@ -318,10 +321,10 @@ struct timer {
 enum lost_reason { LOST_REASON_NO_START, LOST_REASON_COLLISION, LOST_REASON__COUNT };
 LABEL_VALUES(lost_reason);
 
-#define EVENTS_LOST                                                                                                    \
-	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                      \
-		"Events counted without their duration: begun before the probes were attached (no_start), or two "     \
-		"threads in one slot of the table of start times (collision). Stays at nothing unless there are any.") \
+#define EVENTS_LOST                                                                                                \
+	counter_t events_lost_total[LOST_REASON__COUNT] COMMON LABELS("reason=lost_reason") HELP(                  \
+		"Events counted without their duration: begun before the probes were attached (no_start), or two " \
+		"threads in one slot of the table of start times (collision). Zero unless there are any.")         \
 		VERIFY("events_lost")
 
 static __always_inline __u64 *timer_word(struct timer *t, __u32 tid)

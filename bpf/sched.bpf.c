@@ -13,23 +13,23 @@ enum sched_kind { SCHED_KIND_VOLUNTARY, SCHED_KIND_INVOLUNTARY, SCHED_KIND__COUN
 LABEL_VALUES(sched_kind);
 
 struct metrics {
-	counter_ns_t run_queue_wait_seconds_total HOOKS("task") VERIFY("run_queue_wait_ns") HELP(
-		"Time that threads of this process were ready to run and had no CPU. A wait is counted when it ends. Not "
-		"counted: the last moments of a thread that ended between two passes.");
-	counter_t run_queue_waits_total HOOKS("task") VERIFY("run_queue_waits") HELP(
-		"Times that a thread of this process got a CPU, after a wait of any length, of none too. Not counted: the "
-		"last ones of a thread that ended between two passes.");
-	counter_ns_t cpu_seconds_total HOOKS("task") VERIFY("cpu_ns") HELP(
-		"CPU time of this process, of threads that have ended too. Not counted: what a running thread has used "
-		"since the last tick of the clock.");
-	counter_t switches_total[SCHED_KIND__COUNT] HOOKS("task") LABELS("kind=sched_kind") VERIFY(
-		"kind=voluntary: voluntary_switches; kind=involuntary: involuntary_switches")
-		HELP("Times that a thread of this process, one that has ended too, gave its CPU up because it had to wait "
-		     "(voluntary), or lost it to another (involuntary).");
+	counter_ns_t run_queue_wait_seconds_total HOOKS("task") VERIFY("run_queue_wait_ns")
+		HELP("Time that threads of this process were runnable but had no CPU. A wait is counted when it ends. "
+		     "Not counted: the last moments of a thread that ended between two passes.");
+	counter_t run_queue_waits_total HOOKS("task") VERIFY("run_queue_waits")
+		HELP("Times a thread of this process got a CPU, after a wait of any length, including none. Not "
+		     "counted: the last ones of a thread that ended between two passes.");
+	counter_ns_t cpu_seconds_total HOOKS("task") VERIFY("cpu_ns")
+		HELP("CPU time of this process, including threads that have ended. Not counted: what a running thread "
+		     "has used since the last tick of the clock.");
+	counter_t switches_total[SCHED_KIND__COUNT] HOOKS("task") LABELS("kind=sched_kind")
+		VERIFY("kind=voluntary: voluntary_switches; kind=involuntary: involuntary_switches") HELP(
+			"Times a thread of this process, including threads that have ended, gave up its CPU to wait "
+			"(voluntary) or lost it to another thread (involuntary).");
 	gauge_t threads HOOKS("task") HELP("Threads of this process.");
-	counter_t run_queue_wait_skipped_total HOOKS("task") HELP(
-		"Times that a pass could not tell a thread's wait, since the table of 1024 threads had no place for it. "
-		"Stays at nothing unless there are more threads than that.");
+	counter_t run_queue_wait_skipped_total HOOKS("task")
+		HELP("Times a pass could not determine the wait of a thread, because the table of 1024 threads had no "
+		     "place for it. Zero unless there are more threads than that.");
 } __attribute__((aligned(64)));
 METRICS;
 

@@ -18,16 +18,18 @@ enum sched_trace_state {
 LABEL_VALUES(sched_trace_state);
 
 struct metrics {
-	struct hist_ns run_queue_wait_seconds HOOKS("switch") HELP(
-		"Time from when a thread of this process was ready to run, because it was woken or had lost its CPU, until "
-		"it ran. Every context switch and wake-up of the host pays for this.");
-	struct hist_ns off_cpu_seconds[SCHED_TRACE_STATE__COUNT] HOOKS("switch") LABELS("state=sched_trace_state") HELP(
-		"Time from when a thread of this process left its CPU until it ran again, by how it left: it waited for an "
-		"event, or was stopped (sleep); it waited for what no signal interrupts, such as a disk or a lock of the "
-		"kernel (uninterruptible); it lost the CPU to another (preempted). The wait for a CPU is a part of it. "
-		"Every context switch and wake-up of the host pays for this. Not counted: a thread that does not run again.");
-	counter_t migrations_total HOOKS("migrate") HELP(
-		"Times that a thread of this process was moved to another CPU. Every migration of the host pays for this.");
+	struct hist_ns run_queue_wait_seconds HOOKS("switch")
+		HELP("Time from when a thread of this process became runnable, because it was woken or preempted, "
+		     "until it ran. Every context switch and wake-up of the host is slowed down a little.");
+	struct hist_ns off_cpu_seconds[SCHED_TRACE_STATE__COUNT] HOOKS("switch") LABELS("state=sched_trace_state")
+		HELP("Time from when a thread of this process left its CPU until it ran again, by how it left: waiting "
+		     "for an event or stopped (sleep); waiting where no signal interrupts, such as for a disk or a "
+		     "kernel lock (uninterruptible); or losing the CPU to another thread (preempted). The wait for a "
+		     "CPU is included. Every context switch and wake-up of the host is slowed down a little. Not "
+		     "counted: a thread that does not run again.");
+	counter_t migrations_total HOOKS("migrate")
+		HELP("Times a thread of this process was moved to another CPU. Every migration of the host is slowed "
+		     "down a little.");
 	EVENTS_LOST;
 } __attribute__((aligned(64)));
 METRICS;
@@ -159,11 +161,8 @@ TP_BTF(switch__tp_btf_three__switch, sched_switch, bool preempt, struct task_str
 
 TP_BTF(migrate__tp_btf, sched_migrate_task, struct task_struct *t)
 {
-	struct metrics *m;
+	struct metrics *m = task_in_scope(t) ? metrics_here() : 0;
 
-	if (!task_in_scope(t))
-		return 0;
-	m = metrics_here();
 	if (m)
 		m->migrations_total++;
 	return 0;

@@ -596,7 +596,7 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 	requireCounted(t, o, want, got.without("seconds", "size"))
 	var sum uint64
 	for _, op := range ops {
-		took := got["ebpf_io_untimed_seconds_total{"+op+"}"]
+		took := got["ebpf_io_operation_seconds_total{"+op+"}"]
 		require.Positive(t, took, op)
 		sum += took
 	}

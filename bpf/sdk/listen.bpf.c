@@ -166,18 +166,17 @@ int queue__tcp(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
-/* Runs in the thread that calls accept4, pinned: a plain increment is exact. */
+/* Runs in the thread that calls accept4, without preemption: a plain increment is exact. */
 static __always_inline void accepted(long ret)
 {
-	struct metrics *m;
+	__u32 result = ACCEPT_RESULT_TAKEN;
 
-	pin_tracepoint();
-	m = metrics_in_scope(bpf_get_current_pid_tgid());
-	if (m && ret >= 0)
-		m->accepts_total[ACCEPT_RESULT_TAKEN]++;
-	else if (m)
-		m->accepts_total[ret == -EAGAIN ? ACCEPT_RESULT_EMPTY : ACCEPT_RESULT_FAILED]++;
-	unpin_tracepoint();
+	if (!in_scope(bpf_get_current_pid_tgid()))
+		return;
+	if (ret < 0)
+		result = ret == -EAGAIN ? ACCEPT_RESULT_EMPTY : ACCEPT_RESULT_FAILED;
+	UPDATE_IN_TRACEPOINT(m)
+		m->accepts_total[result]++;
 }
 
 /* Runs at this system call alone, and needs tracefs. */

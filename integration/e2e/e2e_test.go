@@ -171,7 +171,7 @@ func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
 			continue
 		}
 		if families[name] == nil {
-			require.Contains(t, m.Help, "Stays at nothing unless", m.Name)
+			require.Contains(t, m.Help, "Zero unless", m.Name)
 			t.Logf("at nothing: %s", m.Name)
 		}
 	}

@@ -90,9 +90,9 @@ func TestCounters(t *testing.T) {
 	require.Equal(t, state, values(gather(t, registry)), "a series that has counted nothing is left out")
 
 	source.Set("ebpf_io_operations_total", 5, "pread", "ok")
-	source.Set("ebpf_io_untimed_seconds_total", 1_500_000_000, "munmap")
+	source.Set("ebpf_io_operation_seconds_total", 1_500_000_000, "munmap")
 	state["ebpf_io_operations_total{op=pread,result=ok}"] = 5
-	state["ebpf_io_untimed_seconds_total{op=munmap}"] = 1.5
+	state["ebpf_io_operation_seconds_total{op=munmap}"] = 1.5
 	families := gather(t, registry)
 	require.Equal(t, state, values(families))
 	schema, err := observer.BuiltIn().Describe("io")

@@ -17,13 +17,13 @@ METRICS;
 
 static __always_inline int ran(__u32 order)
 {
-	struct metrics *m = metrics_in_scope(bpf_get_current_pid_tgid());
-
-	if (!m)
+	if (!in_scope(bpf_get_current_pid_tgid()))
 		return 0;
-	m->runs_total++;
-	if (order > m->max_order)
-		m->max_order = order;
+	UPDATE(m) {
+		m->runs_total++;
+		if (order > m->max_order)
+			m->max_order = order;
+	}
 	return 0;
 }
 

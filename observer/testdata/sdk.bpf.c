@@ -30,17 +30,13 @@ static __always_inline int counts(__u64 pid_tgid)
 TP_BTF(call__tp_btf, sys_exit, struct pt_regs *regs, long ret)
 {
 	__u32 result = ret < 0 && fault != FAULT_SERIES ? SDK_RESULT_ERROR : SDK_RESULT_OK;
-	struct metrics *m;
 
 	if (!counts(bpf_get_current_pid_tgid()) || SYSCALL_NR(regs) != SYS_PREAD64)
 		return 0;
-	pin();
-	m = metrics_here();
-	if (m) {
+	UPDATE(m) {
 		m->calls_total[result] += fault == FAULT_DOUBLED ? 2 : 1;
 		if (ret >= 0)
 			hist_bytes_add(&m->call_bytes, ret);
 	}
-	unpin();
 	return 0;
 }

@@ -17,19 +17,17 @@ METRICS;
 TP_BTF(call__tp_btf, sys_exit, struct pt_regs *regs, long ret)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct metrics *m = metrics_here();
 
-	if (!m)
-		return 0;
-	__sync_fetch_and_add(&m->others_total, 1);
+	UPDATE(m)
+		__sync_fetch_and_add(&m->others_total, 1);
 	if (!in_scope(pid_tgid) || SYSCALL_NR(regs) != SYS_PREAD64)
 		return 0;
-	pin();
-	m->right_total++;
-	m->doubled_total += 2;
-	m->unknown_total++;
-	m->silent_total++;
-	hist_ns_add(&m->early_seconds, bpf_ktime_get_ns());
-	unpin();
+	UPDATE(m) {
+		m->right_total++;
+		m->doubled_total += 2;
+		m->unknown_total++;
+		m->silent_total++;
+		hist_ns_add(&m->early_seconds, bpf_ktime_get_ns());
+	}
 	return 0;
 }
