@@ -89,6 +89,9 @@ func useAndReset(t *testing.T, listener int, addr unix.Sockaddr) {
 	require.NoError(t, err)
 	require.NoError(t, unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 	require.NoError(t, unix.Close(client))
+	// Until the reset is there: the end of a connection that is closed before is sent to nobody, whom the kernel resets once more.
+	_, err = unix.Read(server, make([]byte, 1))
+	require.ErrorIs(t, err, unix.ECONNRESET)
 	require.NoError(t, unix.Close(server))
 }
 

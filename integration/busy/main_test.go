@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 func repository(t *testing.T, recipe string) string {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "Makefile"), []byte("test:\n\t"+recipe+"\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "Makefile"), []byte("demo:\n\t@echo demo\ntest:\n\t"+recipe+"\n"), 0o600))
 	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"}} {
 		out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput()
 		require.NoError(t, err, string(out))
@@ -71,7 +71,7 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
-// TestRun: make test of what is committed, so many times, with a build cache that is empty at first, while three processes
+// TestRun: make demo and make test of what is committed, so many times, with a build cache that is empty at first, while three processes
 // run; a run that fails is told and counted, and nothing is left.
 func TestRun(t *testing.T) {
 	temp := t.TempDir()
@@ -80,9 +80,9 @@ func TestRun(t *testing.T) {
 		"echo >>$$GOCACHE/runs; test $$(wc -l <$$GOCACHE/runs) != 2")
 	var out strings.Builder
 	err := run(t.Context(), dir, 3, &out)
-	require.EqualError(t, err, "1 of 3 runs failed", out.String())
-	require.Regexp(t, `\nrun 1: passed in \d+s\nrun 2: FAILED: exit status 2 in \d+s\nrun 3: passed in \d+s\n$`, out.String())
-	first, err := os.ReadFile(filepath.Join(dir, "integration", "out", "busy", "1.log"))
+	require.EqualError(t, err, "1 of 6 failed", out.String())
+	require.Regexp(t, `(?s)\nrun 1: make demo passed in \d+s\nrun 1: make test passed in .*run 2: make test FAILED: exit status 2 in .*run 3: make test passed in \d+s\n$`, out.String())
+	first, err := os.ReadFile(filepath.Join(dir, "integration", "out", "busy", "1-test.log"))
 	require.NoError(t, err)
 	require.Equal(t, "4\n", string(first), "the cache is empty, and make and three more run")
 	require.Empty(t, children(t))
