@@ -33,7 +33,7 @@ type Attach string
 const (
 	Fentry     Attach = "fentry"
 	TPBTF      Attach = "tp_btf"
-	RawTP      Attach = "raw_tp"
+	rawTP      Attach = "raw_tp"
 	Tracepoint Attach = "tracepoint"
 	Kprobe     Attach = "kprobe"
 	// Iter is no event: its programs run when Iterate asks for it.
@@ -201,7 +201,7 @@ func attachOf(prog *ebpf.ProgramSpec) (Attach, error) {
 			return Iter, nil
 		}
 	case ebpf.RawTracepoint:
-		return RawTP, nil
+		return rawTP, nil
 	case ebpf.TracePoint:
 		return Tracepoint, nil
 	case ebpf.Kprobe:

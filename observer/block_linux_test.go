@@ -241,9 +241,7 @@ func TestBlockOthers(t *testing.T) {
 // openOn attaches a module to a worker.
 func openOn(t *testing.T, module string, w *worker) *observer.Observer {
 	t.Helper()
-	o, err := observer.Open(context.Background(), observer.Options{
-		Modules: []string{module}, Scope: kprobe.Scope{TGID: uint32(w.process.Pid)},
-	})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Scope: kprobe.Scope{TGID: uint32(w.process.Pid)}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	return o

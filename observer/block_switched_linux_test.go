@@ -65,9 +65,9 @@ func TestBlockSwitched(t *testing.T) {
 		config := o.Config()
 		for _, hook := range []string{"start", "issue"} {
 			config.DisabledHooks = map[string][]string{"block": {hook}}
-			require.NoError(t, o.Configure(t.Context(), config))
+			require.NoError(t, o.Configure(t.Context(), to(config)))
 			config.DisabledHooks = nil
-			require.NoError(t, o.Configure(t.Context(), config))
+			require.NoError(t, o.Configure(t.Context(), to(config)))
 			requireReads(t, o)
 		}
 	})

@@ -133,7 +133,7 @@ func (o *Observer) keepBudget(now time.Time, cpu func() time.Duration) error {
 	if err := o.account(); err != nil {
 		return err
 	}
-	share := o.config.MaxOverhead
+	share := o.config.MaxOverheadPercent / 100
 	return o.each(func(m *module) error {
 		switch {
 		case m.state.disabled:

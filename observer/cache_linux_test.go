@@ -155,7 +155,7 @@ func TestAbsent(t *testing.T) {
 		require.False(t, absent[m.Name], m.Name)
 	}
 	// No kernel has a hook of the cache module on kprobes, and only the io module's on fentry.
-	_, err = observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Attach: kprobe.Kprobe})
+	_, err = observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache"}}, Attach: kprobe.Kprobe})
 	require.ErrorIs(t, err, kprobe.ErrNotSupported)
 	var refused *kprobe.RefusedError
 	require.ErrorAs(t, err, &refused)
@@ -346,7 +346,7 @@ func TestArgumentsChangedPlaces(t *testing.T) {
 	}
 	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
 	require.NoError(t, err)
-	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"flavour"}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"flavour"}}, Sources: []observer.Source{observer.Files(objects)}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	fd := cold(t, fileSize)

@@ -20,28 +20,10 @@ package observer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
-
-// ErrUnknownHook is returned for the name of a hook that a module does not have.
-var ErrUnknownHook = errors.New("unknown hook")
-
-// Config is what may be changed while an Observer is open.
-type Config struct {
-	// DisabledHooks names hooks that are detached, by module.
-	DisabledHooks map[string][]string
-	// Modules that count.
-	Modules []string
-	// MaxOverhead is the share of the process's CPU time that each module may cost. 0 means no limit.
-	MaxOverhead float64
-	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. 1 times all.
-	LatencySampling uint32
-}
 
 // state is how much of a module is attached: what the operator wants, and how far it is shed.
 type state struct {
@@ -72,42 +54,22 @@ func (s *state) sampling(n uint32) uint32 {
 	return max(n, 1)
 }
 
-// Available returns the names of all modules that there are objects of, sorted, whether or not they count.
+// Available returns the names of all modules that the sources give, those of the first source before the others, whether or not they
+// count.
 func (o *Observer) Available() []string { return slices.Clone(o.objects.names) }
 
-// Config returns the configuration in force. A module that is wanted and down is part of it.
+// Config returns the configuration that is wanted. It is in force, but for modules that are down or shed: Health tells which.
 func (o *Observer) Config() Config {
 	o.pass.Lock()
 	defer o.pass.Unlock()
 	return o.config.clone()
 }
 
-func (c Config) clone() Config {
-	hooks := make(map[string][]string)
-	for module, names := range c.DisabledHooks {
-		hooks[module] = slices.Clone(names)
-	}
-	c.Modules, c.DisabledHooks = slices.Clone(c.Modules), hooks
-	return c
-}
-
-// normal returns the configuration in the form in which it is told.
-func (c Config) normal() Config {
-	c = c.clone()
-	for module, hooks := range c.DisabledHooks {
-		if c.DisabledHooks[module] = slices.Compact(slices.Sorted(slices.Values(hooks))); len(hooks) == 0 {
-			delete(c.DisabledHooks, module)
-		}
-	}
-	c.LatencySampling = max(1, c.LatencySampling)
-	return c
-}
-
 // Enable has a module count, or some hooks of it. Its counters go on from where they were; what happened meanwhile is not
 // counted. A module that has not been open before, or was down, is opened and verified as Open does. If that fails, all stays
 // as it was, and the error says why. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
 func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) error {
-	return o.edit(ctx, module, func(c *Config) {
+	return o.edit(ctx, module, hooks, func(c *Config) {
 		if len(hooks) == 0 {
 			c.Modules = append(slices.DeleteFunc(c.Modules, func(m string) bool { return m == module }), module)
 		}
@@ -118,37 +80,44 @@ func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) e
 // Disable has a module count no more, or some hooks of it: it leaves the schema and costs nothing. Its counters keep what
 // they have. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
 func (o *Observer) Disable(module string, hooks ...string) error {
-	return o.edit(context.Background(), module, func(c *Config) {
+	return o.edit(context.Background(), module, hooks, func(c *Config) {
 		if len(hooks) == 0 {
 			c.Modules = slices.DeleteFunc(c.Modules, func(m string) bool { return m == module })
 		}
-		c.DisabledHooks[module] = append(c.DisabledHooks[module], hooks...)
+		hooks = slices.Sorted(slices.Values(append(c.DisabledHooks[module], hooks...)))
+		c.DisabledHooks[module] = slices.Compact(hooks)
 	})
 }
 
-// edit applies a change to the configuration in force. Of the module that it is about, being down is no state to stay in.
-func (o *Observer) edit(ctx context.Context, module string, change func(c *Config)) error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
-	c := o.config.clone()
-	change(&c)
-	return o.configure(ctx, c, module)
+// edit changes the configuration. Of the module that it is about, being down is no state to stay in.
+func (o *Observer) edit(ctx context.Context, module string, hooks []string, change func(c *Config)) error {
+	return o.configure(ctx, module, func(c Config) (Config, error) {
+		err := o.objects.checkHooks("modules", module, hooks)
+		change(&c)
+		return c, err
+	})
 }
 
-// Configure brings the Observer to a configuration, whole or not at all: the error says why, and all is as it was. Modules that
-// it names and that do not count are enabled, those that it does not name disabled, as Enable and Disable do. A module that was
-// wanted before and is down is not tried again. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
-func (o *Observer) Configure(ctx context.Context, c Config) error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
-	return o.configure(ctx, c, "")
+// Configure brings the Observer to what change makes of its configuration, whole or not at all: if there is an error, all is as it
+// was. Modules that are named then and do not count are enabled, those that are not named disabled, as Enable and Disable do. A module
+// that was wanted before and is down is not tried again. Changes take turns; change must not call the Observer. Returns its
+// error, ErrInvalidConfig, ErrUnknownModule, ErrUnknownHook or ErrClosed.
+func (o *Observer) Configure(ctx context.Context, change func(Config) (Config, error)) error {
+	return o.configure(ctx, "", change)
 }
 
-func (o *Observer) configure(ctx context.Context, c Config, retry string) error {
+func (o *Observer) configure(ctx context.Context, retry string, change func(Config) (Config, error)) error {
+	o.pass.Lock()
+	defer o.pass.Unlock()
 	if o.closed {
 		return ErrClosed
 	}
-	if err := o.known(slices.Concat(slices.Collect(maps.Keys(c.DisabledHooks)), c.Modules, []string{retry})); err != nil {
+	c, err := change(o.config.clone())
+	if err != nil {
+		return err
+	}
+	c = c.normal()
+	if err = errors.Join(c.Validate(), o.objects.check(c)); err != nil {
 		return err
 	}
 	old, health, failures, opened := o.config, o.health.clone(), o.failures, len(o.modules)
@@ -159,7 +128,7 @@ func (o *Observer) configure(ctx context.Context, c Config, retry string) error 
 		}
 	}
 	o.failures = nil
-	err := o.openAll(ctx, missing)
+	err = o.openAll(ctx, missing)
 	err = errors.Join(append([]error{err}, o.failures...)...)
 	o.failures = failures
 	if err == nil {
@@ -172,16 +141,6 @@ func (o *Observer) configure(ctx context.Context, c Config, retry string) error 
 	return err
 }
 
-// known tells whether there are modules of all names.
-func (o *Observer) known(names []string) error {
-	for _, name := range names {
-		if name != "" && !slices.Contains(o.objects.names, name) {
-			return unknownModule(name, o.objects.names)
-		}
-	}
-	return nil
-}
-
 // module returns an open module by its name, or nil.
 func (o *Observer) module(name string) *module {
 	i := slices.IndexFunc(o.modules, func(m *module) bool { return o.name(m) == name })
@@ -191,22 +150,10 @@ func (o *Observer) module(name string) *module {
 	return o.modules[i]
 }
 
-// settle attaches and detaches what a configuration wants of the open modules, and makes it the one in force. If that fails,
-// some modules are changed, and the old one is still in force.
+// settle attaches and detaches what a configuration wants of the open modules, and makes it the one that is wanted. If that
+// fails, some modules are changed, and the old one is still wanted.
 func (o *Observer) settle(c Config) error {
-	c = c.normal()
 	err := o.each(func(m *module) error {
-		for _, hook := range c.DisabledHooks[o.name(m)] {
-			if names := m.probes.Plan().Names(); !slices.Contains(names, hook) {
-				return fmt.Errorf("%w %q (available: %s)", ErrUnknownHook, hook, strings.Join(names, ", "))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = o.each(func(m *module) error {
 		next := m.state
 		next.disabled = !slices.Contains(c.Modules, o.name(m))
 		next.disabledHooks = c.DisabledHooks[o.name(m)]
@@ -321,7 +268,7 @@ func (o *Observer) leaveOut(m *module) error {
 			continue
 		}
 		first := metric.offset - m.offset
-		for i := first; i < first+metric.Series()*metric.width; i++ {
+		for i := first; i < first+metric.series()*metric.width; i++ {
 			m.counters.leaveOut(i, after[i]-before[i])
 		}
 	}

@@ -49,6 +49,11 @@ func readOnce(t *testing.T, fd, size int) {
 	require.Equal(t, size, n)
 }
 
+// to changes any configuration to one.
+func to(c observer.Config) func(observer.Config) (observer.Config, error) {
+	return func(observer.Config) (observer.Config, error) { return c, nil }
+}
+
 // TestConfigure: modules come and go, count just what happens while they are there, and go on from where they were.
 func TestConfigure(t *testing.T) {
 	o := open(t, "io", "sched")
@@ -77,7 +82,7 @@ func TestConfigure(t *testing.T) {
 
 	// One that was not there at the start.
 	old := o.Schema()
-	require.NoError(t, o.Configure(t.Context(), observer.Config{Modules: []string{"io", "cache"}, LatencySampling: 16}))
+	require.NoError(t, o.Configure(t.Context(), to(observer.Config{Modules: []string{"io", "cache"}, LatencySampling: 16})))
 	require.ElementsMatch(t, []string{"io", "cache"}, modulesOf(o.Schema()))
 	require.Equal(t, uint32(16), o.Config().LatencySampling)
 	file := cold(t, 64<<10)
@@ -176,7 +181,7 @@ func TestConfigureFails(t *testing.T) {
 		}
 		return nil
 	})
-	o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io", "cache"}})
+	o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache"}}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	require.NoError(t, o.Disable("cache"))
@@ -205,7 +210,7 @@ func TestConfigureFails(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			refuse = c.refuse
-			err := o.Configure(t.Context(), c.change)
+			err := o.Configure(t.Context(), to(c.change))
 			refuse = ""
 			require.ErrorIs(t, err, c.is)
 			require.ErrorContains(t, err, c.says)
@@ -233,12 +238,12 @@ func TestEnableWhatIsDown(t *testing.T) {
 		}
 		return nil
 	})
-	o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io", "sched"}})
+	o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{"io", "sched"}}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, o.Close()) }()
 	require.False(t, o.Health().Modules[1].Up)
 	require.ErrorIs(t, o.Enable(t.Context(), "sched"), kprobe.ErrPermission)
-	require.NoError(t, o.Configure(t.Context(), o.Config()), "what is down and was wanted before is no reason to refuse a change")
+	require.NoError(t, o.Configure(t.Context(), func(c observer.Config) (observer.Config, error) { return c, nil }), "what is down and was wanted before is no reason to refuse a change")
 	require.False(t, o.Health().Modules[1].Up)
 	refuse = false
 	require.NoError(t, o.Enable(t.Context(), "sched"))

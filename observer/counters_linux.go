@@ -50,7 +50,7 @@ func spansOf(metrics []Metric, words int) (histograms, rest []span) {
 		if m.Kind != Histogram {
 			continue
 		}
-		for i := range m.Series() {
+		for i := range m.series() {
 			from := m.offset + i*m.width
 			if from > next {
 				rest = append(rest, span{next, from})

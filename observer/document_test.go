@@ -133,7 +133,7 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 			fmt.Fprintf(b, "- hook: `%s`\n", strings.Join(m.Hooks, "`, `"))
 		}
 		verified := "no: it cannot be provoked safely, or not exactly"
-		if len(m.Verify) > 0 {
+		if m.Verifiable {
 			verified = "yes"
 		}
 		fmt.Fprintf(b, "- Linux: %s; verified at start: %s\n", m.Since, verified)

@@ -30,7 +30,7 @@ import (
 
 // A server that is not BanyanDB observes itself. What it does with the numbers is its own business.
 func Example() {
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache", "sched"}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache", "sched"}}})
 	var down *observer.DownError
 	switch {
 	case errors.As(err, &down):
@@ -65,9 +65,8 @@ func Example() {
 // Users' own modules lie in a folder, or are embedded into the program. One that is not right is down, and the health tells
 // why; the others count.
 func ExampleModuleDir() {
-	o, err := observer.Open(context.Background(), observer.Options{
-		Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir("/etc/myserver/modules")},
-		Modules: []string{"io"}, // of the built-in ones
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}},
+		Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir("/etc/myserver/modules")}, // of the built-in ones
 	})
 	if err != nil {
 		log.Print(err)

@@ -108,8 +108,8 @@ type MetricHealth struct {
 	LeftOut bool
 }
 
-// String renders the result as a line for people.
-func (m MetricHealth) String() string {
+// text renders the result as a line for people.
+func (m MetricHealth) text() string {
 	switch {
 	case m.Verified:
 		return m.Name + ": verified"
@@ -167,7 +167,7 @@ func (h Health) String() string {
 			fmt.Fprintf(&b, "  absent: %s\n", strings.Join(m.Absent, ", "))
 		}
 		for _, metric := range m.Metrics {
-			fmt.Fprintf(&b, "  %s\n", metric)
+			fmt.Fprintf(&b, "  %s\n", metric.text())
 		}
 	}
 	return b.String()
@@ -233,7 +233,7 @@ func (m *ModuleHealth) Summary() string {
 	}
 	for _, metric := range m.Metrics {
 		if metric.LeftOut {
-			hooks = append(hooks, metric.String())
+			hooks = append(hooks, metric.text())
 		}
 	}
 	if m.Shed != "" {

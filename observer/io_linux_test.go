@@ -65,7 +65,7 @@ const patience = 5 * time.Minute
 func open(t testing.TB, modules ...string) *observer.Observer {
 	t.Helper()
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: modules})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: modules}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	return o
@@ -101,7 +101,7 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 			name = "auto"
 		}
 		t.Run(name, func(t *testing.T) {
-			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{module}, Attach: kind, Scope: scope})
+			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attach: kind, Scope: scope})
 			var down *observer.DownError
 			if kind != "" && errors.As(err, &down) {
 				t.Logf("refused: %v", err)
@@ -155,7 +155,7 @@ func timeAll(t *testing.T, o *observer.Observer) {
 	t.Helper()
 	c := o.Config()
 	c.LatencySampling = 1
-	require.NoError(t, o.Configure(t.Context(), c))
+	require.NoError(t, o.Configure(t.Context(), to(c)))
 }
 
 // counts is a snapshot by name: "ebpf_io_operations_total{pread,ok}". Histograms give _count, _sum in counted units, and
@@ -607,7 +607,7 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 // about as many calls as there were; back again, for exactly as many.
 func TestIOSampling(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}, LatencySampling: 16})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}, LatencySampling: 16}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	fd := operationsFile(t)

@@ -202,9 +202,7 @@ func openThread(t *testing.T, module string, attach kprobe.Attach) *observer.Obs
 
 func openOther(t *testing.T, module string, attach kprobe.Attach, tid int) *observer.Observer {
 	t.Helper()
-	o, err := observer.Open(t.Context(), observer.Options{
-		Modules: []string{module}, Attach: attach, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(tid)},
-	})
+	o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attach: attach, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(tid)}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	return o

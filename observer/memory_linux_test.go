@@ -642,7 +642,7 @@ func TestTHPCollapsesByKernel(t *testing.T) {
 // openAttach opens a module on a scope with one kind of attachment. It returns nil if the kernel refuses that.
 func openAttach(t *testing.T, scope kprobe.Scope, kind kprobe.Attach, module string) (*observer.Observer, kprobe.Plan) {
 	t.Helper()
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{module}, Attach: kind, Scope: scope})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attach: kind, Scope: scope})
 	var down *observer.DownError
 	if kind != "" && errors.As(err, &down) {
 		return nil, nil

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,17 +35,13 @@ import (
 // ErrClosed is returned by what needs an open Observer.
 var ErrClosed = errors.New("observer is closed")
 
-// ErrUnknownModule is returned for the name of a module that there is no object of.
-var ErrUnknownModule = errors.New("unknown module")
-
 // Options of Open. The zero value opens all built-in modules on the calling process.
 type Options struct {
 	// Sources give the modules. None means BuiltIn. The first module of a name counts; of two that have a metric of the same
 	// name, the first too. The later one is refused, which Health tells, as it tells what else is wrong with a module.
 	Sources []Source
-	// Modules names those of the first source to open, in this order. Empty means all. Those of further sources, users' own, are
-	// all opened besides.
-	Modules []string
+	// Config is what may change later. No Modules mean all that the sources give.
+	Config
 	// Attach is the only kind of attachment to try, for measurement and troubleshooting. Empty means the first kind that works,
 	// hook by hook.
 	Attach kprobe.Attach
@@ -54,16 +49,8 @@ type Options struct {
 	// disk is taken, since only there the page cache can be verified, else the first one that can be written to. Empty means the
 	// system's folder for temporary files.
 	ScratchDirs []string
-	// DisabledHooks names hooks that are not to be attached, by module. Enable and Configure attach them later.
-	DisabledHooks map[string][]string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
-	// MaxOverhead is the share of the process's CPU time that each module may cost, such as 0.01; a thousandth of one CPU is
-	// always allowed. Refresh sheds a module that costs more, Health tells how far. 0 means no limit.
-	MaxOverhead float64
-	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. Counts and bytes
-	// stay exact. 0 and 1 time all.
-	LatencySampling uint32
 	// Verify has each metric prove itself before it is counted: the modules are opened for one thread alone, which does
 	// known work, and a metric that has not counted just that is left out; Health tells why. It takes about a tenth of a
 	// second; work that is not done after ten seconds is given up.
@@ -78,7 +65,7 @@ type Observer struct {
 	schema    []Metric  // of those that count; another slice after each change
 	health    Health
 	failures  []error // of the modules that are down
-	config    Config  // in force
+	config    Config  // that is wanted
 	words     int
 	mu        sync.RWMutex // guards what Snapshot reads: the mapped memory, modules, schema, words and closed
 	pass      sync.Mutex   // makes one Refresh, Health, Close or change wait for another; it is taken before mu
@@ -103,34 +90,39 @@ type module struct {
 	rested   int // calls of Refresh that found it shed
 }
 
+// ValidateNames returns a *FieldError for each name of a module or hook that the sources do not have, joined. It needs no eBPF and works
+// everywhere. Config.Validate checks the other values.
+func (opts Options) ValidateNames() error {
+	objects, err := merge(opts.Sources)
+	if err != nil {
+		return err
+	}
+	return objects.check(opts.Config)
+}
+
 // Open attaches modules. One that fails does not hinder the others: Health tells its cause. An error is returned if the
-// options are wrong (ErrUnknownModule, ErrUnknownHook), if ctx ends, or if no module could be attached; the last one is a *DownError,
-// which has the health too. The Observer must be closed.
+// options are wrong (Config.Validate, where zeros mean defaults, and Options.ValidateNames), if ctx ends, or if no module could be attached; the last one is a *DownError, which has the
+// health too. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
 	objects, err := merge(opts.Sources)
 	if err != nil {
 		return nil, err
 	}
-	names := objects.names
-	if len(opts.Modules) == 0 {
-		opts.Modules = objects.first
+	c := opts.Config.normal()
+	if err = errors.Join(c.Validate(), objects.check(c)); err != nil {
+		return nil, err
 	}
-	opts.Modules = append(slices.Clone(opts.Modules), objects.further(opts.Modules)...)
-	for _, name := range opts.Modules {
-		if !slices.Contains(names, name) {
-			return nil, unknownModule(name, names)
-		}
+	if len(c.Modules) == 0 {
+		c.Modules = slices.Clone(objects.names)
 	}
 	if opts.Scope == (kprobe.Scope{}) {
 		if opts.Scope, err = kprobe.Self(); err != nil {
-			return nil, downError(opts.Modules, err)
+			return nil, downError(c.Modules, err)
 		}
 	}
 	o := &Observer{objects: objects, opts: opts}
-	if err = o.openAll(ctx, opts.Modules); err == nil {
-		err = o.settle(Config{
-			Modules: opts.Modules, DisabledHooks: opts.DisabledHooks, LatencySampling: opts.LatencySampling, MaxOverhead: opts.MaxOverhead,
-		})
+	if err = o.openAll(ctx, c.Modules); err == nil {
+		err = o.settle(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
@@ -139,10 +131,6 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		return nil, &DownError{Health: o.Health(), err: errors.Join(append(o.failures, objects.failures()...)...)}
 	}
 	return o, nil
-}
-
-func unknownModule(name string, available []string) error {
-	return fmt.Errorf("%w %q (available: %s)", ErrUnknownModule, name, strings.Join(available, ", "))
 }
 
 // appendMetrics appends a module's metrics to a schema, of which the module's words begin at offset.
@@ -364,7 +352,7 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 
 // Refresh is called once in each interval, before the snapshot. It reads what the kernel keeps for each task, which no event
 // tells: modules that have an iterator count what has grown since the last time, and only then. And it holds the modules to
-// their budget (Options.MaxOverhead). It makes system calls, and its time grows with the tasks of the machine. Calls that overlap
+// their budget (Config.MaxOverheadPercent). It makes system calls, and its time grows with the tasks of the machine. Calls that overlap
 // take turns. A module that fails does not hinder the others: the errors are joined, and its counters stay as they were. Returns
 // ErrClosed after Close.
 func (o *Observer) Refresh() error {

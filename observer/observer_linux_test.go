@@ -216,7 +216,7 @@ func TestOpenCloseLeavesNothing(t *testing.T) {
 		// What is closed by the collector of garbage was left open.
 		defer debug.SetGCPercent(debug.SetGCPercent(-1))
 		fds := descriptors(t)
-		o, err := observer.Open(context.Background(), observer.Options{Modules: modules})
+		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: modules}})
 		require.NoError(t, err)
 		var s observer.Snapshot
 		require.NoError(t, o.Snapshot(&s))
@@ -289,12 +289,12 @@ func TestBrokenModule(t *testing.T) {
 	}
 	require.Contains(t, health.String(), "broken: down: invalid probe module")
 
-	_, err = observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"broken", "half"}})
+	_, err = observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"broken", "half"}}, Sources: []observer.Source{observer.Files(objects)}})
 	var down *observer.DownError
 	require.ErrorAs(t, err, &down)
 	require.Len(t, down.Health.Modules, 2)
 
-	_, err = observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"io", "nosuch"}})
+	_, err = observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "nosuch"}}, Sources: []observer.Source{observer.Files(objects)}})
 	require.ErrorIs(t, err, observer.ErrUnknownModule)
 	require.ErrorContains(t, err, "broken, half, io")
 

@@ -80,11 +80,11 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 	}
 	module := o.modules[opened]
 	for _, m := range module.metrics {
-		without, ok := before[m.Cost]
-		if _, known := all[m.Cost]; !ok || known {
+		without, ok := before[m.cost]
+		if _, known := all[m.cost]; !ok || known {
 			continue
 		}
-		with, err := measure(m.Cost)
+		with, err := measure(m.cost)
 		if err != nil {
 			continue
 		}
@@ -94,13 +94,13 @@ func calibrate(measure measure, o *Observer, name string, open func()) costs {
 		c := cost{full: with - without}
 		c.sampled = c.full
 		if probes := module.probes; probes.Samples() && probes.Sample(shedSampling) == nil {
-			if with, err = measure(m.Cost); err == nil {
+			if with, err = measure(m.cost); err == nil {
 				c.sampled = min(c.full, max(0, with-without))
 			}
 			// The module is closed soon, and nothing else of it is timed.
 			_ = probes.Sample(1)
 		}
-		all[m.Cost] = c
+		all[m.cost] = c
 	}
 	return all
 }
@@ -116,9 +116,9 @@ type account struct {
 // accountsOf opens an account for each metric of a module that tells a cost, and tells whether some of the costs are assumed.
 func accountsOf(metrics []Metric, known costs) (accounts []account, guessed bool) {
 	for _, m := range metrics {
-		each, ok := known[m.Cost]
+		each, ok := known[m.cost]
 		if !ok {
-			if each, ok = assumed[m.Cost]; !ok {
+			if each, ok = assumed[m.cost]; !ok {
 				continue
 			}
 			guessed = true
@@ -138,7 +138,7 @@ func (o *Observer) account() error {
 		for i := range m.accounts {
 			a := &m.accounts[i]
 			var events uint64
-			for series := range a.metric.Series() {
+			for series := range a.metric.series() {
 				n, _ := o.accounted.counted(&a.metric, series)
 				events += n
 			}

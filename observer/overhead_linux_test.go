@@ -38,7 +38,7 @@ import (
 func calibrated(t *testing.T, modules ...string) *observer.Observer {
 	t.Helper()
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Verify: true, ScratchDirs: []string{t.TempDir()}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: modules}, Verify: true, ScratchDirs: []string{t.TempDir()}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	require.NoError(t, o.Refresh())
@@ -61,7 +61,7 @@ func preads(t *testing.T, fd, n int) {
 func TestOverhead(t *testing.T) {
 	for _, verify := range []bool{true, false} {
 		kprobetest.Require(t)
-		o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}, Verify: verify, ScratchDirs: []string{t.TempDir()}})
+		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Verify: verify, ScratchDirs: []string{t.TempDir()}})
 		require.NoError(t, err)
 		closeAfter(t, o)
 		const reads = 20_000
@@ -223,7 +223,7 @@ func TestShedForgetsTheBegun(t *testing.T) {
 // comes back at once when the process gets busy, and no count falls.
 func TestBudgetSheds(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "sched"}, MaxOverhead: 0.01})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "sched"}, MaxOverheadPercent: 1}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
@@ -283,8 +283,8 @@ func TestBudgetSheds(t *testing.T) {
 	spend()
 	require.Equal(t, observer.LevelSampled, level())
 	c := o.Config()
-	c.MaxOverhead = 0
-	require.NoError(t, o.Configure(context.Background(), c))
+	c.MaxOverheadPercent = 0
+	require.NoError(t, o.Configure(context.Background(), to(c)))
 	after(minute, 6*time.Second)
 	require.Equal(t, observer.LevelFull, level())
 }

@@ -331,7 +331,7 @@ func testFaults(t *testing.T, module string, stride int) {
 	}
 	open := func(step func(what string) error) (*observer.Observer, error) {
 		observer.Steps(t, step)
-		return observer.Open(context.Background(), observer.Options{Modules: []string{module, beside}})
+		return observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module, beside}}})
 	}
 	var steps []string
 	o, err := open(func(what string) error {

@@ -31,7 +31,7 @@ import (
 // only once. Others are left alone.
 func TestReload(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := Open(t.Context(), Options{Modules: []string{"io", "cache"}})
+	o, err := Open(t.Context(), Options{Config: Config{Modules: []string{"io", "cache"}}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, o.Close()) }()
 	file, err := os.Open("/proc/self/exe")

@@ -324,7 +324,7 @@ func TestSchedExact(t *testing.T) {
 	tid := w.do(startThreads).thread
 	openScope := func(tid int) *observer.Observer {
 		scope := kprobe.Scope{TGID: uint32(w.process.Pid), TID: uint32(tid)}
-		o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"sched"}, Scope: scope})
+		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"sched"}}, Scope: scope})
 		require.NoError(t, err)
 		closeAfter(t, o)
 		require.Equal(t, []string{"ebpf_sched_threads{}"}, slices.Collect(maps.Keys(count(t, o))), "counting begins with nothing")
@@ -529,7 +529,7 @@ func TestRefreshFails(t *testing.T) {
 func TestRefreshDuringClose(t *testing.T) {
 	kprobetest.Require(t)
 	for range 5 {
-		o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"sched", "cache"}})
+		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"sched", "cache"}}})
 		require.NoError(t, err)
 		var callers sync.WaitGroup
 		var passes atomic.Int64

@@ -176,9 +176,7 @@ func TestSchedTraceOffCPU(t *testing.T) {
 	onCPU(t, 0)
 	w := newWorker(t)
 	w.do(startThreads)
-	o, err := observer.Open(context.Background(), observer.Options{
-		Modules: []string{"sched_trace"}, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(unix.Gettid())},
-	})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"sched_trace"}}, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(unix.Gettid())}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	// What runs out while the kernel does not know where it began, is lost once.
@@ -284,9 +282,7 @@ func TestSchedTraceMigrations(t *testing.T) {
 	}
 	quiet(t)
 	onCPU(t, 0)
-	o, err := observer.Open(context.Background(), observer.Options{
-		Modules: []string{"sched_trace"}, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(unix.Gettid())},
-	})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"sched_trace"}}, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(unix.Gettid())}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	before, truthBefore := count(t, o), migrations(t)

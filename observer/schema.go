@@ -94,12 +94,12 @@ type Metric struct {
 	Bounds []float64
 	// Since is the first Linux that can feed the metric.
 	Since string
-	// Verify is what the metric must have grown by after the known work at start. Empty if it cannot be known.
-	Verify []Expectation
-	// Cost is the operation that tells what a count of the metric costs. Empty if another metric's tells that.
-	Cost string
-	Kind Kind
+	Kind  Kind
+	// Verifiable tells whether the known work at start tells what the metric must have grown by.
+	Verifiable bool
 
+	verify   []expectation
+	cost     string     // the operation that tells what a count of the metric costs, or empty
 	offset   int        // of the first series, in words
 	values   [][]string // the label values of each series
 	scale    float64    // turns a counted value into the unit
@@ -113,27 +113,27 @@ type Label struct {
 	Values []string
 }
 
-// Expectation is a part of what verification wants of a metric: all series with the labels have grown by the sum of the
+// expectation is a part of what verification wants of a metric: all series with the labels have grown by the sum of the
 // quantities.
-type Expectation struct {
-	// Labels are name and value, none for all series.
-	Labels map[string]string
-	// Quantities that the known work tells.
-	Quantities []string
+type expectation struct {
+	// labels are name and value, none for all series.
+	labels map[string]string
+	// quantities that the known work tells.
+	quantities []string
 }
 
 // matches tells whether a series is meant.
-func (e *Expectation) matches(names, values []string) bool {
+func (e *expectation) matches(names, values []string) bool {
 	for i, name := range names {
-		if want, ok := e.Labels[name]; ok && want != values[i] {
+		if want, ok := e.labels[name]; ok && want != values[i] {
 			return false
 		}
 	}
 	return true
 }
 
-// Series returns how many series the metric has.
-func (m *Metric) Series() int {
+// series returns how many series the metric has.
+func (m *Metric) series() int {
 	n := 1
 	for _, l := range m.Labels {
 		n *= len(l.Values)
@@ -195,16 +195,6 @@ var takenLabels = [...]string{"le", "quantile", "module", "node_type", "node_id"
 // eventsLost is the one metric that all modules share.
 const eventsLost = namespace + "_events_lost_total"
 
-// OwnMetrics returns the names of the metrics that tell the observer's own state. No module may have one of them, but for
-// ebpf_events_lost_total, which is shared.
-func OwnMetrics() []string {
-	var names []string
-	for _, m := range StateMetrics() {
-		names = append(names, m.Name)
-	}
-	return names
-}
-
 // exported returns the names under which a metric is exported: a histogram has three.
 func (m *Metric) exported() []string {
 	if m.Kind == Histogram {
@@ -216,13 +206,13 @@ func (m *Metric) exported() []string {
 // claims are the names of metrics that are taken, and by which module.
 type claims map[string]string
 
-// own is who has claimed OwnMetrics.
+// own is who has claimed StateMetrics. No module may have one of them, but for ebpf_events_lost_total, which is shared.
 const own = "the observer"
 
 func newClaims() claims {
 	c := make(claims)
-	for _, name := range OwnMetrics() {
-		c[name] = own
+	for _, m := range StateMetrics() {
+		c[m.Name] = own
 	}
 	return c
 }
@@ -278,10 +268,10 @@ func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		if metric.offset+metric.Series()*metric.width > int(m.ValueSize/wordSize) {
+		if metric.offset+metric.series()*metric.width > int(m.ValueSize/wordSize) {
 			return nil, 0, errSchema(member.Name, "it lies beyond the map's value")
 		}
-		for i := range metric.Series() {
+		for i := range metric.series() {
 			metric.values = append(metric.values, metric.labelValues(i))
 		}
 		metrics = append(metrics, metric)
@@ -321,7 +311,7 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 			if _, ok := assumed[value]; !ok {
 				return metric, errSchema(member.Name, "COST(%q): there are %s", value, strings.Join(slices.Sorted(maps.Keys(assumed)), ", "))
 			}
-			metric.Cost = value
+			metric.cost = value
 		case "common":
 			metric.Name = namespace + "_" + member.Name
 			metric.Labels = []Label{{Name: "module", Values: []string{module}}}
@@ -344,7 +334,8 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 		}
 	}
 	metric.Labels = append(metric.Labels, declared...)
-	if metric.Verify, err = expectations(verify, metric.Labels); err != nil {
+	metric.verify, err = expectations(verify, metric.Labels)
+	if metric.Verifiable = len(metric.verify) > 0; err != nil {
 		return metric, errSchema(member.Name, "%w", err)
 	}
 	if err := describeElement(&metric, element); err != nil {
@@ -358,8 +349,8 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 }
 
 // expectations reads a tag "label=value,label=value: quantity + quantity; ...".
-func expectations(text string, labels []Label) ([]Expectation, error) {
-	var all []Expectation
+func expectations(text string, labels []Label) ([]expectation, error) {
+	var all []expectation
 	for part := range strings.SplitSeq(text, ";") {
 		if strings.TrimSpace(part) == "" {
 			continue
@@ -378,7 +369,7 @@ func expectations(text string, labels []Label) ([]Expectation, error) {
 			expanded = each
 		}
 		for _, p := range expanded {
-			e, err := expectation(p, labels)
+			e, err := parseExpectation(p, labels)
 			if err != nil {
 				return nil, fmt.Errorf("expectation %q: %w", part, err)
 			}
@@ -396,22 +387,22 @@ func withColon(part string) string {
 	return ":" + part
 }
 
-func expectation(part string, labels []Label) (Expectation, error) {
+func parseExpectation(part string, labels []Label) (expectation, error) {
 	pairs, quantities, _ := strings.Cut(withColon(part), ":")
-	e := Expectation{Labels: make(map[string]string)}
+	e := expectation{labels: make(map[string]string)}
 	for quantity := range strings.SplitSeq(quantities, "+") {
 		quantity = strings.TrimSpace(quantity)
 		if !validName.MatchString(quantity) {
 			return e, fmt.Errorf("%q is no name of a quantity", quantity)
 		}
-		e.Quantities = append(e.Quantities, quantity)
+		e.quantities = append(e.quantities, quantity)
 	}
 	for pair := range strings.FieldsFuncSeq(pairs, func(r rune) bool { return r == ',' || r == ' ' }) {
 		name, value, _ := strings.Cut(pair, "=")
 		if !slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name && slices.Contains(l.Values, value) }) {
 			return e, fmt.Errorf("%q is no label and value of the metric", pair)
 		}
-		e.Labels[name] = value
+		e.labels[name] = value
 	}
 	return e, nil
 }

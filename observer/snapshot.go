@@ -100,7 +100,7 @@ func init() {
 		const line = 8 // the counters of a module fill whole cache lines
 		words := 0
 		for _, m := range schema.([]Metric) {
-			words = max(words, m.offset+m.Series()*m.width)
+			words = max(words, m.offset+m.series()*m.width)
 		}
 		return (words + line - 1) / line * line
 	}

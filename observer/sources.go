@@ -155,8 +155,7 @@ type sources struct {
 	of       map[string]Source  // the source of each module
 	decoded  map[string]*object // what has been decoded to be compared, and not been opened yet
 	refusals map[string]error   // modules that must not be opened
-	names    []string           // of all modules, sorted
-	first    []string           // of the first source, sorted
+	names    []string           // of all modules: those of the first source, sorted, and then the others, sorted
 	refused  []ModuleHealth     // what is no module that could be asked for, and why
 }
 
@@ -166,12 +165,12 @@ func merge(all []Source) (*sources, error) {
 		all = []Source{BuiltIn()}
 	}
 	s := &sources{of: make(map[string]Source), decoded: make(map[string]*object), refusals: make(map[string]error)}
-	var err error
-	if s.first, err = all[0].Modules(); err != nil {
+	first, err := all[0].Modules()
+	if err != nil {
 		return nil, err
 	}
 	taken := newClaims()
-	for _, name := range s.first {
+	for _, name := range first {
 		s.of[name] = all[0]
 		// The built-in modules leave each other be, and are read for this only if others could be in their way.
 		if !all[0].builtIn || len(all) > 1 {
@@ -181,7 +180,8 @@ func merge(all []Source) (*sources, error) {
 	for i, source := range all[1:] {
 		s.add(taken, source, cmp.Or(source.dir, fmt.Sprintf("source %d", i+2)))
 	}
-	s.names = slices.Sorted(maps.Keys(s.of))
+	further := slices.Sorted(maps.Keys(s.of))
+	s.names = append(first, slices.DeleteFunc(further, func(name string) bool { return slices.Contains(first, name) })...)
 	return s, nil
 }
 
@@ -240,9 +240,39 @@ func (s *sources) object(name string) *object {
 	return s.of[name].decode(name)
 }
 
-// further returns the modules that are not of the first source, sorted, but for those that are listed already.
-func (s *sources) further(listed []string) []string {
-	return slices.DeleteFunc(slices.Clone(s.names), func(name string) bool { return slices.Contains(s.first, name) || slices.Contains(listed, name) })
+// check returns a *FieldError for each name of a configuration that there is no module or hook of, joined.
+func (s *sources) check(c Config) error {
+	var errs []error
+	for _, name := range c.Modules {
+		errs = append(errs, s.checkHooks("modules", name, nil))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.DisabledHooks)) {
+		errs = append(errs, s.checkHooks("disabled_hooks", name, c.DisabledHooks[name]))
+	}
+	return errors.Join(errs...)
+}
+
+// checkHooks tells whether there is such a module, and whether it has such hooks.
+func (s *sources) checkHooks(field, module string, hooks []string) error {
+	if !slices.Contains(s.names, module) {
+		return &FieldError{Field: field, Err: fmt.Errorf("%w %q (available: %s)", ErrUnknownModule, module, strings.Join(s.names, ", "))}
+	}
+	if len(hooks) == 0 {
+		return nil
+	}
+	o := s.object(module)
+	s.decoded[module] = o
+	if o.spec == nil {
+		// What is wrong with it is told when it is opened.
+		return nil
+	}
+	names, err := kprobe.Hooks(o.spec)
+	for _, hook := range hooks {
+		if err == nil && !slices.Contains(names, hook) {
+			return &FieldError{Field: field, Err: fmt.Errorf("module %s: %w %q (available: %s)", module, ErrUnknownHook, hook, strings.Join(names, ", "))}
+		}
+	}
+	return nil
 }
 
 // collision is why a module is refused whose names are taken.

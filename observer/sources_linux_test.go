@@ -253,7 +253,7 @@ func TestCollisions(t *testing.T) {
 	named := func(metric string) *ebpf.CollectionSpec {
 		return userSpec(t, func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = metric })
 	}
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}, Sources: []observer.Source{
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "good", "x", "x_y", "module", "Not-A-Name", "sched_cpu"}}, Sources: []observer.Source{
 		observer.BuiltIn(),
 		observer.Spec("io", userSpec(t, nil)),         // a built-in module's name
 		observer.Spec("net", userSpec(t, nil)),        // one's that is not even to be loaded
@@ -288,6 +288,15 @@ func TestCollisions(t *testing.T) {
 	}, causes)
 	require.Contains(t, healthOf(t, o.Health(), "x_y").Remedy, "give the module's file, or the metric, another name")
 	requireCounts(t, o, "good")
+}
+
+// cacheAnd returns the module cache and those of a folder, if it can be read.
+func cacheAnd(dir string) []string {
+	names, err := observer.ModuleDir(dir).Modules()
+	if err != nil {
+		names = nil
+	}
+	return append([]string{"cache"}, names...)
 }
 
 // TestModuleDir: what somebody else could have changed is not loaded.
@@ -374,7 +383,7 @@ func TestModuleDir(t *testing.T) {
 				require.NoError(t, os.WriteFile(name, userObject(t), 0o644))
 			}
 			c.prepare(t, dir, bad)
-			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir(dir)}})
+			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: cacheAnd(dir)}, Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir(dir)}})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, o.Close()) })
 			require.True(t, healthOf(t, o.Health(), "cache").Up)
@@ -402,7 +411,7 @@ func TestModuleDirOfAUser(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "inside"), userObject(t), 0o644))
 	require.NoError(t, os.Symlink("inside", filepath.Join(dir, "linked.bpf.o")))
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir(dir)}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: cacheAnd(dir)}, Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir(dir)}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
 	requireCounts(t, o, "linked")
@@ -484,7 +493,7 @@ func TestModuleDirOfLinks(t *testing.T) {
 // TestSwitchUserModule: a user's module is one of those that there are, and can be switched like any other.
 func TestSwitchUserModule(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Sources: []observer.Source{observer.BuiltIn(), observer.Spec("good", userSpec(t, nil))}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache", "good"}}, Sources: []observer.Source{observer.BuiltIn(), observer.Spec("good", userSpec(t, nil))}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
 	require.Contains(t, o.Available(), "good")

@@ -33,7 +33,7 @@ func StateMetrics() []Metric {
 		{Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"), Help: "CPU time that the module has cost this process, by the cost of an event as measured at the start."},
 		{Name: "ebpf_map_memory_bytes", Kind: Gauge, Labels: labels("module"), Help: "Memory that the kernel holds for the module."},
 		{
-			Name: EventsLost, Kind: Counter, Labels: labels("module", "reason"),
+			Name: eventsLost, Kind: Counter, Labels: labels("module", "reason"),
 			Help: "Events that were counted without their duration, and runs of a program that the kernel skipped (missed).",
 		},
 		{
@@ -57,9 +57,6 @@ const (
 	CollectDuration = "ebpf_collect_duration_seconds"
 )
 
-// EventsLost is the metric that all modules share, and that the kernel's own losses join.
-const EventsLost = "ebpf_events_lost_total"
-
 // Each calls f for each series of the observer's own state, in the unit of the metric, with label values in the order of
 // StateMetrics. What is not so is left out: the memory of a module that is down, a hook that is not attached, and counters that
 // have counted nothing.
@@ -74,7 +71,7 @@ func (h Health) Each(f func(metric string, value float64, labelValues ...string)
 			f("ebpf_overhead_seconds_total", m.Overhead.Seconds(), m.Name)
 		}
 		if m.Missed > 0 {
-			f(EventsLost, float64(m.Missed), m.Name, "missed")
+			f(eventsLost, float64(m.Missed), m.Name, "missed")
 		}
 		for _, metric := range m.Metrics {
 			f("ebpf_metric_verified", number(metric.Verified), m.Name, metric.Name)

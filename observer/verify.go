@@ -107,7 +107,7 @@ func (v *verdicts) of(metric *Metric) MetricHealth {
 	case ok:
 	case v.err != nil:
 		health.Reason = v.err.Error()
-	case len(metric.Verify) == 0:
+	case len(metric.verify) == 0:
 		health.Reason = "it cannot be provoked safely, or not exactly"
 	default:
 		health.Reason = "the known work could not be done: is the scratch folder on a disk?"
@@ -275,33 +275,33 @@ func (m *Metric) names(known quantities) bool {
 
 // expects tells whether the metric has an expectation of a quantity of some kind.
 func (m *Metric) expects(of func(quantity string) bool) bool {
-	return slices.ContainsFunc(m.Verify, func(e Expectation) bool { return slices.ContainsFunc(e.Quantities, of) })
+	return slices.ContainsFunc(m.verify, func(e expectation) bool { return slices.ContainsFunc(e.quantities, of) })
 }
 
 // compare returns how a metric's growth differs from what is known.
 func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) error {
-	names, meant := m.LabelNames(), make([]bool, m.Series())
-	for _, e := range m.Verify {
+	names, meant := m.LabelNames(), make([]bool, m.series())
+	for _, e := range m.verify {
 		var want, got, passed uint64
-		for _, q := range e.Quantities {
+		for _, q := range e.quantities {
 			want += known[q]
 		}
-		for i := range m.Series() {
+		for i := range m.series() {
 			if e.matches(names, m.labelValues(i)) {
 				meant[i] = true
 				n, ns := grown.counted(m, i)
 				got, passed = got+n, passed+ns
 			}
 		}
-		if strings.HasSuffix(e.Quantities[0], "_ns") {
+		if strings.HasSuffix(e.quantities[0], "_ns") {
 			// The kernel's own clock, of which what was counted is a reading.
 			if passed != want {
-				return fmt.Errorf("%s: counted %s, want %s", e.Quantities[0], time.Duration(passed), time.Duration(want))
+				return fmt.Errorf("%s: counted %s, want %s", e.quantities[0], time.Duration(passed), time.Duration(want))
 			}
 			continue
 		}
 		if err := m.differs(want, got, time.Duration(passed), took); err != nil {
-			return fmt.Errorf("%s: %w", strings.Join(e.Quantities, " + "), err)
+			return fmt.Errorf("%s: %w", strings.Join(e.quantities, " + "), err)
 		}
 	}
 	for i, is := range meant {

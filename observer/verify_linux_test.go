@@ -76,14 +76,14 @@ func requireAllVerified(t *testing.T, o *observer.Observer) {
 		for _, metric := range m.Metrics {
 			t.Log(metric)
 			require.False(t, metric.LeftOut, metric)
-			require.Equal(t, len(schema[m.Name+metric.Name].Verify) > 0, metric.Verified, metric)
+			require.Equal(t, schema[m.Name+metric.Name].Verifiable, metric.Verified, metric)
 		}
 	}
 }
 
 // TestVerify: on a kernel where all is right every metric with an expectation proves itself, and nothing is left out.
 func TestVerify(t *testing.T) {
-	o := verified(t, observer.Options{Modules: toVerify()})
+	o := verified(t, observer.Options{Config: observer.Config{Modules: toVerify()}})
 	requireAllVerified(t, o)
 	// What the known work did is not among what is counted of this process.
 	require.Empty(t, count(t, o)["ebpf_io_operations_total{mkdirat,ok}"])
@@ -93,7 +93,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyBites(t *testing.T) {
 	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
 	require.NoError(t, err)
-	o := verified(t, observer.Options{Sources: []observer.Source{observer.Files(objects)}, Modules: []string{"wrong"}})
+	o := verified(t, observer.Options{Config: observer.Config{Modules: []string{"wrong"}}, Sources: []observer.Source{observer.Files(objects)}})
 	health := o.Health().Modules[0]
 	got := map[string]observer.MetricHealth{}
 	for _, m := range health.Metrics {
@@ -191,7 +191,7 @@ func TestVerifyScratch(t *testing.T) {
 // TestVerifyFallback: the first folder on a disk is taken, and the health tells of one that could not be used.
 func TestVerifyFallback(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
-	o := verified(t, observer.Options{Modules: []string{"cache"}, ScratchDirs: []string{t.TempDir(), none}})
+	o := verified(t, observer.Options{Config: observer.Config{Modules: []string{"cache"}}, ScratchDirs: []string{t.TempDir(), none}})
 	require.Empty(t, o.Health().Warnings)
 	disk, scratch := t.TempDir(), []string{none}
 	if memory, err := os.MkdirTemp("/dev/shm", ""); err == nil {
@@ -199,7 +199,7 @@ func TestVerifyFallback(t *testing.T) {
 		scratch = append(scratch, memory)
 	}
 	scratch = append(scratch, disk)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"cache"}, Verify: true, ScratchDirs: scratch})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache"}}, Verify: true, ScratchDirs: scratch})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	health := o.Health()
@@ -242,6 +242,6 @@ func TestVerifyNotDumpable(t *testing.T) {
 	require.Equal(t, nobody, os.Getuid())
 	_, err := os.ReadFile("/proc/self/io")
 	require.ErrorIs(t, err, os.ErrPermission, "this is not what is to be tested")
-	o := verified(t, observer.Options{Modules: toVerify()})
+	o := verified(t, observer.Options{Config: observer.Config{Modules: toVerify()}})
 	requireAllVerified(t, o)
 }

@@ -25,6 +25,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestExpectations: what a built-in module says is taken apart, {op} for each value.
+func TestExpectations(t *testing.T) {
+	schema, err := BuiltIn().Describe("io")
+	require.NoError(t, err)
+	for i := range schema {
+		if schema[i].Name == "ebpf_io_operations_total" {
+			require.Contains(t, schema[i].verify, expectation{
+				labels: map[string]string{"op": "pread", "result": "error"}, quantities: []string{"pread_errors"},
+			})
+			return
+		}
+	}
+	t.Fatal("no such metric")
+}
+
 // TestVerifyCompare: what is known against what was counted, part by part.
 func TestVerifyCompare(t *testing.T) {
 	counter := Metric{
@@ -52,7 +67,7 @@ func TestVerifyCompare(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var err error
-			c.metric.Verify, err = expectations(c.verify, c.metric.Labels)
+			c.metric.verify, err = expectations(c.verify, c.metric.Labels)
 			require.NoError(t, err)
 			require.True(t, c.metric.names(c.known))
 			err = compare(&c.metric, c.known, &Snapshot{words: c.counted}, time.Microsecond)
@@ -74,7 +89,7 @@ func TestVerifyUndone(t *testing.T) {
 	metric := func(name, verify string, offset int) Metric {
 		m := Metric{Name: name, Kind: Counter, scale: 1, width: 1, offset: offset}
 		var err error
-		m.Verify, err = expectations(verify, nil)
+		m.verify, err = expectations(verify, nil)
 		require.NoError(t, err)
 		return m
 	}
@@ -99,7 +114,7 @@ func TestVerifyUndone(t *testing.T) {
 func TestVerifyDisturbed(t *testing.T) {
 	m := Metric{Name: "calls", Kind: Counter, scale: 1, width: 1}
 	var err error
-	m.Verify, err = expectations("calls", nil)
+	m.verify, err = expectations("calls", nil)
 	require.NoError(t, err)
 	// The account is read four times in each try: around the first iterators, and around those after the work.
 	for change := range 4 {

@@ -71,7 +71,7 @@ func planCommand(options observer.Options) *cobra.Command {
 // printPlan returns an error if no module can be attached, after it has printed why.
 func (s *Service) printPlan(command *cobra.Command) error {
 	var health observer.Health
-	o, err := observer.Open(command.Context(), s.openOptions(s.flagConfig()))
+	o, err := observer.Open(command.Context(), s.options(s.flagConfig()))
 	var down *observer.DownError
 	switch {
 	case errors.As(err, &down):

@@ -21,160 +21,95 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
-	"time"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
-	"github.com/apache/skywalking-banyandb/pkg/run"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
 )
 
 var (
-	_ api.Control = (*Service)(nil)
-	_ api.Source  = source{}
+	_ api.Control      = (*Service)(nil)
+	_ collector.Source = source{}
 )
 
-// apiFlags adds the flags of what may be done while the server works.
-func (s *Service) apiFlags(flags *run.FlagSet) {
-	flags.StringVar(&s.configFile, "ebpf-config-file", "",
-		"YAML file of eBPF observation whose fields modules, disabled_hooks, latency_sampling, collect_interval and max_overhead_percent "+
-			"override the --ebpf flags; it is read again on SIGHUP, which then does not end the server, and when the eBPF API is asked to")
-	const address = ", as host:port, or as a port alone for 127.0.0.1; empty is off; an address that other machines reach needs --ebpf-token-file"
-	flags.StringVar(&s.listen.HTTPAddr, "ebpf-http-addr", "", "where the HTTP API and the page of eBPF observation listen"+address)
-	flags.StringVar(&s.listen.GRPCAddr, "ebpf-grpc-addr", "", "where the gRPC API of eBPF observation listens"+address)
-	flags.StringVar(&s.listen.TLSCert, "ebpf-tls-cert", "",
-		"PEM file of the TLS certificate of the eBPF APIs, HTTP and gRPC; needs --ebpf-tls-key; empty is no TLS; it is read again when it changes")
-	flags.StringVar(&s.listen.TLSKey, "ebpf-tls-key", "",
-		"PEM file of the private key of the TLS certificate of the eBPF APIs; needs --ebpf-tls-cert; it is read again when it changes")
-	flags.StringVar(&s.listen.TokenFile, "ebpf-token-file", "",
-		"file of the bearer token that clients of the eBPF APIs, HTTP and gRPC, must have; empty is no token; it is read again when it changes")
+// flagConfig is what the flags say. All modules of the users' folder are part of it.
+func (s *Service) flagConfig() observer.Config {
+	c := s.flags.config
+	c.Modules = slices.Clone(c.Modules)
+	for _, name := range s.usersModules() {
+		if !slices.Contains(c.Modules, name) {
+			c.Modules = append(c.Modules, name)
+		}
+	}
+	return c
 }
 
-// validateRunTime checks what may be changed later, and the flags of the API.
-func (s *Service) validateRunTime() error {
-	var errs []error
-	if s.interval < api.MinInterval || s.interval > api.MaxInterval {
-		errs = append(errs, fmt.Errorf("--ebpf-collect-interval=%s: allowed is %s", s.interval, intervals))
-	}
-	if s.maxOverhead < 0 || s.maxOverhead > 100 || math.IsNaN(s.maxOverhead) {
-		errs = append(errs, fmt.Errorf("--ebpf-max-overhead=%v: allowed is 0 (no limit) to 100", s.maxOverhead))
-	}
-	if s.sampling < 1 || s.sampling > api.MaxSampling {
-		errs = append(errs, fmt.Errorf("--ebpf-latency-sampling=%d: allowed is %s", s.sampling, samplings))
-	}
-	if err := s.listen.Validate(); err != nil {
-		errs = append(errs, fmt.Errorf("the eBPF API: %w", err))
-	}
-	if _, err := s.fileConfig(); err != nil {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// flagConfig is what the flags say of what may change.
-func (s *Service) flagConfig() api.Config {
-	return api.Config{
-		Modules: s.modules, DisabledHooks: s.disabled, LatencySampling: s.sampling,
-		CollectInterval: api.Duration(s.interval), MaxOverheadPercent: s.maxOverhead,
-	}
-}
-
-// known returns the names of all modules that there are objects of.
-func (s *Service) known() ([]string, error) {
-	names, err := s.sources()[0].Modules()
-	return append(names, s.usersModules()...), err
+// Available returns the names of all modules that there are. It serves the API.
+func (s *Service) Available() []string {
+	// What is wrong with the first source is told by Validate.
+	names, _ := s.sources()[0].Modules()
+	return append(names, s.usersModules()...)
 }
 
 // usersModules returns the names of those in --ebpf-module-dir. What is wrong with the folder is told when it is opened.
 func (s *Service) usersModules() []string {
-	if s.moduleDir == "" {
+	if s.flags.moduleDir == "" {
 		return nil
 	}
-	names, err := observer.ModuleDir(s.moduleDir).Modules()
+	names, err := observer.ModuleDir(s.flags.moduleDir).Modules()
 	if err != nil {
 		return nil
 	}
 	return names
 }
 
-// leaveOut disables the users' modules that the configuration file does not name: all that there are have been opened.
-func (s *Service) leaveOut(ctx context.Context) {
-	opened := s.observer.Config()
-	if s.configFile != "" {
-		opened.Modules = s.config.Modules
-		if err := s.observer.Configure(ctx, opened); err != nil {
-			s.log.Error().Err(err).Msg("disabling what --ebpf-config-file does not name")
-		}
-	}
-	s.config.Modules = s.observer.Config().Modules
-}
-
 // fileConfig is what the configuration file says, and the flags where it says nothing.
-func (s *Service) fileConfig() (api.Config, error) {
-	c := s.flagConfig()
-	if s.configFile == "" {
+func (s *Service) fileConfig() (observer.Config, error) {
+	c, file := s.flagConfig(), s.flags.configFile
+	if file == "" {
 		return c, nil
 	}
-	c.Modules = append(slices.Clone(c.Modules), s.usersModules()...)
-	data, err := os.ReadFile(s.configFile)
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return c, fmt.Errorf("--ebpf-config-file: %w: %w", api.ErrInvalid, err)
+		return c, fmt.Errorf("--ebpf-config-file: %w: %w", observer.ErrInvalidConfig, err)
 	}
-	if c, err = c.Decode(data); err != nil {
-		return c, fmt.Errorf("--ebpf-config-file=%s: %w", s.configFile, err)
+	if c, err = api.Decode(c, data); err == nil {
+		err = s.options(c).ValidateNames()
 	}
-	known, err := s.known()
+	if err == nil && len(c.Modules) == 0 {
+		err = fmt.Errorf("%w: modules is empty (available: %s)", observer.ErrInvalidConfig, strings.Join(s.Available(), ", "))
+	}
 	if err != nil {
-		return c, err
-	}
-	modules, hooks := moduleList(c.Modules), hookMap(c.DisabledHooks)
-	if err = errors.Join(modules.validate(known), hooks.validate(s.sources()[0], known)); err != nil {
-		return c, fmt.Errorf("--ebpf-config-file=%s: %w: %w", s.configFile, api.ErrInvalid, err)
+		return c, fmt.Errorf("--ebpf-config-file=%s: %w", file, err)
 	}
 	return c, nil
 }
 
-// Config returns the configuration in force. It serves the API.
-func (s *Service) Config() api.Config {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.config
-}
-
-// observerConfig is the part of a configuration that the observer carries out.
-func observerConfig(c api.Config) observer.Config {
-	return observer.Config{
-		Modules: c.Modules, DisabledHooks: c.DisabledHooks, LatencySampling: c.LatencySampling, MaxOverhead: c.MaxOverheadPercent / 100,
+// Config returns the configuration that is wanted. It serves the API.
+func (s *Service) Config() observer.Config {
+	if s.observer == nil {
+		return s.wanted
 	}
+	return s.observer.Config()
 }
 
-// Configure brings what change makes of the configuration in force into force, whole or not at all: the error says why, and all is as it
-// was. It serves the API. Changes take turns, those by a signal too.
-func (s *Service) Configure(ctx context.Context, change func(api.Config) (api.Config, error)) error {
+// Configure brings what change makes of the configuration into force, whole or not at all: the error says why, and all is as it was. It
+// serves the API. Changes take turns, those by a signal too.
+func (s *Service) Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error {
 	if s.observer == nil {
 		return errors.New("eBPF observation is off until the server is started again: the health tells why")
 	}
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	c, err := change(s.Config())
-	if err != nil {
-		return err
-	}
-	if err = c.Validate(); err != nil {
-		return err
-	}
 	defer giveBack()
-	if err = s.observer.Configure(ctx, observerConfig(c)); err != nil {
+	if err := s.observer.Configure(ctx, change); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.config, s.health = c, s.observer.Health()
-	s.mu.Unlock()
-	s.logConfig(c)
+	s.setHealth(s.observer.Health())
+	s.logConfig(s.Config())
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -183,25 +118,25 @@ func (s *Service) Configure(ctx context.Context, change func(api.Config) (api.Co
 	return nil
 }
 
-func (s *Service) logConfig(c api.Config) {
+func (s *Service) logConfig(c observer.Config) {
 	hooks := hookMap(c.DisabledHooks)
 	s.log.Info().Strs("modules", c.Modules).Stringer("disabled_hooks", &hooks).Uint32("latency_sampling", c.LatencySampling).
-		Stringer("collect_interval", time.Duration(c.CollectInterval)).Float64("max_overhead_percent", c.MaxOverheadPercent).
+		Stringer("collect_interval", c.CollectInterval).Float64("max_overhead_percent", c.MaxOverheadPercent).
 		Msg("eBPF observation is configured anew")
 }
 
 // Reload reads the configuration file again and brings it into force, as Configure does. It serves the API.
 func (s *Service) Reload(ctx context.Context) error {
-	if s.configFile == "" {
+	if s.flags.configFile == "" {
 		return fmt.Errorf("there is no --ebpf-config-file: %w", errors.ErrUnsupported)
 	}
-	return s.Configure(ctx, func(api.Config) (api.Config, error) { return s.fileConfig() })
+	return s.Configure(ctx, func(observer.Config) (observer.Config, error) { return s.fileConfig() })
 }
 
 // takeSignal has SIGHUP be a wish to read the configuration file again, where there is one. BanyanDB's own handler takes the
 // signal for one to stop, and must have asked for it before.
 func (s *Service) takeSignal() <-chan os.Signal {
-	if s.configFile == "" {
+	if s.flags.configFile == "" {
 		return nil
 	}
 	signal.Reset(syscall.SIGHUP)
@@ -219,13 +154,8 @@ func (s *Service) reload() {
 
 // serveAPI opens the API. The server works without it, too.
 func (s *Service) serveAPI() {
-	s.listen.Report = func(err error) { s.log.Warn().Err(err).Msg("serving the eBPF API") }
-	a := api.New(source{s}, s, api.Options{Available: func() []string {
-		// What is wrong with the source has been told when the flags were checked.
-		names, _ := s.known()
-		return names
-	}})
-	served, err := a.Listen(s.listen)
+	s.flags.listen.Report = func(err error) { s.log.Warn().Err(err).Msg("serving the eBPF API") }
+	served, err := api.New(source{s}, s).Listen(s.flags.listen)
 	if err != nil {
 		s.log.Error().Err(err).Msg("the eBPF API is off")
 		return

@@ -35,7 +35,6 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
-	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
 )
 
@@ -51,10 +50,10 @@ func TestConfigFileIsChecked(t *testing.T) {
 	for _, c := range []struct{ text, cause string }{
 		{"modules: [io]\ncollect_interval: 1s\n", ""},
 		{"", ""},
-		{"modules: [nosuch]\n", `unknown module "nosuch": allowed are block`},
-		{"disabled_hooks: {cache: [nosuch]}\n", `module cache has no hook "nosuch": allowed are lookup`},
-		{"collect_interval: 1ms\n", "collect_interval 1ms: allowed is 100ms to 1h"},
-		{"interval: 1s\n", `field "interval"`},
+		{"modules: [nosuch]\n", `modules: unknown module "nosuch" (available: block`},
+		{"disabled_hooks: {cache: [nosuch]}\n", `module cache: unknown hook "nosuch" (available: lookup`},
+		{"collect_interval: 1ms\n", "collect_interval: 1ms is out of range (100ms to 1h"},
+		{"interval: 1s\n", `field interval not found`},
 		{"modules: [io\n", "ebpf.yaml"},
 	} {
 		s := runservice.New(newRegistry(), observer.Options{})
@@ -97,9 +96,9 @@ func TestReload(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(file, []byte("modules: [nosuch]\n"), 0o600))
 	require.ErrorContains(t, s.Reload(t.Context()), "nosuch")
-	require.ErrorIs(t, s.Reload(t.Context()), api.ErrInvalid, "the API tells that from a refusal of the kernel")
+	require.ErrorIs(t, s.Reload(t.Context()), observer.ErrInvalidConfig, "the API tells that from a refusal of the kernel")
 	require.NoError(t, os.Remove(file))
-	require.ErrorIs(t, s.Reload(t.Context()), api.ErrInvalid)
+	require.ErrorIs(t, s.Reload(t.Context()), observer.ErrInvalidConfig)
 	require.Equal(t, c, s.Config())
 
 	// What the file says no more is what the flags say.
@@ -122,7 +121,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	s := start(t, newRegistry(), observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io")
 	started := forced()
 	require.Greater(t, started, before)
-	require.NoError(t, s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+	require.NoError(t, s.Configure(t.Context(), func(c observer.Config) (observer.Config, error) {
 		c.Modules = append(c.Modules, "cache")
 		return c, nil
 	}))

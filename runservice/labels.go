@@ -41,15 +41,7 @@ import (
 // once and leaves as it is. A metric whose labels are others than when its measure was made would be stored with wrong ones. So
 // what is to be stored waits here until the measure has been compared, and is dropped if it has other labels.
 
-var (
-	_ Schemas             = metadata.Repo(nil)
-	_ meterbridge.Factory = (*labelCheck)(nil)
-)
-
-// Schemas finds the measures that the database has. BanyanDB's metadata.Repo is one.
-type Schemas interface {
-	MeasureRegistry() schema.Measure
-}
+var _ meterbridge.Factory = (*labelCheck)(nil)
 
 // byMode is a factory that is to be had for each mode of observability alone; one that is off is nil. BanyanDB's is one.
 type byMode interface {
@@ -68,7 +60,7 @@ const (
 
 // WithSchemas has the labels of what the server stores of its metrics (observability mode native) compared with those of its
 // measures. Without it, metrics whose labels have changed since their measures were made are stored with wrong ones.
-func (s *Service) WithSchemas(schemas Schemas) *Service {
+func (s *Service) WithSchemas(schemas metadata.Repo) *Service {
 	s.schemas = schemas
 	return s
 }
@@ -110,7 +102,7 @@ func (s *Service) checkLabels() {
 // labelCheck makes instruments that store nothing until the stored measure is known to have their labels.
 type labelCheck struct {
 	prom, native meterbridge.Factory
-	schemas      Schemas
+	schemas      metadata.Repo
 	log          *logger.Logger
 	added        chan struct{}
 	differ       meter.Gauge // nil before it was made

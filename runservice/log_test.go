@@ -37,7 +37,6 @@ import (
 	databasev1 "github.com/apache/skywalking-banyandb/api/proto/banyandb/database/v1"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
-	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/pkg/logger"
 )
 
@@ -129,7 +128,7 @@ func TestLogLines(t *testing.T) {
 		s.logLevels(health, observer.Health{Modules: []observer.ModuleHealth{{Name: "message"}, {Name: "new"}}})
 		off := observer.Health{Modules: []observer.ModuleHealth{{Name: "message", Level: observer.LevelOff}}}
 		s.logLevels(off, health)
-		s.logConfig(api.Config{Modules: []string{"io"}, DisabledHooks: map[string][]string{"cache": {"lookup"}}})
+		s.logConfig(observer.Config{Modules: []string{"io"}, DisabledHooks: map[string][]string{"cache": {"lookup"}}})
 		s.off(errors.New("a cause"))
 		var failing episode
 		s.logEpisode(&failing, kprobe.WithRemedy(errors.New("a cause"), "a remedy"))
@@ -139,7 +138,7 @@ func TestLogLines(t *testing.T) {
 		c := d.check(t)
 		c.NewCounter("ebpf_x", "direction")
 		compared(t, c)
-		s.listen.HTTPAddr = "127.0.0.1:http"
+		s.flags.listen.HTTPAddr = "127.0.0.1:http"
 		s.serveAPI()
 		s.reload()
 	})
@@ -176,7 +175,7 @@ func TestLogLines(t *testing.T) {
 // unprovoked are the messages of lines that only a kernel, a database or a file provokes which changes under the service.
 var unprovoked = []string{
 	"eBPF metrics are not stored yet: the database does not have their measures", "eBPF metrics are not stored, but for those that have been compared",
-	"the flags are in force", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API", "disabling what --ebpf-config-file does not name",
+	"the flags are in force", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API",
 }
 
 // TestEpisodes: a failure is logged when it begins, when its cause changes and when it ends, and not each time.
@@ -205,16 +204,15 @@ func TestChangesTakeTurns(t *testing.T) {
 	logged(t, func(s *Service) {
 		flags := s.FlagSet()
 		require.NoError(t, flags.Parse([]string{"--ebpf-config-file=" + file}))
-		o, err := observer.Open(t.Context(), observer.Options{Modules: []string{"io"}})
+		o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{"io"}}})
 		if err != nil {
 			t.Skipf("no module can be opened: %v", err)
 		}
 		defer func() { require.NoError(t, o.Close()) }()
-		s.observer, s.config = o, s.flagConfig()
-		s.config.Modules = []string{"io"}
+		s.observer = o
 		inside, both := make(chan struct{}), make(chan error)
 		go func() {
-			both <- s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+			both <- s.Configure(t.Context(), func(c observer.Config) (observer.Config, error) {
 				close(inside)
 				// The other one would be through by now, if nothing kept it.
 				time.Sleep(100 * time.Millisecond)
@@ -223,7 +221,7 @@ func TestChangesTakeTurns(t *testing.T) {
 			})
 		}()
 		<-inside
-		require.NoError(t, s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+		require.NoError(t, s.Configure(t.Context(), func(c observer.Config) (observer.Config, error) {
 			c.MaxOverheadPercent = 5
 			return c, nil
 		}))
@@ -231,12 +229,12 @@ func TestChangesTakeTurns(t *testing.T) {
 		require.Equal(t, uint32(3), s.Config().LatencySampling)
 		require.InDelta(t, 5, s.Config().MaxOverheadPercent, 0)
 		require.Equal(t, uint32(3), o.Config().LatencySampling)
-		require.InDelta(t, 0.05, o.Config().MaxOverhead, 0)
+		require.InDelta(t, 5, o.Config().MaxOverheadPercent, 0)
 
 		// The signal's way waits as well.
 		inside = make(chan struct{})
 		go func() {
-			both <- s.Configure(t.Context(), func(c api.Config) (api.Config, error) {
+			both <- s.Configure(t.Context(), func(c observer.Config) (observer.Config, error) {
 				close(inside)
 				time.Sleep(100 * time.Millisecond)
 				c.LatencySampling = 4
@@ -255,8 +253,8 @@ func TestChangesTakeTurns(t *testing.T) {
 func TestScratchDirs(t *testing.T) {
 	s := New(nil, observer.Options{})
 	require.Equal(t, []string{os.TempDir()}, s.scratchDirs())
-	s.scratchDir = "/scratch"
-	s.flags = func() *pflag.FlagSet {
+	s.flags.scratchDir = "/scratch"
+	s.root = func() *pflag.FlagSet {
 		flags := pflag.NewFlagSet("data", pflag.ContinueOnError)
 		for name, dir := range map[string]string{"stream-root-path": "/data/stream", "measure-root-path": "/data/measure", "trace-root-path": os.TempDir(), "other": "/x"} {
 			flags.String(name, dir, "")

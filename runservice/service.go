@@ -28,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -53,14 +52,6 @@ import (
 const (
 	name = "ebpf"
 
-	defaultModules = "io,cache,memory,sched"
-	// Each read of a file passes this hook, on the whole host, to tell what the pages that are filled and the bytes that are
-	// read tell nearly as well.
-	defaultDisabledHooks = "cache.lookup"
-	defaultInterval      = 5 * time.Second
-	intervals            = "100ms to 1h"
-	samplings            = "1 (all) to 1024"
-
 	messageOff = "eBPF observation is off; the server runs without it"
 )
 
@@ -77,34 +68,25 @@ type Registry interface {
 
 // Service observes its own process and feeds the registry's instruments. Register it after the metric service.
 type Service struct {
-	registry    Registry
-	schemas     Schemas
-	labels      *labelCheck // nil if nothing is stored
-	log         *logger.Logger
-	observer    *observer.Observer
-	bridge      *meterbridge.Bridge
-	closer      *run.Closer
-	options     observer.Options
-	health      observer.Health
-	modules     moduleList
-	disabled    hookMap
-	attach      string
-	scratchDir  string
-	moduleDir   string
-	configFile  string
-	listen      api.ListenOptions
-	api         *api.Server
-	config      api.Config    // in force
-	changed     chan struct{} // tells collect that there is another configuration
-	interval    time.Duration
-	maxOverhead float64
-	sampling    uint32
-	mu          sync.Mutex // guards health and config
-	changing    sync.Mutex // makes one change of the configuration wait for another; it is taken before mu
-	flags       func() *pflag.FlagSet
-	enabled     bool
-	verify      bool
-	running     bool // PreRun has come to its end, and there is something to collect
+	registry Registry
+	schemas  metadata.Repo
+	labels   *labelCheck           // nil if nothing is stored
+	embedder observer.Options      // what is not said by flags
+	flags    flags                 // what the operator says
+	root     func() *pflag.FlagSet // the flags of the server's role, or nil
+
+	// What runs, from PreRun on.
+	log      *logger.Logger
+	wanted   observer.Config // at the start; the observer's, once there is one
+	observer *observer.Observer
+	bridge   *meterbridge.Bridge
+	api      *api.Server
+	closer   *run.Closer
+	changed  chan struct{} // tells collect that there is another configuration
+	running  bool          // PreRun has come to its end, and there is something to collect
+
+	mu     sync.Mutex // guards health
+	health observer.Health
 }
 
 // Units returns a factory of what a role of banyand registers: one Service of its own, since each role has its own registry. root
@@ -113,7 +95,7 @@ type Service struct {
 func Units(root func() *cobra.Command) func(role string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
 	return func(role string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
 		s := New(registry, observer.Options{}).WithSchemas(schemas)
-		s.flags = func() *pflag.FlagSet {
+		s.root = func() *pflag.FlagSet {
 			for _, c := range root().Commands() {
 				if c.Name() == role {
 					return c.Flags()
@@ -125,93 +107,33 @@ func Units(root func() *cobra.Command) func(role string, registry observability.
 	}
 }
 
-// DefaultModules are those that --ebpf-modules names by itself. The others cost more, or cost other processes something.
-func DefaultModules() []string { return strings.Split(defaultModules, ",") }
-
-// DefaultDisabledHooks returns the hooks that are not attached if nothing is said.
-func DefaultDisabledHooks() map[string][]string {
-	var hooks hookMap
-	// The text is ours.
-	_ = hooks.Set(defaultDisabledHooks)
-	return hooks
-}
-
 // New returns a Service over the modules of options.Sources, of the first of which --ebpf-modules says what to open.
 func New(registry Registry, options observer.Options) *Service {
-	return &Service{registry: registry, options: options, closer: run.NewCloser(0), changed: make(chan struct{}, 1)}
+	return &Service{registry: registry, embedder: options, closer: run.NewCloser(0), changed: make(chan struct{}, 1)}
 }
 
 // Name returns the unit's name.
 func (s *Service) Name() string { return name }
 
-// FlagSet returns the service's flags.
-func (s *Service) FlagSet() *run.FlagSet {
-	flags := run.NewFlagSet(name)
-	s.modules = DefaultModules()
-	flags.BoolVar(&s.enabled, "ebpf-enabled", false,
-		"observe this process with eBPF: its system calls, page cache, memory reclaim and CPU use become metrics; needs Linux 5.10, CAP_BPF and CAP_PERFMON")
-	flags.Var(&s.modules, "ebpf-modules", "the eBPF probe modules to load, separated by commas")
-	s.disabled = DefaultDisabledHooks()
-	flags.Var(&s.disabled, "ebpf-disabled-hooks",
-		"hooks of eBPF modules that are not attached, as module.hook, separated by commas; empty attaches all; \"banyand ebpf plan\" lists them")
-	flags.StringVar(&s.moduleDir, "ebpf-module-dir", "",
-		"a folder with eBPF probe modules of your own, <module>.bpf.o, all of which are loaded besides --ebpf-modules; "+
-			"it and its files must belong to root or the server's user, and nobody else may write to them")
-	flags.StringVar(&s.attach, "ebpf-attach", attachAuto,
-		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+
-			"; auto takes the first that works, hook by hook; with another one, for measurement and troubleshooting, a hook that cannot be attached that way is left out")
-	flags.Uint32Var(&s.sampling, "ebpf-latency-sampling", 1,
-		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
-	flags.Float64Var(&s.maxOverhead, "ebpf-max-overhead", 2,
-		"how much of the server's CPU time, in percent, one eBPF module may cost, 0 for no limit; 0.1 % of one CPU is always allowed; "+
-			"a module above both for a minute is shed step by step: it times fewer calls and runs its iterators less often, then detaches a hook, then all")
-	flags.BoolVar(&s.verify, "ebpf-verify", true,
-		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
-	flags.StringVar(&s.scratchDir, "ebpf-scratch-dir", "",
-		"where eBPF verification makes its scratch folder, best on the data's disk; where that is not possible, and if it is empty, "+
-			"the system's folder for temporary files is tried, then the server's data folders")
-	flags.DurationVar(&s.interval, "ebpf-collect-interval", defaultInterval,
-		"how often the eBPF counters are collected into metrics, "+intervals)
-	s.apiFlags(flags)
-	return flags
-}
-
-// Validate checks the flags, also if the service is disabled.
-func (s *Service) Validate() error {
-	known, err := s.known()
-	if err != nil {
-		return err
-	}
-	err = errors.Join(s.modules.validate(known), s.disabled.validate(s.sources()[0], known))
-	if !slices.Contains(attaches(), s.attach) {
-		err = errors.Join(err, fmt.Errorf("--ebpf-attach=%s: allowed are %s", s.attach, strings.Join(attaches(), ", ")))
-	}
-	if s.moduleDir != "" && !filepath.IsAbs(s.moduleDir) {
-		err = errors.Join(err, fmt.Errorf("--ebpf-module-dir=%s: allowed is a path that begins with /", s.moduleDir))
-	}
-	return errors.Join(err, s.validateRunTime())
-}
-
 // PreRun attaches the modules and makes the instruments. It returns no error: the server runs without eBPF too.
 func (s *Service) PreRun(ctx context.Context) error {
-	if !s.enabled {
+	if !s.flags.enabled {
 		return nil
 	}
 	s.log = logger.GetLogger(name)
 	defer s.survive()
 	var err error
-	if s.config, err = s.fileConfig(); err != nil {
+	if s.wanted, err = s.fileConfig(); err != nil {
 		// Validate has found nothing wrong: this came later.
 		s.log.Error().Err(err).Msg("the flags are in force")
-		s.config = s.flagConfig()
+		s.wanted = s.flagConfig()
 	}
-	o, err := observer.Open(ctx, s.openOptions(s.config))
+	o, err := observer.Open(ctx, s.options(s.wanted))
 	var schema []observer.Metric
 	var down *observer.DownError
 	switch {
 	case err == nil:
 		s.observer = o
-		s.leaveOut(ctx)
 		s.setHealth(o.Health())
 		schema = o.Schema()
 	case errors.As(err, &down):
@@ -229,27 +151,26 @@ func (s *Service) PreRun(ctx context.Context) error {
 	return nil
 }
 
-// openOptions are the options that the flags say.
-func (s *Service) openOptions(c api.Config) observer.Options {
-	options := s.options
-	wanted := observerConfig(c)
-	options.Modules, options.DisabledHooks, options.LatencySampling, options.MaxOverhead = wanted.Modules, wanted.DisabledHooks, wanted.LatencySampling, wanted.MaxOverhead
-	options.Verify, options.ScratchDirs = s.verify, s.scratchDirs()
+// options are those of the observer, for a configuration.
+func (s *Service) options(c observer.Config) observer.Options {
+	options := s.embedder
+	options.Config = c
+	options.Verify, options.ScratchDirs = s.flags.verify, s.scratchDirs()
 	options.Sources = s.sources()
-	if s.attach != attachAuto {
-		options.Attach = kprobe.Attach(s.attach)
+	if s.flags.attach != attachAuto {
+		options.Attach = kprobe.Attach(s.flags.attach)
 	}
 	return options
 }
 
 // sources are where modules come from: the embedder's, or the built-in ones, and then the folder of the users'.
 func (s *Service) sources() []observer.Source {
-	sources := slices.Clone(s.options.Sources)
+	sources := slices.Clone(s.embedder.Sources)
 	if len(sources) == 0 {
 		sources = []observer.Source{observer.BuiltIn()}
 	}
-	if s.moduleDir != "" {
-		sources = append(sources, observer.ModuleDir(s.moduleDir))
+	if s.flags.moduleDir != "" {
+		sources = append(sources, observer.ModuleDir(s.flags.moduleDir))
 	}
 	return sources
 }
@@ -261,14 +182,14 @@ func giveBack() { debug.FreeOSMemory() }
 // scratchDirs are the folders where verification may work, the best first.
 func (s *Service) scratchDirs() []string {
 	var dirs []string
-	if s.scratchDir != "" {
-		dirs = append(dirs, s.scratchDir)
+	if s.flags.scratchDir != "" {
+		dirs = append(dirs, s.flags.scratchDir)
 	}
 	dirs = append(dirs, os.TempDir())
-	if s.flags == nil {
+	if s.root == nil {
 		return dirs
 	}
-	if flags := s.flags(); flags != nil {
+	if flags := s.root(); flags != nil {
 		flags.VisitAll(func(f *pflag.Flag) {
 			// measure-root-path and the like.
 			if dir := f.Value.String(); strings.HasSuffix(f.Name, "-root-path") && dir != "" && !slices.Contains(dirs, dir) {
@@ -277,14 +198,6 @@ func (s *Service) scratchDirs() []string {
 		})
 	}
 	return dirs
-}
-
-// attachAuto lets each hook have the first kind of attachment that works.
-const attachAuto = "auto"
-
-// attaches are the values of --ebpf-attach. No built-in module has a raw_tp program.
-func attaches() []string {
-	return []string{attachAuto, string(kprobe.Fentry), string(kprobe.TPBTF), string(kprobe.Tracepoint), string(kprobe.Kprobe)}
 }
 
 // Serve collects at the interval until GracefulStop.
@@ -326,7 +239,7 @@ func (s *Service) setHealth(h observer.Health) {
 func (s *Service) collect(reload <-chan os.Signal) {
 	defer s.closer.Done()
 	defer s.survive()
-	ticker := time.NewTicker(time.Duration(s.Config().CollectInterval))
+	ticker := time.NewTicker(s.Config().CollectInterval)
 	defer ticker.Stop()
 	var failing episode
 	for {
@@ -338,7 +251,7 @@ func (s *Service) collect(reload <-chan os.Signal) {
 		select {
 		case <-ticker.C:
 		case <-s.changed:
-			ticker.Reset(time.Duration(s.Config().CollectInterval))
+			ticker.Reset(s.Config().CollectInterval)
 		case <-reload:
 			s.reload()
 		case <-s.closer.CloseNotify():
@@ -412,7 +325,7 @@ func (s *Service) survive() {
 // off notes and logs that no module counts, for a reason that is none of theirs.
 func (s *Service) off(err error) {
 	var h observer.Health
-	for _, m := range s.config.Modules {
+	for _, m := range s.wanted.Modules {
 		h.Modules = append(h.Modules, observer.ModuleHealth{Name: m, Cause: err.Error()})
 	}
 	s.setHealth(h)

@@ -270,7 +270,7 @@ func (b *bench) simulatedSnapshots(ctx context.Context, binary string) error {
 // and what their maps hold, in bytes for each CPU. Where there is a scratch folder, they are verified too.
 func openOnce(modules []string, scratch string) error {
 	start := time.Now()
-	o, err := observer.Open(context.Background(), observer.Options{Modules: modules, Verify: scratch != "", ScratchDirs: []string{scratch}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: modules}, Verify: scratch != "", ScratchDirs: []string{scratch}})
 	took := time.Since(start)
 	if err != nil {
 		return err

@@ -136,7 +136,7 @@ type bench struct {
 
 // options open what the server opens by default.
 func (b *bench) options() observer.Options {
-	return observer.Options{Modules: b.modules, DisabledHooks: runservice.DefaultDisabledHooks()}
+	return observer.Options{Config: observer.Config{Modules: b.modules, DisabledHooks: runservice.DefaultDisabledHooks()}}
 }
 
 // scoped are the same for another process.

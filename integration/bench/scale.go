@@ -207,7 +207,7 @@ func (b *bench) moduleSet(ctx context.Context, set []string, schema []observer.M
 	if err != nil {
 		return err
 	}
-	o, err := observer.Open(ctx, observer.Options{Modules: set})
+	o, err := observer.Open(ctx, observer.Options{Config: observer.Config{Modules: set}})
 	if err != nil {
 		return err
 	}
@@ -248,7 +248,10 @@ func seriesStored(schema []observer.Metric) int {
 		if schema[i].Kind == observer.Histogram {
 			each = len(schema[i].Bounds) + 3
 		}
-		n += schema[i].Series() * each
+		for _, label := range schema[i].Labels {
+			each *= len(label.Values)
+		}
+		n += each
 	}
 	return n
 }

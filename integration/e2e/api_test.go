@@ -61,7 +61,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
-	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
 )
 
@@ -101,11 +101,11 @@ func mustSay(t *testing.T, method, url, body string, headers ...string) answer {
 }
 
 // configOf returns the configuration that is in force, by an answer.
-func configOf(t *testing.T, a answer) (c api.Config, available []string) {
+func configOf(t *testing.T, a answer) (c observer.Config, available []string) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, a.status, a.body)
 	var answered struct {
-		Config    api.Config
+		Config    observer.Config
 		Available []string
 	}
 	require.NoError(t, json.Unmarshal([]byte(a.body), &answered), a.body)
@@ -178,7 +178,7 @@ func TestAPI(t *testing.T) {
 
 	t.Run("a client that stops reading", func(t *testing.T) {
 		slow := ebpfv1.NewEBPFMetricsClient(dialAPI(t, grpcAddr, grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(64<<10)))
-		stream, err := slow.StreamMetrics(t.Context(), &ebpfv1.StreamMetricsRequest{Interval: durationpb.New(api.MinInterval)})
+		stream, err := slow.StreamMetrics(t.Context(), &ebpfv1.StreamMetricsRequest{Interval: durationpb.New(100 * time.Millisecond)})
 		require.NoError(t, err)
 		first, err := stream.Recv()
 		require.NoError(t, err)
@@ -238,7 +238,7 @@ func TestAPI(t *testing.T) {
 
 		wrong := mustSay(t, http.MethodPost, base+"/api/v1/config", `{"modules":["io"],"latency_sampling":0}`)
 		require.Equal(t, http.StatusBadRequest, wrong.status)
-		require.Contains(t, wrong.body, "allowed is 1 to 1024")
+		require.Contains(t, wrong.body, "out of range (1 to 1024)")
 		same, _ := configOf(t, mustSay(t, http.MethodGet, base+"/api/v1/config", ""))
 		require.Equal(t, config, same)
 		// A module that was not open is opened, and verifies itself.
@@ -250,9 +250,9 @@ func TestAPI(t *testing.T) {
 		// The file overrides the flags, and what it does not name is as the flags say.
 		require.NoError(t, os.WriteFile(file, []byte("modules: [io, sched]\ndisabled_hooks: {}\n"), 0o600))
 		reloaded, _ := configOf(t, mustSay(t, http.MethodPost, base+"/api/v1/config/reload", ""))
-		want := api.Config{
+		want := observer.Config{
 			Modules: []string{"io", "sched"}, DisabledHooks: map[string][]string{},
-			LatencySampling: 1, MaxOverheadPercent: 2, CollectInterval: api.Duration(5 * time.Second),
+			LatencySampling: 1, MaxOverheadPercent: 2, CollectInterval: 5 * time.Second,
 		}
 		require.Equal(t, want, reloaded)
 		require.NoError(t, os.WriteFile(file, []byte("modules: [nosuch]\n"), 0o600))
@@ -267,7 +267,7 @@ func TestAPI(t *testing.T) {
 	t.Run("SIGHUP", func(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte("modules: [sched]\nlatency_sampling: 4\n"), 0o600))
 		require.NoError(t, syscall.Kill(server.PID(), syscall.SIGHUP))
-		var config api.Config
+		var config observer.Config
 		require.Eventually(t, func() bool {
 			config, _ = configOf(t, mustSay(t, http.MethodGet, base+"/api/v1/config", ""))
 			return config.LatencySampling == 4
@@ -519,32 +519,32 @@ func TestEnvironment(t *testing.T) {
 	require.NoError(t, os.Mkdir(modules, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(modules, "mine.bpf.o"), object, 0o600))
 	scratch := filepath.Join(t.TempDir(), "nosuch")
-	standard := api.Config{
+	standard := observer.Config{
 		Modules: []string{"io", "cache", "memory", "sched"}, DisabledHooks: map[string][]string{"cache": {"lookup"}},
-		CollectInterval: api.Duration(5 * time.Second), MaxOverheadPercent: 2, LatencySampling: 1,
+		CollectInterval: 5 * time.Second, MaxOverheadPercent: 2, LatencySampling: 1,
 	}
 	for _, c := range []struct {
-		config func(c *api.Config)
+		config func(c *observer.Config)
 		also   func(t *testing.T, said said)
 		name   string
 		env    []string
 		secure bool
 	}{
 		{name: "HTTP_ADDR"},
-		{name: "MODULES", env: []string{"MODULES=sched,io"}, config: func(c *api.Config) { c.Modules = []string{"sched", "io"} }},
+		{name: "MODULES", env: []string{"MODULES=sched,io"}, config: func(c *observer.Config) { c.Modules = []string{"sched", "io"} }},
 		{
 			name: "DISABLED_HOOKS", env: []string{"DISABLED_HOOKS=cache.fill,memory.scan"},
-			config: func(c *api.Config) { c.DisabledHooks = map[string][]string{"cache": {"fill"}, "memory": {"scan"}} },
+			config: func(c *observer.Config) { c.DisabledHooks = map[string][]string{"cache": {"fill"}, "memory": {"scan"}} },
 		},
-		{name: "COLLECT_INTERVAL", env: []string{"COLLECT_INTERVAL=700ms"}, config: func(c *api.Config) { c.CollectInterval = api.Duration(700 * time.Millisecond) }},
-		{name: "LATENCY_SAMPLING", env: []string{"LATENCY_SAMPLING=32"}, config: func(c *api.Config) { c.LatencySampling = 32 }},
-		{name: "MAX_OVERHEAD", env: []string{"MAX_OVERHEAD=2.5"}, config: func(c *api.Config) { c.MaxOverheadPercent = 2.5 }},
+		{name: "COLLECT_INTERVAL", env: []string{"COLLECT_INTERVAL=700ms"}, config: func(c *observer.Config) { c.CollectInterval = 700 * time.Millisecond }},
+		{name: "LATENCY_SAMPLING", env: []string{"LATENCY_SAMPLING=32"}, config: func(c *observer.Config) { c.LatencySampling = 32 }},
+		{name: "MAX_OVERHEAD", env: []string{"MAX_OVERHEAD=2.5"}, config: func(c *observer.Config) { c.MaxOverheadPercent = 2.5 }},
 		{
 			name: "CONFIG_FILE", env: []string{"CONFIG_FILE=" + writeFile(t, "ebpf.yaml", "modules: [cache]\n"), "LATENCY_SAMPLING=2"},
-			config: func(c *api.Config) { c.Modules, c.LatencySampling = []string{"cache"}, 2 },
+			config: func(c *observer.Config) { c.Modules, c.LatencySampling = []string{"cache"}, 2 },
 		},
 		{
-			name: "MODULE_DIR", env: []string{"MODULE_DIR=" + modules}, config: func(c *api.Config) { c.Modules = append(slices.Clone(c.Modules), "mine") },
+			name: "MODULE_DIR", env: []string{"MODULE_DIR=" + modules}, config: func(c *observer.Config) { c.Modules = append(slices.Clone(c.Modules), "mine") },
 			also: func(t *testing.T, said said) { require.Contains(t, said.available, "mine") },
 		},
 		{

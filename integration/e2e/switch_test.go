@@ -150,8 +150,8 @@ type switcher struct {
 	stats   *monotonic          // /api/v1/stats
 	scraped *monotonic          // /metrics of the API
 	page    *monotonic          // /metrics of the server
-	initial api.Config
-	config  api.Config // in force
+	initial observer.Config
+	config  observer.Config // in force
 	address string
 	pid     int
 }
@@ -210,7 +210,7 @@ func (s *switcher) change(t *testing.T, times int, modules ...string) {
 		module := modules[s.random.IntN(len(modules))]
 		switch s.random.IntN(8) {
 		case 0:
-			body = fmt.Sprintf(`{"latency_sampling":%d}`, 1+s.random.IntN(api.MaxSampling))
+			body = fmt.Sprintf(`{"latency_sampling":%d}`, 1+s.random.IntN(1024))
 		case 1:
 			body = fmt.Sprintf(`{"collect_interval":"%dms"}`, 100+s.random.IntN(900))
 		case 2, 3, 4:
@@ -529,11 +529,15 @@ func (s *switcher) post(t *testing.T, body string) {
 	t.Helper()
 	status, text := s.request(t, http.MethodPost, "/api/v1/config", body)
 	require.Equal(t, http.StatusOK, status, "%s: %s", body, text)
-	var answer struct{ Config api.Config }
+	var answer struct{ Config observer.Config }
 	require.NoError(t, json.Unmarshal([]byte(text), &answer), text)
 	if s.config.Modules != nil {
-		want, err := s.config.Decode([]byte(body))
+		want, err := api.Decode(s.config, []byte(body))
 		require.NoError(t, err)
+		maps.DeleteFunc(want.DisabledHooks, func(_ string, hooks []string) bool { return len(hooks) == 0 })
+		for _, hooks := range want.DisabledHooks {
+			slices.Sort(hooks)
+		}
 		require.Equal(t, want, answer.Config, body)
 	}
 	s.config = answer.Config

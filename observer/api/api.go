@@ -25,84 +25,81 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
 )
 
-// Source is what is served. *observer.Observer is one.
-type Source = collector.Source
-
-// Control changes what is served.
+// Control changes what is served. *observer.Observer is one. If it also has a method Reload(context.Context) error, that reads its
+// configuration file again when a client asks for it.
 type Control interface {
-	// Config returns the configuration in force.
-	Config() Config
-	// Configure brings into force what change makes of the configuration in force, whole or not at all. No other change, also none that
-	// did not come by the API, may come in between.
-	Configure(ctx context.Context, change func(Config) (Config, error)) error
-	// Reload reads the configuration file again. If there is none, the error wraps errors.ErrUnsupported.
-	Reload(ctx context.Context) error
+	// Available returns the names of the modules that may be enabled.
+	Available() []string
+	// Config returns the configuration that is wanted.
+	Config() observer.Config
+	// Configure brings into force what change makes of the configuration, whole or not at all. No other change, also none that did not
+	// come by the API, may come in between.
+	Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error
 }
 
-// Options of an API.
-type Options struct {
-	// Available lists the modules that may be enabled. *observer.Observer has such a method. Nil means those of the source's health.
-	Available func() []string
+// reloader is a Control that has a configuration file: Reload reads it again. If there is none, the error wraps errors.ErrUnsupported.
+type reloader interface {
+	Reload(ctx context.Context) error
 }
 
 // API is a source and its control, ready to be served. Its methods may be called from any goroutine. It holds nothing that has
 // to be closed.
 type API struct {
-	source   Source
+	source   collector.Source
 	control  Control
 	registry *prometheus.Registry
-	options  Options
 }
 
 // New returns an API over a source, which is refreshed at most once a second however many ask. A nil control makes it
 // read-only.
-func New(source Source, control Control, options Options) *API {
-	a := &API{source: collector.Limit(source), control: control, options: options, registry: prometheus.NewRegistry()}
+func New(source collector.Source, control Control) *API {
+	a := &API{source: collector.Limit(source), control: control, registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collector.New(a.source))
 	return a
 }
 
 // configuration is what GET /api/v1/config answers.
 type configuration struct {
-	Config    Config   `json:"config"`
-	Available []string `json:"available"`
-	ReadOnly  bool     `json:"read_only"`
+	Config    observer.Config `json:"config"`
+	Available []string        `json:"available"`
+	ReadOnly  bool            `json:"read_only"`
 }
 
-// configuration returns the configuration in force. Where nothing may be changed, only the modules and hooks of it are known.
+// configuration returns the configuration that is wanted. Where nothing may be changed, only the modules and hooks of it are known.
 func (a *API) configuration() configuration {
-	c := configuration{ReadOnly: a.control == nil}
-	health := a.source.Health()
 	if a.control != nil {
-		c.Config = a.control.Config()
-	} else {
-		c.Config.DisabledHooks = make(map[string][]string)
-		for _, m := range health.Modules {
-			if !m.Disabled {
-				c.Config.Modules = append(c.Config.Modules, m.Name)
-			}
-			if len(m.DisabledHooks) > 0 {
-				c.Config.DisabledHooks[m.Name] = m.DisabledHooks
-			}
+		return configuration{Config: a.control.Config(), Available: list(a.control.Available())}
+	}
+	c := configuration{ReadOnly: true, Available: []string{}}
+	c.Config.DisabledHooks = make(map[string][]string)
+	for _, m := range a.source.Health().Modules {
+		c.Available = append(c.Available, m.Name)
+		if !m.Disabled {
+			c.Config.Modules = append(c.Config.Modules, m.Name)
+		}
+		if len(m.DisabledHooks) > 0 {
+			c.Config.DisabledHooks[m.Name] = m.DisabledHooks
 		}
 	}
-	if a.options.Available != nil {
-		c.Available = a.options.Available()
-		return c
-	}
-	for _, m := range health.Modules {
-		c.Available = append(c.Available, m.Name)
-	}
 	return c
+}
+
+// list makes an empty list of none, so that JSON has [] and not null.
+func list[T any](values []T) []T {
+	if values == nil {
+		return []T{}
+	}
+	return values
 }
 
 // errReadOnly is the answer to a change where there is no control.
 var errReadOnly = errors.New("this API is read-only")
 
-// change lays a change over the configuration in force and brings the outcome into force.
+// change lays a change over the configuration and brings the outcome into force.
 func (a *API) change(ctx context.Context, data []byte) error {
-	return a.control.Configure(ctx, func(c Config) (Config, error) { return c.Decode(data) })
+	return a.control.Configure(ctx, func(c observer.Config) (observer.Config, error) { return Decode(c, data) })
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
 
@@ -85,7 +86,7 @@ type way struct {
 var ways = []way{{name: "HTTP"}, {name: "HTTPS", secure: true}, {name: "HTTP2", secure: true, http2: true}, {name: "gRPC", grpc: true}, {name: "gRPC with TLS", secure: true, grpc: true}}
 
 // serve serves what each connection is asked for, and returns the address, and what makes clients.
-func (w way) serve(t *testing.T, source api.Source) (*api.Server, string, func() *peer) {
+func (w way) serve(t *testing.T, source collector.Source) (*api.Server, string, func() *peer) {
 	t.Helper()
 	o := api.ListenOptions{TokenFile: write(t, "token", "secret", 0o600), Report: func(error) {}}
 	var config *tls.Config
@@ -98,7 +99,7 @@ func (w way) serve(t *testing.T, source api.Source) (*api.Server, string, func()
 	} else {
 		o.HTTPAddr = "0"
 	}
-	s, err := api.New(source, nil, api.Options{}).Listen(o)
+	s, err := api.New(source, nil).Listen(o)
 	require.NoError(t, err)
 	if w.grpc {
 		return s, s.GRPCAddr().String(), func() *peer { return overGRPC(t, s.GRPCAddr().String(), config) }

@@ -19,6 +19,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -63,8 +64,9 @@ func (s *service) StreamMetrics(r *ebpfv1.StreamMetricsRequest, stream grpc.Serv
 	if r.GetInterval() != nil {
 		interval = r.GetInterval().AsDuration()
 	}
-	if interval < MinInterval || interval > MaxInterval {
-		return status.Errorf(codes.InvalidArgument, "interval %v: allowed is %v to %v", interval, MinInterval, MaxInterval)
+	var wrong *observer.FieldError
+	if err := (observer.Config{CollectInterval: interval, LatencySampling: 1}).Validate(); errors.As(err, &wrong) {
+		return status.Errorf(codes.InvalidArgument, "interval: %v", wrong.Err)
 	}
 	var snapshot observer.Snapshot
 	start, sent := time.Now(), int64(-1) // the number of the last interval that a snapshot was sent for

@@ -26,7 +26,6 @@ import (
 	"mime"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -218,7 +217,7 @@ func (a *API) postConfig(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !json.Valid(body) {
-		return fail(http.StatusBadRequest, "%w: the body is not JSON", ErrInvalid)
+		return fail(http.StatusBadRequest, "%w: the body is not JSON", observer.ErrInvalidConfig)
 	}
 	if err = a.change(r.Context(), body); err != nil {
 		return err
@@ -233,7 +232,11 @@ func (a *API) postReload(w http.ResponseWriter, r *http.Request) error {
 	if _, err := readBody(w, r); err != nil {
 		return err
 	}
-	if err := a.control.Reload(r.Context()); err != nil {
+	err := fmt.Errorf("there is no configuration file: %w", errors.ErrUnsupported)
+	if control, ok := a.control.(reloader); ok {
+		err = control.Reload(r.Context())
+	}
+	if err != nil {
 		// The request was right, the file is not.
 		if statusOf(err) == http.StatusBadRequest {
 			return &failure{status: http.StatusUnprocessableEntity, err: err}
@@ -282,7 +285,7 @@ func answerError(w http.ResponseWriter, err error) {
 func statusOf(err error) int {
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
-	case slices.ContainsFunc([]error{ErrInvalid, observer.ErrUnknownModule, observer.ErrUnknownHook}, is):
+	case is(observer.ErrInvalidConfig), is(observer.ErrUnknownModule), is(observer.ErrUnknownHook):
 		return http.StatusBadRequest
 	case is(errors.ErrUnsupported):
 		return http.StatusNotImplemented

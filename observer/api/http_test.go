@@ -46,19 +46,22 @@ import (
 
 // control is one that does what it is told.
 type control struct {
-	err    error
-	reload error
-	config api.Config
-	mu     sync.Mutex
+	err       error
+	reload    error
+	available []string
+	config    observer.Config
+	mu        sync.Mutex
 }
 
-func (c *control) Config() api.Config {
+func (c *control) Available() []string { return c.available }
+
+func (c *control) Config() observer.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.config
 }
 
-func (c *control) Configure(_ context.Context, change func(api.Config) (api.Config, error)) error {
+func (c *control) Configure(_ context.Context, change func(observer.Config) (observer.Config, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	config, err := change(c.config)
@@ -150,7 +153,7 @@ func TestStats(t *testing.T) {
 	source := fake.New(t, "io", "cache")
 	source.Set("ebpf_io_operations_total", 12, "read", "ok")
 	source.Observe("ebpf_io_duration_seconds", 500_000_000, map[int]uint64{0: 1, 2: 4}, "read")
-	s := listen(t, api.New(source, nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(source, nil), api.ListenOptions{})
 	url := "http://" + s.HTTPAddr().String() + "/api/v1/stats"
 
 	type answer struct {
@@ -222,7 +225,7 @@ func TestStats(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	source := fake.New(t, "io")
 	source.Set("ebpf_io_operations_total", 12, "read", "ok")
-	s := listen(t, api.New(source, nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(source, nil), api.ListenOptions{})
 	url := "http://" + s.HTTPAddr().String() + "/metrics"
 	text := request(t, http.MethodGet, url, "")
 	require.Equal(t, http.StatusOK, text.status)
@@ -252,7 +255,7 @@ func TestHealth(t *testing.T) {
 		Metrics: []observer.MetricHealth{{Name: "m", Verified: true}, {Name: "n", LeftOut: true, Reason: "wrong"}},
 	}
 	source.SetHealth(io, observer.ModuleHealth{Name: "net", Disabled: true, DisabledHooks: []string{"rx"}, Absent: []string{"a"}})
-	s := listen(t, api.New(source, nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(source, nil), api.ListenOptions{})
 	url := "http://" + s.HTTPAddr().String() + "/health"
 	r := request(t, http.MethodGet, url, "")
 	require.Equal(t, http.StatusOK, r.status)
@@ -284,7 +287,8 @@ func TestHealth(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	c := &control{config: base()}
-	a := api.New(fake.New(t, "io", "cache"), c, api.Options{Available: func() []string { return []string{"block", "cache", "io"} }})
+	c.available = []string{"block", "cache", "io"}
+	a := api.New(fake.New(t, "io", "cache"), c)
 	url := "http://" + listen(t, a, api.ListenOptions{}).HTTPAddr().String() + "/api/v1/config"
 	const answer = `{"config":{"modules":["io","cache"],"disabled_hooks":{"io":["syscall"]},"latency_sampling":%d,` +
 		`"collect_interval":"%s","max_overhead_percent":1},"available":["block","cache","io"],"read_only":false}`
@@ -309,8 +313,8 @@ func TestConfig(t *testing.T) {
 	post := func(body string, headers ...string) response {
 		return request(t, http.MethodPost, url, body, headers...)
 	}
-	refused(t, post(`{"latency_sampling":0}`, jsonType), http.StatusBadRequest, "latency_sampling 0: allowed is 1 to 1024")
-	refused(t, post(`{"collect_interval":"1s","latency_samplin":2}`, jsonType), http.StatusBadRequest, "no such field")
+	refused(t, post(`{"latency_sampling":0}`, jsonType), http.StatusBadRequest, "latency_sampling: 0 is out of range (1 to 1024)")
+	refused(t, post(`{"collect_interval":"1s","latency_samplin":2}`, jsonType), http.StatusBadRequest, "field latency_samplin not found")
 	refused(t, post("latency_sampling: 2", jsonType), http.StatusBadRequest, "not JSON")
 	refused(t, post("", jsonType), http.StatusBadRequest, "not JSON")
 	refused(t, post(`{"latency_sampling":2}`), http.StatusUnsupportedMediaType, `the Content-Type is "", not application/json`)
@@ -332,7 +336,7 @@ func TestConfig(t *testing.T) {
 	require.JSONEq(t, fmt.Sprintf(answer, 77, "1s"), r.body)
 	c.fail(nil, fmt.Errorf("no configuration file: %w", errors.ErrUnsupported))
 	refused(t, reload(), http.StatusNotImplemented, "no configuration file")
-	_, err := base().Decode([]byte("oops"))
+	_, err := api.Decode(base(), []byte("oops"))
 	c.fail(nil, err)
 	refused(t, reload(), http.StatusUnprocessableEntity, "no mapping")
 	refused(t, request(t, http.MethodPost, url+"/reload", ""), http.StatusUnsupportedMediaType, "not application/json")
@@ -344,7 +348,7 @@ func TestReadOnly(t *testing.T) {
 	source := fake.New(t, "io", "cache")
 	source.SetHealth(
 		observer.ModuleHealth{Name: "io", Up: true, DisabledHooks: []string{"syscall"}}, observer.ModuleHealth{Name: "cache", Disabled: true})
-	url := "http://" + listen(t, api.New(source, nil, api.Options{}), api.ListenOptions{}).HTTPAddr().String() + "/api/v1/config"
+	url := "http://" + listen(t, api.New(source, nil), api.ListenOptions{}).HTTPAddr().String() + "/api/v1/config"
 	r := request(t, http.MethodGet, url, "")
 	require.JSONEq(t, `{"config":{"modules":["io"],"disabled_hooks":{"io":["syscall"]},"latency_sampling":0,"collect_interval":"0s","max_overhead_percent":0},
 		"available":["io","cache"],"read_only":true}`, r.body)
@@ -353,7 +357,7 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	a := api.New(fake.New(t, "io"), &control{config: base()}, api.Options{})
+	a := api.New(fake.New(t, "io"), &control{config: base()})
 	url := "http://" + listen(t, a, api.ListenOptions{}).HTTPAddr().String()
 	for path, allow := range map[string]string{
 		"/": "GET, HEAD", "/index.html": "GET, HEAD", "/metrics": "GET, HEAD", "/health": "GET, HEAD", "/api/v1/stats": "GET, HEAD",
@@ -396,7 +400,7 @@ func TestRoutes(t *testing.T) {
 // TestMounted: a host mounts the API below a path of its own server.
 func TestMounted(t *testing.T) {
 	mux := http.NewServeMux()
-	mux.Handle("/ebpf/", http.StripPrefix("/ebpf", api.New(fake.New(t, "io"), nil, api.Options{}).Handler()))
+	mux.Handle("/ebpf/", http.StripPrefix("/ebpf", api.New(fake.New(t, "io"), nil).Handler()))
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	require.Equal(t, http.StatusOK, request(t, http.MethodGet, server.URL+"/ebpf/health", "").status)
@@ -408,7 +412,7 @@ func TestMounted(t *testing.T) {
 func TestManyClients(t *testing.T) {
 	source := fake.New(t, "io")
 	source.Set("ebpf_io_operations_total", 12, "read", "ok")
-	s := listen(t, api.New(source, nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(source, nil), api.ListenOptions{})
 	stuck, err := net.Dial("tcp", s.HTTPAddr().String())
 	require.NoError(t, err)
 	defer stuck.Close()
@@ -441,7 +445,7 @@ func TestManyClients(t *testing.T) {
 
 // TestHeaderLimit: more header than is sensible is refused.
 func TestHeaderLimit(t *testing.T) {
-	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{})
 	conn, err := net.Dial("tcp", s.HTTPAddr().String())
 	require.NoError(t, err)
 	defer conn.Close()

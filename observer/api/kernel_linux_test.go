@@ -22,13 +22,11 @@ package api_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -42,10 +40,10 @@ import (
 // TestKernel: as many reads as were made are what each way to ask answers.
 func TestKernel(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache"}, Verify: true})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache"}}, Verify: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
-	s := listen(t, api.New(o, nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(o, nil), api.ListenOptions{})
 	url := "http://" + s.HTTPAddr().String()
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	require.NoError(t, err)
@@ -116,42 +114,14 @@ func TestKernel(t *testing.T) {
 	refused(t, request(t, http.MethodGet, url+"/api/v1/stats", ""), http.StatusServiceUnavailable, observer.ErrClosed.Error())
 }
 
-// observing has an observer do what the API says, and keeps the rest.
-type observing struct {
-	*observer.Observer
-	rest api.Config
-}
-
-func (c *observing) Config() api.Config {
-	inForce := c.Observer.Config()
-	config := c.rest
-	config.Modules, config.DisabledHooks, config.LatencySampling = inForce.Modules, inForce.DisabledHooks, inForce.LatencySampling
-	return config
-}
-
-func (c *observing) Configure(ctx context.Context, change func(api.Config) (api.Config, error)) error {
-	config, err := change(c.Config())
-	if err != nil {
-		return err
-	}
-	err = c.Observer.Configure(ctx, observer.Config{Modules: config.Modules, DisabledHooks: config.DisabledHooks, LatencySampling: config.LatencySampling})
-	if err == nil {
-		c.rest = config
-	}
-	return err
-}
-
-func (*observing) Reload(context.Context) error { return errors.ErrUnsupported }
-
 // TestSwitchModules: a module that is switched off over HTTP leaves each answer, counts nothing meanwhile, and goes on from where
 // it was.
 func TestSwitchModules(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "cache"}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
-	c := &observing{Observer: o, rest: api.Config{CollectInterval: api.Duration(time.Second)}}
-	s := listen(t, api.New(o, c, api.Options{Available: o.Available}), api.ListenOptions{})
+	s := listen(t, api.New(o, o), api.ListenOptions{})
 	url := "http://" + s.HTTPAddr().String()
 	post := func(body string) response { return request(t, http.MethodPost, url+"/api/v1/config", body, jsonType) }
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))

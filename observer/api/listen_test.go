@@ -75,7 +75,7 @@ func settled() int {
 // TestOff: with no address there is no listener and no goroutine.
 func TestOff(t *testing.T) {
 	before := settled()
-	s, err := api.New(fake.New(t, "io"), nil, api.Options{}).Listen(api.ListenOptions{TLSCert: "none", TLSKey: "none", TokenFile: "none"})
+	s, err := api.New(fake.New(t, "io"), nil).Listen(api.ListenOptions{TLSCert: "none", TLSKey: "none", TokenFile: "none"})
 	require.NoError(t, err)
 	require.Equal(t, before, runtime.NumGoroutine())
 	require.Nil(t, s.HTTPAddr())
@@ -87,10 +87,10 @@ func TestOff(t *testing.T) {
 
 // TestOneOff: each of the two is off by itself.
 func TestOneOff(t *testing.T) {
-	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{HTTPAddr: "0"})
+	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{HTTPAddr: "0"})
 	require.Nil(t, s.GRPCAddr())
 	require.Equal(t, http.StatusOK, request(t, http.MethodGet, "http://"+s.HTTPAddr().String()+"/health", "").status)
-	s = listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{GRPCAddr: "0"})
+	s = listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{GRPCAddr: "0"})
 	require.Nil(t, s.HTTPAddr())
 	_, err := ebpfv1.NewEBPFMetricsClient(dial(t, s)).GetHealth(t.Context(), &ebpfv1.GetHealthRequest{})
 	require.NoError(t, err)
@@ -117,13 +117,13 @@ func TestAddresses(t *testing.T) {
 	} {
 		require.ErrorContains(t, api.ListenOptions{HTTPAddr: address}.Validate(), cause, address)
 	}
-	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{HTTPAddr: "0", GRPCAddr: ":0"})
+	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{HTTPAddr: "0", GRPCAddr: ":0"})
 	require.True(t, s.HTTPAddr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 1)))
 	require.True(t, s.GRPCAddr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 1)))
 
 	// An address that is taken is an error, and nothing of the other one is left.
 	before := settled()
-	_, err := api.New(fake.New(t, "io"), nil, api.Options{}).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: s.GRPCAddr().String()})
+	_, err := api.New(fake.New(t, "io"), nil).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: s.GRPCAddr().String()})
 	require.ErrorContains(t, err, "address already in use")
 	goroutines(t, before)
 }
@@ -216,7 +216,7 @@ func (r *reports) take() []string {
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t, "one")
 	var reported reports
-	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{
+	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{
 		HTTPAddr: "0", GRPCAddr: "0", TLSCert: cert, TLSKey: key, Report: reported.add,
 	})
 	works := func(cert string) error {
@@ -260,7 +260,7 @@ func TestTLS(t *testing.T) {
 func TestToken(t *testing.T) {
 	file := write(t, "token", "secret\n", 0o600)
 	var reported reports
-	s := listen(t, api.New(fake.New(t, "io"), &control{config: base()}, api.Options{}), api.ListenOptions{
+	s := listen(t, api.New(fake.New(t, "io"), &control{config: base()}), api.ListenOptions{
 		HTTPAddr: "0", GRPCAddr: "0", TokenFile: file, Report: reported.add,
 	})
 	url := "http://" + s.HTTPAddr().String()
@@ -320,7 +320,7 @@ func TestToken(t *testing.T) {
 // TestClose: it is bounded, whatever clients do, and leaves no goroutine.
 func TestClose(t *testing.T) {
 	before := settled()
-	s, err := api.New(fake.New(t, "io"), nil, api.Options{}).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: "0"})
+	s, err := api.New(fake.New(t, "io"), nil).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: "0"})
 	require.NoError(t, err)
 	// A client that sends nothing, one that sends half a request, one that streams, and one that does not read its stream.
 	idle, err := net.Dial("tcp", s.HTTPAddr().String())
@@ -355,7 +355,7 @@ func TestClose(t *testing.T) {
 
 // TestRestart: a client that goes away in the middle of its calls leaves nothing, and is served again when it is back.
 func TestRestart(t *testing.T) {
-	s := listen(t, api.New(fake.New(t, "io"), nil, api.Options{}), api.ListenOptions{})
+	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{})
 	before := settled()
 	for range 3 {
 		conn := newConn(t, s)

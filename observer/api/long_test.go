@@ -35,6 +35,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
@@ -78,7 +79,7 @@ func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
 func inMemory(t *testing.T, control api.Control, o api.ListenOptions) (s *api.Server, dial func() (net.Conn, error)) {
 	t.Helper()
 	m := &memory{conns: make(chan net.Conn), closed: make(chan struct{})}
-	s, err := api.ListenIn(api.New(fake.New(t, "io"), control, api.Options{}), o, func(string, string) (net.Listener, error) { return m, nil })
+	s, err := api.ListenIn(api.New(fake.New(t, "io"), control), o, func(string, string) (net.Listener, error) { return m, nil })
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s, m.dial
@@ -224,7 +225,7 @@ type patient struct {
 	takes time.Duration // what a change takes
 }
 
-func (p *patient) Configure(ctx context.Context, change func(api.Config) (api.Config, error)) error {
+func (p *patient) Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -26,7 +26,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
-	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/histogram"
 )
 
 // stats is what GET /api/v1/stats answers.
@@ -96,7 +96,7 @@ func seriesOf(s observer.Series) series {
 	}
 	value := s.Value()
 	if s.Metric.Kind == observer.Histogram {
-		count, buckets := collector.Cumulative(s.Buckets())
+		count, buckets := histogram.Cumulative(s.Buckets())
 		one.Count, one.Buckets, one.Sum = &count, buckets, &value
 	} else {
 		one.Value = &value

@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/histogram"
 )
 
 // Source is what is collected. *observer.Observer is one.
@@ -104,7 +105,7 @@ func constant(desc *prometheus.Desc, s observer.Series) prometheus.Metric {
 	if s.Metric.Kind != observer.Histogram {
 		return prometheus.MustNewConstMetric(desc, valueType(s.Metric.Kind), s.Value(), s.Labels...)
 	}
-	count, buckets := Cumulative(s.Buckets())
+	count, buckets := histogram.Cumulative(s.Buckets())
 	byBound := make(map[float64]uint64, len(s.Metric.Bounds))
 	for i, bound := range s.Metric.Bounds {
 		byBound[bound] = buckets[i]
@@ -117,15 +118,4 @@ func valueType(k observer.Kind) prometheus.ValueType {
 		return prometheus.GaugeValue
 	}
 	return prometheus.CounterValue
-}
-
-// Cumulative adds up the slots of a histogram: how many values there are at all, and up to each bound. The last one is that
-// without bound, and equals the count.
-func Cumulative(slots []uint64) (count uint64, buckets []uint64) {
-	buckets = make([]uint64, len(slots))
-	for i, n := range slots {
-		count += n
-		buckets[i] = count
-	}
-	return count, buckets
 }

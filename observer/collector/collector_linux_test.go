@@ -35,7 +35,7 @@ import (
 // TestKernel: as many reads as were made stand on the registry, in the counter, in the histogram and in the bytes.
 func TestKernel(t *testing.T) {
 	kprobetest.Require(t)
-	o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io", "sched"}})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "sched"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.Close()) })
 	registry := register(t, o)

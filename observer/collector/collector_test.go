@@ -140,7 +140,7 @@ func TestHistogram(t *testing.T) {
 // TestState: the observer's own state, and the losses that join the modules'.
 func TestState(t *testing.T) {
 	source := fake.New(t, "io")
-	source.Set(observer.EventsLost, 2, "io", "collision")
+	source.Set("ebpf_events_lost_total", 2, "io", "collision")
 	source.SetHealth(
 		observer.ModuleHealth{
 			Name: "io", Up: true, MapMemory: 4096, Missed: 3, Overhead: 1500 * time.Millisecond, Level: observer.LevelSampled,

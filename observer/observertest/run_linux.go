@@ -98,7 +98,7 @@ type run struct {
 // once opens the module, has a check do the work, and closes it.
 func (r *run) once(scope kprobe.Scope, check func(*observer.Observer) error) error {
 	others := openObjects()
-	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{r.source}, Modules: []string{r.module}, Scope: scope})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{r.module}}, Sources: []observer.Source{r.source}, Scope: scope})
 	if err != nil {
 		return fmt.Errorf("loading: %w%s", err, remedy(err))
 	}

@@ -69,7 +69,7 @@ func run(ctx context.Context, address, file string) error {
 	}))
 
 	// Kernel metrics begin here.
-	kernel, err := observer.Open(ctx, observer.Options{Modules: []string{"io", "cache", "memory", "sched"}, Verify: true})
+	kernel, err := observer.Open(ctx, observer.Options{Config: observer.Config{Modules: []string{"io", "cache", "memory", "sched"}}, Verify: true})
 	if err != nil {
 		log.Printf("there are no kernel metrics: %v", err)
 	} else {

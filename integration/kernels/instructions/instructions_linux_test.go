@@ -86,7 +86,7 @@ func TestAddedToAStranger(t *testing.T) {
 		require.InDeltaf(t, without, again, noise, "%s: the same twice", c.name)
 		report(c.name, "nothing", without)
 		for _, kind := range []kprobe.Attach{kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint} {
-			o, err := observer.Open(context.Background(), observer.Options{Modules: []string{"io"}, Scope: c.scope, Attach: kind})
+			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Scope: c.scope, Attach: kind})
 			require.NoError(t, err)
 			for _, hook := range o.Health().Modules[0].Plan {
 				require.Equal(t, kind, hook.Attach, hook.Name)

@@ -80,7 +80,7 @@ func TestFakeServerKnowsTheMetrics(t *testing.T) {
 		require.Contains(t, kinds, m.Kind)
 		d := described{
 			Name: m.Name, Module: m.Module, Help: m.Help, Kind: kinds[m.Kind], Hooks: m.Hooks, Labels: m.LabelNames(), Bounds: m.Bounds,
-			Verify: len(m.Verify) > 0,
+			Verify: m.Verifiable,
 		}
 		all = append(all, d)
 		place[m] = i

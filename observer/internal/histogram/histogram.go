@@ -1,0 +1,30 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+// Package histogram has what exporters of histograms share.
+package histogram
+
+// Cumulative adds up the slots of a histogram: how many values there are at all, and up to each bound. The last one is that
+// without bound, and equals the count.
+func Cumulative(slots []uint64) (count uint64, buckets []uint64) {
+	buckets = make([]uint64, len(slots))
+	for i, n := range slots {
+		count += n
+		buckets[i] = count
+	}
+	return count, buckets
+}
