@@ -172,6 +172,7 @@ func stateOf(o *observer.Observer) observer.Health {
 
 // TestConfigureFails: a change that fails leaves all as it was, whatever part of it fails.
 func TestConfigureFails(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	refuse := ""
 	refused := errors.New("refused by the test")

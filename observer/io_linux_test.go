@@ -150,6 +150,15 @@ func onlyAttach(plan kprobe.Plan) kprobe.Attach {
 	return only
 }
 
+// anyKernel skips a test of the engine, which no kernel makes a difference to, where only short ones are asked for: in the virtual machines
+// of the gate, since it runs on the machine itself too.
+func anyKernel(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("no kernel makes a difference")
+	}
+}
+
 // timeAll has all frequent events timed from now on.
 func timeAll(t *testing.T, o *observer.Observer) {
 	t.Helper()

@@ -47,6 +47,7 @@ import (
 )
 
 func TestSnapshotAllocatesNothing(t *testing.T) {
+	anyKernel(t)
 	o := open(t, "io", "cache", "memory", "sched")
 	var s observer.Snapshot
 	require.NoError(t, o.Snapshot(&s))
@@ -58,6 +59,7 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 }
 
 func TestSnapshotMakesNoSystemCall(t *testing.T) {
+	anyKernel(t)
 	o := open(t, "io", "cache", "memory", "sched")
 	var s observer.Snapshot
 	require.NoError(t, o.Snapshot(&s))
@@ -204,6 +206,7 @@ func descriptors(t *testing.T) int {
 // TestOpenCloseLeavesNothing: no descriptor, map, program, link, mapping or goroutine stays after 60 times, or fewer on an
 // emulated CPU.
 func TestOpenCloseLeavesNothing(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	times := 60
 	var modules []string
@@ -241,6 +244,7 @@ func TestOpenCloseLeavesNothing(t *testing.T) {
 
 // TestSnapshotDuringClose: readers in any number of goroutines get a snapshot or ErrClosed, never a fault.
 func TestSnapshotDuringClose(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	for range 5 {
 		o, err := observer.Open(context.Background(), observer.Options{})
@@ -267,6 +271,7 @@ func TestSnapshotDuringClose(t *testing.T) {
 
 // TestBrokenModule: one that cannot be parsed is down with its cause, and the others count.
 func TestBrokenModule(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	builtIn := bpf.Modules(runtime.GOARCH)
 	good, err := fs.ReadFile(builtIn, "io.bpf.o")

@@ -59,6 +59,7 @@ func preads(t *testing.T, fd, n int) {
 // as often as calls were counted. How near that comes to what the kernel's own statistics say of the programs is measured by the
 // benchmarks, since it takes a machine that does nothing else.
 func TestOverhead(t *testing.T) {
+	anyKernel(t)
 	for _, verify := range []bool{true, false} {
 		kprobetest.Require(t)
 		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Verify: verify, ScratchDirs: []string{t.TempDir()}})
@@ -114,6 +115,7 @@ func TestRefreshCosts(t *testing.T) {
 // TestShed: level by level a module costs less, down to nothing, and back; no count falls, and what is counted at a level is
 // exact.
 func TestShed(t *testing.T) {
+	anyKernel(t)
 	o := calibrated(t, "io", "cache")
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
 	preads(t, fd, 1)
@@ -189,6 +191,7 @@ func TestShed(t *testing.T) {
 
 // TestShedForgetsTheBegun: a call that is under way while its module is detached has no duration after.
 func TestShedForgetsTheBegun(t *testing.T) {
+	anyKernel(t)
 	o := calibrated(t, "io")
 	var pipe [2]int
 	require.NoError(t, unix.Pipe2(pipe[:], unix.O_CLOEXEC))
@@ -222,6 +225,7 @@ func TestShedForgetsTheBegun(t *testing.T) {
 // TestBudgetSheds: a module that costs more than it may for a minute is shed by Refresh, step by step; it does not look healthy then,
 // comes back at once when the process gets busy, and no count falls.
 func TestBudgetSheds(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "sched"}, MaxOverheadPercent: 1}})
 	require.NoError(t, err)

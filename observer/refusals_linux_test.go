@@ -310,6 +310,7 @@ func requireGone(t *testing.T, held map[string]bool, what string) {
 // TestFaults fails each step of opening all modules once. Nothing leaks, the step is named where it failed, and where
 // there was another way it was taken.
 func TestFaults(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	modules, err := observer.BuiltIn().Modules()
 	require.NoError(t, err)

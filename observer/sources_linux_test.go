@@ -121,6 +121,7 @@ func healthOf(t *testing.T, h observer.Health, module string) observer.ModuleHea
 // TestBadModules: each way in which a module can be wrong is refused with its own reason, before the kernel is asked where that
 // is possible, and the good module beside it counts.
 func TestBadModules(t *testing.T) {
+	anyKernel(t)
 	for name, c := range map[string]struct {
 		change        func(*ebpf.CollectionSpec)
 		bytes         func([]byte) []byte // instead of change
@@ -249,6 +250,7 @@ func breakBTF(object []byte) []byte {
 
 // TestCollisions: the first of a name counts.
 func TestCollisions(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	named := func(metric string) *ebpf.CollectionSpec {
 		return userSpec(t, func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = metric })
@@ -301,6 +303,7 @@ func cacheAnd(dir string) []string {
 
 // TestModuleDir: what somebody else could have changed is not loaded.
 func TestModuleDir(t *testing.T) {
+	anyKernel(t)
 	const stranger = 4242
 	chown := func(t *testing.T, path string) { require.NoError(t, os.Chown(path, stranger, -1)) }
 	for _, c := range []struct {

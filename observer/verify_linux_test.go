@@ -146,6 +146,7 @@ func TestVerifyInMemory(t *testing.T) {
 
 // TestVerifyStale: what a killed process has left goes, what another one uses stays.
 func TestVerifyStale(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	dir := t.TempDir()
 	stale, used := filepath.Join(dir, "banyandb-ebpf-verify-1"), filepath.Join(dir, "banyandb-ebpf-verify-2")
@@ -165,6 +166,7 @@ func TestVerifyStale(t *testing.T) {
 // TestVerifyScratch: without a place for the known work the metrics are there, and are not called verified; the health warns of it, and
 // the modules cost what a table says.
 func TestVerifyScratch(t *testing.T) {
+	anyKernel(t)
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Verify: true, ScratchDirs: []string{filepath.Join(t.TempDir(), "none")}})
 	require.NoError(t, err)

@@ -20,7 +20,7 @@
 // Command kernels boots kernels in virtual machines, runs Go test binaries inside and reports what each kernel made of
 // them. It runs in the folder integration:
 //
-//	go run ./kernels [-only ROW,...] [-run REGEX] [-out FILE] [-icount]
+//	go run ./kernels [-only ROW,...] [-run REGEX] [-short] [-out FILE] [-icount]
 //
 // The kernels are Debian's cloud kernels, the newest of each suite, which it downloads without installing them and keeps
 // in a cache. QEMU emulates the machines; neither KVM nor root is needed. A guest has one CPU, the usual file systems
@@ -56,6 +56,7 @@ type options struct {
 	list, fetch     bool
 	verbose         bool
 	icount          bool
+	short           bool
 }
 
 func main() {
@@ -84,6 +85,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.cache, "cache", "kernels/cache", "`folder` for downloaded kernels")
 	flags.StringVar(&o.out, "out", "", "Markdown `file` to write the matrix to")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
+	flags.BoolVar(&o.short, "short", false, "leave out the tests that no kernel makes a difference to")
 	flags.IntVar(&o.parallel, "j", 3, "how many virtual machines run at once")
 	flags.DurationVar(&o.timeout, "timeout", 2*time.Hour, "how long one row may take before it is taken to hang")
 	flags.BoolVar(&o.icount, "icount", false, "have the clocks of the machines count instructions, one a nanosecond, and tell the tests so")
@@ -249,6 +251,9 @@ func buildAll(ctx context.Context, o options, results []result, dir string, say 
 		s.args = []string{"-test.v=test2json"}
 		if o.run != "" {
 			s.args = append(s.args, "-test.run="+o.run)
+		}
+		if o.short {
+			s.args = append(s.args, "-test.short")
 		}
 		s.instructionClock = o.icount
 		suites[r.arch] = s
