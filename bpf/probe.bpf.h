@@ -52,7 +52,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /*
  * What the metric must have grown by after the known work that is done at start, as "labels: quantities; ...", for
  * example "result=ok: reads; result=error: failed_reads + bad_reads". The quantities are those that
- * observer/workload_linux.go tells; "{op}" stands for each value of the label op in turn. A part adds up all series
+ * observer/internal/work tells; "{op}" stands for each value of the label op in turn. A part adds up all series
  * that have its labels. Time must only have passed, and no more than the work took. A metric without expectation is
  * exported as unverified.
  */

@@ -30,6 +30,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/cputime"
 )
 
 // ErrClosed is returned by what needs an open Observer.
@@ -367,7 +368,7 @@ func (o *Observer) Refresh() error {
 		}
 		return m.refresh()
 	})
-	return errors.Join(err, o.keepBudget(time.Now(), ProcessCPU))
+	return errors.Join(err, o.keepBudget(time.Now(), cputime.Process))
 }
 
 // iterates tells whether the module has iterators.
@@ -382,7 +383,7 @@ func (m *module) refresh() error {
 	}
 	var ran int
 	var err error
-	cost := cpuTime(func() { ran, err = m.probes.Iterate() })
+	cost := cputime.Of(func() { ran, err = m.probes.Iterate() })
 	if ran > 0 {
 		m.overhead += cost
 	}

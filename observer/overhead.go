@@ -17,7 +17,11 @@
 
 package observer
 
-import "time"
+import (
+	"time"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/work"
+)
 
 // Level is how far a module is shed, so that it costs less. Counters never fall, whatever the level.
 type Level int
@@ -40,9 +44,6 @@ func (l Level) String() string { return [...]string{"full", "sampled", "reduced"
 // shedSampling is one of how many events LevelSampled times.
 const shedSampling = 16
 
-// measure returns how long an operation takes, as the modules are open just then.
-type measure func(operation string) (time.Duration, error)
-
 // costs are what an operation costs more with a module than without, by operation.
 type costs map[string]cost
 
@@ -64,7 +65,7 @@ func (c cost) at(n uint32) time.Duration {
 
 // calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured, or was
 // lost in the noise, is left out: the module is open all the same.
-func calibrate(measure measure, o *Observer, name string, open func()) costs {
+func calibrate(measure work.Measure, o *Observer, name string, open func()) costs {
 	// Which operations matter is known when it is open, so all are measured before.
 	before := make(map[string]time.Duration)
 	for _, operation := range []string{"call", "page", "fault"} {

@@ -30,6 +30,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/work"
 )
 
 // verifyLimit is how long Open waits for the known work. A disk that takes longer does not keep a server from starting.
@@ -46,26 +47,10 @@ const (
 // errDisturbed says that the thread did more than the known work while it was observed, such as a page fault of the runtime's.
 var errDisturbed = errors.New("the thread did more than the known work, each time that it was tried")
 
-// quantities are what is known of a piece of work, by name: how often a call was made, how many pages came into memory.
-type quantities map[string]uint64
-
-// phase is a piece of known work. What it tells is compared with what the metrics that name it have grown by meanwhile.
-type phase struct {
-	// prepare is done before, and not counted. It may be nil.
-	prepare func() error
-	// run does the work and returns what is known of it.
-	run func() (quantities, error)
-	// account is what the kernel has counted of this thread. It is read around the work, and known as well. It may be nil.
-	account func() (quantities, error)
-	name    string
-	// of are the quantities that are known, each with all that begin with it and an underscore.
-	of []string
-}
-
 // tells tells whether the metric has an expectation of what the phase tells.
-func (p *phase) tells(m *Metric) bool {
+func tells(p *work.Phase, m *Metric) bool {
 	return m.expects(func(quantity string) bool {
-		return slices.ContainsFunc(p.of, func(of string) bool { return quantity == of || strings.HasPrefix(quantity, of+"_") })
+		return slices.ContainsFunc(p.Of, func(of string) bool { return quantity == of || strings.HasPrefix(quantity, of+"_") })
 	})
 }
 
@@ -125,7 +110,7 @@ func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cac
 	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
 		v := &verdicts{metrics: make(map[string]MetricHealth), costs: make(map[string]costs)}
-		warning, err := onThread(opts.ScratchDirs, func(thread uint32, phases []phase, measure measure) error {
+		warning, err := work.OnThread(opts.ScratchDirs, func(thread uint32, phases []work.Phase, measure work.Measure) error {
 			scope := opts.Scope
 			scope.TID = thread
 			o := &Observer{}
@@ -164,7 +149,7 @@ func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cac
 
 // judge does each phase and compares, again as long as it is worth it. A metric must be exact in every phase that it names. A
 // phase that cannot be done leaves those metrics unverified that it would have told of.
-func (v *verdicts) judge(o *Observer, phases []phase) {
+func (v *verdicts) judge(o *Observer, phases []work.Phase) {
 	undone := make(map[string]bool)
 	for _, p := range phases {
 		open, differences := slices.Clone(o.schema), make(map[string]error)
@@ -177,9 +162,9 @@ func (v *verdicts) judge(o *Observer, phases []phase) {
 			}
 			if err != nil {
 				for i := range o.schema {
-					if m := &o.schema[i]; p.tells(m) && !v.metrics[key(m)].LeftOut {
+					if m := &o.schema[i]; tells(&p, m) && !v.metrics[key(m)].LeftOut {
 						undone[key(m)] = true
-						v.metrics[key(m)] = MetricHealth{Reason: "the known work could not be done: " + p.name + ": " + err.Error()}
+						v.metrics[key(m)] = MetricHealth{Reason: "the known work could not be done: " + p.Name + ": " + err.Error()}
 					}
 				}
 				break
@@ -194,7 +179,7 @@ func (v *verdicts) judge(o *Observer, phases []phase) {
 		}
 		for k, difference := range differences {
 			if difference != nil {
-				v.metrics[k] = MetricHealth{LeftOut: true, Reason: p.name + ": " + difference.Error()}
+				v.metrics[k] = MetricHealth{LeftOut: true, Reason: p.Name + ": " + difference.Error()}
 			} else if !v.metrics[k].LeftOut && !undone[k] {
 				v.metrics[k] = MetricHealth{Verified: true}
 			}
@@ -219,11 +204,11 @@ func (g *growth) of(m *Metric) *Snapshot {
 
 // observe does the work of a phase and returns what is known of it, and what was counted. Iterators are run before it and after it:
 // the kernel's account must not change meanwhile, else the error is errDisturbed.
-func (o *Observer) observe(p phase) (quantities, *growth, error) {
+func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 	var before Snapshot
 	var g growth
-	if p.prepare != nil {
-		if err := p.prepare(); err != nil {
+	if p.Prepare != nil {
+		if err := p.Prepare(); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -234,11 +219,11 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 			return err
 		})
 	}
-	account := func() (quantities, error) {
-		if p.account == nil {
+	account := func() (work.Quantities, error) {
+		if p.Account == nil {
 			return nil, nil
 		}
-		return p.account()
+		return p.Account()
 	}
 	// All snapshots are taken once before, so that none has to be made while it counts: new memory is page faults.
 	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Snapshot(&before))
@@ -246,7 +231,7 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 	err = errors.Join(err, aheadErr, iterate(), o.Snapshot(&before))
 	from, fromErr := account()
 	start := time.Now()
-	known, runErr := p.run()
+	known, runErr := p.Run()
 	g.took = time.Since(start)
 	to, toErr := account()
 	err = errors.Join(err, fromErr, runErr, toErr, o.Snapshot(&g.events), iterate())
@@ -269,7 +254,7 @@ func (o *Observer) observe(p phase) (quantities, *growth, error) {
 }
 
 // names tells whether the metric has an expectation of what is known.
-func (m *Metric) names(known quantities) bool {
+func (m *Metric) names(known work.Quantities) bool {
 	return m.expects(func(quantity string) bool { _, ok := known[quantity]; return ok })
 }
 
@@ -279,7 +264,7 @@ func (m *Metric) expects(of func(quantity string) bool) bool {
 }
 
 // compare returns how a metric's growth differs from what is known.
-func compare(m *Metric, known quantities, grown *Snapshot, took time.Duration) error {
+func compare(m *Metric, known work.Quantities, grown *Snapshot, took time.Duration) error {
 	names, meant := m.LabelNames(), make([]bool, m.series())
 	for _, e := range m.verify {
 		var want, got, passed uint64

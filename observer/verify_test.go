@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/work"
 )
 
 // TestExpectations: what a built-in module says is taken apart, {op} for each value.
@@ -49,21 +51,21 @@ func TestVerifyCompare(t *testing.T) {
 	for _, c := range []struct {
 		name, verify string
 		metric       Metric
-		known        quantities
+		known        work.Quantities
 		counted      []uint64
 		difference   string
 	}{
-		{"each series", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3, "read_errors": 1}, []uint64{3, 1, 0, 0}, ""},
-		{"one too many", "result=ok: {op}; result=error: {op}_errors", counter, quantities{"read": 3}, []uint64{4, 0, 0, 0}, "read: counted 4, want 3"},
-		{"a series that nobody names", "op=read: read", counter, quantities{"read": 3}, []uint64{2, 1, 0, 5}, "write, error: counted, and nothing was done"},
-		{"a sum of series", "op=read: read + other", counter, quantities{"read": 2, "other": 1}, []uint64{2, 1, 0, 0}, ""},
-		{"all series", "all", counter, quantities{"all": 10}, []uint64{1, 2, 3, 4}, ""},
-		{"some time", "calls", seconds, quantities{"calls": 3}, []uint64{500}, ""},
-		{"no time for something", "calls", seconds, quantities{"calls": 3}, []uint64{0}, "calls: 3 done in 1µs, of which 0s were counted"},
-		{"time for nothing", "calls", seconds, quantities{"calls": 0}, []uint64{5}, "calls: 0 done in 1µs, of which 5ns were counted"},
-		{"more time than there was", "calls", seconds, quantities{"calls": 3}, []uint64{1001}, "calls: 3 done in 1µs, of which 1.001µs were counted"},
-		{"the kernel's own time", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{77}, ""},
-		{"another time than the kernel's", "wait_ns", seconds, quantities{"wait_ns": 77}, []uint64{78}, "wait_ns: counted 78ns, want 77ns"},
+		{"each series", "result=ok: {op}; result=error: {op}_errors", counter, work.Quantities{"read": 3, "read_errors": 1}, []uint64{3, 1, 0, 0}, ""},
+		{"one too many", "result=ok: {op}; result=error: {op}_errors", counter, work.Quantities{"read": 3}, []uint64{4, 0, 0, 0}, "read: counted 4, want 3"},
+		{"a series that nobody names", "op=read: read", counter, work.Quantities{"read": 3}, []uint64{2, 1, 0, 5}, "write, error: counted, and nothing was done"},
+		{"a sum of series", "op=read: read + other", counter, work.Quantities{"read": 2, "other": 1}, []uint64{2, 1, 0, 0}, ""},
+		{"all series", "all", counter, work.Quantities{"all": 10}, []uint64{1, 2, 3, 4}, ""},
+		{"some time", "calls", seconds, work.Quantities{"calls": 3}, []uint64{500}, ""},
+		{"no time for something", "calls", seconds, work.Quantities{"calls": 3}, []uint64{0}, "calls: 3 done in 1µs, of which 0s were counted"},
+		{"time for nothing", "calls", seconds, work.Quantities{"calls": 0}, []uint64{5}, "calls: 0 done in 1µs, of which 5ns were counted"},
+		{"more time than there was", "calls", seconds, work.Quantities{"calls": 3}, []uint64{1001}, "calls: 3 done in 1µs, of which 1.001µs were counted"},
+		{"the kernel's own time", "wait_ns", seconds, work.Quantities{"wait_ns": 77}, []uint64{77}, ""},
+		{"another time than the kernel's", "wait_ns", seconds, work.Quantities{"wait_ns": 77}, []uint64{78}, "wait_ns: counted 78ns, want 77ns"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var err error
@@ -95,10 +97,10 @@ func TestVerifyUndone(t *testing.T) {
 	}
 	o := &Observer{schema: []Metric{metric("failed", "read_bytes", 0), metric("done", "cached_reads", 1), metric("both", "read + cached_reads", 2)}, words: 3}
 	undone := errors.New("it is not there")
-	known := func() (quantities, error) { return quantities{"cached_reads": 0}, nil }
-	for _, phases := range [][]phase{
-		{{name: "calls", of: []string{"read"}, run: func() (quantities, error) { return nil, undone }}, {name: "cached", of: []string{"cached_reads"}, run: known}},
-		{{name: "cached", of: []string{"cached_reads"}, run: known}, {name: "calls", of: []string{"read"}, prepare: func() error { return undone }}},
+	known := func() (work.Quantities, error) { return work.Quantities{"cached_reads": 0}, nil }
+	for _, phases := range [][]work.Phase{
+		{{Name: "calls", Of: []string{"read"}, Run: func() (work.Quantities, error) { return nil, undone }}, {Name: "cached", Of: []string{"cached_reads"}, Run: known}},
+		{{Name: "cached", Of: []string{"cached_reads"}, Run: known}, {Name: "calls", Of: []string{"read"}, Prepare: func() error { return undone }}},
 	} {
 		v := &verdicts{metrics: make(map[string]MetricHealth)}
 		v.judge(o, phases)
@@ -121,10 +123,10 @@ func TestVerifyDisturbed(t *testing.T) {
 		for _, disturbed := range []int{0, 1, disturbedTries, disturbedTries + 1} {
 			o, v := &Observer{schema: []Metric{m}, words: 1}, &verdicts{metrics: make(map[string]MetricHealth)}
 			tries, reads, account := 0, 0, uint64(0)
-			v.judge(o, []phase{{
-				of:  []string{"calls"},
-				run: func() (quantities, error) { return quantities{}, nil },
-				account: func() (quantities, error) {
+			v.judge(o, []work.Phase{{
+				Of:  []string{"calls"},
+				Run: func() (work.Quantities, error) { return work.Quantities{}, nil },
+				Account: func() (work.Quantities, error) {
 					if reads%4 == 0 {
 						tries++
 					}
@@ -132,7 +134,7 @@ func TestVerifyDisturbed(t *testing.T) {
 						account++
 					}
 					reads++
-					return quantities{"calls": account}, nil
+					return work.Quantities{"calls": account}, nil
 				},
 			}})
 			verdict := v.of(&m)

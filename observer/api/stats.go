@@ -26,6 +26,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/cputime"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/histogram"
 )
 
@@ -70,7 +71,7 @@ func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 	if err := a.source.Snapshot(s); err != nil {
 		return nil, fmt.Errorf("taking a snapshot: %w", err)
 	}
-	all := &stats{Time: time.Now(), ProcessCPUSeconds: observer.ProcessCPU().Seconds(), Metrics: []metric{}}
+	all := &stats{Time: time.Now(), ProcessCPUSeconds: cputime.Process().Seconds(), Metrics: []metric{}}
 	schema := s.Schema()
 	place := make(map[*observer.Metric]int, len(schema))
 	for i := range schema {

@@ -15,27 +15,20 @@
 // specific language governing permissions and limitations
 // under the License.
 
-package observer
+//go:build unix
+
+package cputime
 
 import (
-	"runtime"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// cpuTime tells how much CPU time do takes of the thread that it runs in: on a busy machine much less than passes by the clock.
-func cpuTime(do func()) time.Duration {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	begin := threadTime()
-	do()
-	return threadTime() - begin
-}
-
-func threadTime() time.Duration {
-	var now unix.Timespec
-	// It fails for no clock that there is.
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
-	return time.Duration(now.Nano())
+// Process returns the CPU time that this process has used so far, in user space and in the kernel; 0 where that is not known.
+func Process() time.Duration {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -15,20 +15,13 @@
 // specific language governing permissions and limitations
 // under the License.
 
-//go:build unix
+//go:build !linux
 
-package observer
+package work
 
-import (
-	"syscall"
-	"time"
-)
+import "github.com/apache/skywalking-banyandb/ebpf/kprobe"
 
-// ProcessCPU returns the CPU time that this process has used so far, in user space and in the kernel; 0 where that is not known.
-func ProcessCPU() time.Duration {
-	var usage syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
-		return 0
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+// OnThread does nothing: there is no such work on this system.
+func OnThread([]string, func(uint32, []Phase, Measure) error) (string, error) {
+	return "", kprobe.ErrNotSupported
 }

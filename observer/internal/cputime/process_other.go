@@ -15,22 +15,11 @@
 // specific language governing permissions and limitations
 // under the License.
 
-package observer
+//go:build !unix
 
-import (
-	"testing"
-	"time"
+package cputime
 
-	"github.com/stretchr/testify/require"
-)
+import "time"
 
-// TestCPUTime: work costs what it takes of a CPU, and waiting costs next to nothing.
-func TestCPUTime(t *testing.T) {
-	const wait = 200 * time.Millisecond
-	require.Less(t, cpuTime(func() { time.Sleep(wait) }), wait/4)
-	const work = 5 * time.Millisecond
-	require.GreaterOrEqual(t, cpuTime(func() {
-		for begin := threadTime(); threadTime()-begin < work; {
-		}
-	}), work)
-}
+// Process returns 0: it is not known here.
+func Process() time.Duration { return 0 }

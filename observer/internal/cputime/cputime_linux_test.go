@@ -15,14 +15,22 @@
 // specific language governing permissions and limitations
 // under the License.
 
-//go:build !linux
+package cputime
 
-package observer
+import (
+	"testing"
+	"time"
 
-import "time"
+	"github.com/stretchr/testify/require"
+)
 
-// cpuTime is for where no module can be opened.
-func cpuTime(do func()) time.Duration {
-	do()
-	return 0
+// TestCPUTime: work costs what it takes of a CPU, and waiting costs next to nothing.
+func TestCPUTime(t *testing.T) {
+	const wait = 200 * time.Millisecond
+	require.Less(t, Of(func() { time.Sleep(wait) }), wait/4)
+	const work = 5 * time.Millisecond
+	require.GreaterOrEqual(t, Of(func() {
+		for begin := Thread(); Thread()-begin < work; {
+		}
+	}), work)
 }
