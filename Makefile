@@ -49,7 +49,7 @@ generate: setup ## Compile the probe modules for amd64 and arm64, with clang-14
 	go generate ./bpf
 
 generate-api: ## Generate the Go code of the API's proto files
-	go generate ./observer/api/ebpfpb
+	cd observer/api/ebpfpb && $(buf) generate
 
 # The folders with modules, and where their objects are compared.
 modules   := bpf bpf/testdata kprobe/testdata observer/testdata integration/bench/bpf
@@ -62,7 +62,7 @@ generate-check: setup ## Fail if what is committed as generated is not what the 
 		for o in $$(cd $(generated)/$$d && ls */*.bpf.o) $$(cd $$d && ls */*.bpf.o); do \
 			cmp $$d/$$o $(generated)/$$d/$$o || { echo "$$d/$$o differs from its source: run make generate and commit"; exit 1; }; \
 		done; done
-	@GOWORK=off go run -C observer/api/ebpfpb/gen . .. $(generated)/api
+	@cd observer/api/ebpfpb && $(buf) generate -o $(generated)/api
 	@set -e; for f in metrics.pb.go metrics_grpc.pb.go; do \
 		cmp observer/api/ebpfpb/skywalking/ebpf/v1/$$f $(generated)/api/skywalking/ebpf/v1/$$f || { echo "$$f differs from its proto file: run make generate-api and commit"; exit 1; }; \
 		done
@@ -86,8 +86,8 @@ lint: setup prepare ## Check format, vet and lint
 	@clang-format-14 --dry-run --Werror $(c_files)
 	for m in . meterbridge; do (cd $$m && go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./... && $(staticcheck) ./...) || exit 1; done
 	cd integration && go vet ../runservice/... ./... && $(staticcheck) ../runservice/... ./...
-	for m in integration/examples/prometheus observer/api/ebpfpb/gen; do (cd $$m && GOWORK=off go vet ./... && GOWORK=off $(staticcheck) ./...) || exit 1; done
-	cd observer/api/ebpfpb && $(buf) lint
+	cd integration/examples/prometheus && GOWORK=off go vet ./... && GOWORK=off $(staticcheck) ./...
+	cd observer/api/ebpfpb && $(buf) lint && $(buf) breaking --against released.binpb
 
 build: ## Build the library for Linux, macOS and Windows
 	for m in . meterbridge; do (cd $$m && go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...) || exit 1; done

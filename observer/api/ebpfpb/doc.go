@@ -15,7 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package ebpfpb holds the proto files of the gRPC API; the code that is generated of them is beside each.
+// Package ebpfpb holds the proto files of the gRPC API. The code that is generated of them, by make generate-api, is beside each.
+// released.binpb is the API as it was released: a change that breaks its clients fails make lint. It is written anew with each release:
+//
+//	buf build --exclude-source-info -o released.binpb
 package ebpfpb
-
-//go:generate env GOWORK=off go run -C gen . ..
