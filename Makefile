@@ -16,11 +16,9 @@
 # under the License.
 
 # Tools that are run from their modules, so that nothing has to be installed for them.
-gofumpt     := go run mvdan.cc/gofumpt@v0.12.0
-staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-buf         := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
+golangci := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+buf      := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
 
-go_files = $(shell git ls-files --cached --others --exclude-standard '*.go' ':!*.pb.go')
 c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
 
 # What users write modules of their own with.
@@ -78,15 +76,15 @@ sdk: ## Pack what users write modules of their own with: integration/out/banyand
 	@echo "$(sdk).tar.gz"
 
 format: setup ## Format Go and C
-	$(gofumpt) -w $(go_files)
+	for m in . meterbridge; do (cd $$m && $(golangci) fmt ./...) || exit 1; done
+	cd integration && $(golangci) fmt ../runservice/... ./...
 	clang-format-14 -i $(c_files)
 
 lint: setup prepare ## Check format, vet and lint
-	@unformatted=$$($(gofumpt) -l $(go_files)); [ -z "$$unformatted" ] || { echo "run make format: $$unformatted"; exit 1; }
 	@clang-format-14 --dry-run --Werror $(c_files)
-	for m in . meterbridge; do (cd $$m && go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./... && $(staticcheck) ./...) || exit 1; done
-	cd integration && go vet ../runservice/... ./... && $(staticcheck) ../runservice/... ./...
-	cd integration/examples/prometheus && GOWORK=off go vet ./... && GOWORK=off $(staticcheck) ./...
+	for m in . meterbridge; do (cd $$m && $(golangci) run ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...) || exit 1; done
+	cd integration && $(golangci) run ../runservice/... ./...
+	cd integration/examples/prometheus && GOWORK=off $(golangci) run ./...
 	cd observer/api/ebpfpb && $(buf) lint && $(buf) breaking --against released.binpb
 
 build: ## Build the library for Linux, macOS and Windows

@@ -71,7 +71,7 @@ func (f *failure) is(errnos ...unix.Errno) bool {
 
 // failures returns those in an error.
 func failures(err error) []*failure {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it goes through all that wraps
 	case *failure:
 		return []*failure{e}
 	case interface{ Unwrap() error }:
@@ -148,7 +148,7 @@ func exists(path string) bool {
 // mounted tells whether a file system of a kind is there.
 func mounted(path string, magic int64) bool {
 	var stat unix.Statfs_t
-	return unix.Statfs(path, &stat) == nil && int64(stat.Type) == magic
+	return unix.Statfs(path, &stat) == nil && int64(stat.Type) == magic //nolint:unconvert // it has 32 bits elsewhere
 }
 
 // noFilesystem finds that /proc or /sys is not mounted, as in a chroot.

@@ -28,12 +28,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/skywalking-banyandb/ebpf/kprobe/internal/step"
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/internal/step"
 )
 
 // The constants of the SDK's header that Load sets, the map of what may be changed later, and that of start times.

@@ -71,7 +71,7 @@ func closedFile(t *testing.T, pages int) (fd int, name string) {
 	return fd, name
 }
 
-// hole makes a file that takes no place on disk and has never been in the page cache. Reading it reads no neighbours.
+// hole makes a file that takes no place on disk and has never been in the page cache. Reading it reads no neighbors.
 func hole(t *testing.T, pages int) int {
 	t.Helper()
 	fd := openFile(t, filepath.Join(t.TempDir(), "hole"), unix.O_RDWR|unix.O_CREAT)
@@ -132,7 +132,7 @@ func testCacheUnused(t *testing.T, o *observer.Observer) {
 		require.EqualValues(t, pages-len(different), got[unusedPages], "used: %v", used)
 	}
 
-	// What is used through a mapping is used. The kernel maps neighbours too, which count with it.
+	// What is used through a mapping is used. The kernel maps neighbors too, which count with it.
 	before := count(t, o)
 	willNeed(t, fd, pages)
 	mem, err := unix.Mmap(fd, 0, pages*pageSize, unix.PROT_READ, unix.MAP_SHARED)

@@ -65,8 +65,8 @@ func Example() {
 // Users' own modules lie in a folder, or are embedded into the program. One that is not right is down, and the health tells
 // why; the others count.
 func ExampleModuleDir() {
-	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}},
-		Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir("/etc/myserver/modules")}, // of the built-in ones
+	o, err := observer.Open(context.Background(), observer.Options{
+		Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir("/etc/myserver/modules")},
 	})
 	if err != nil {
 		log.Print(err)

@@ -26,8 +26,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
 // KeepTypes keeps the kernel's types for all that this process opens from now on. They do not change, and reading them is a third

@@ -338,7 +338,7 @@ func operations(fd int) error {
 			}
 		}
 		for range failing {
-			if _, err := do(-1); err != unix.EBADF {
+			if _, err := do(-1); !errors.Is(err, unix.EBADF) {
 				return fmt.Errorf("operation %d on no file: %w", k, err)
 			}
 		}

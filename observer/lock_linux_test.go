@@ -69,7 +69,7 @@ func TestLockExact(t *testing.T) {
 }
 
 func testLockExact(t *testing.T, auto *observer.Observer) {
-	const timeouts, agains, errors, locks = 50, 1000, 37, 20
+	const timeouts, retries, errors, locks = 50, 1000, 37, 20
 	quiet(t)
 	o := openThread(t, "lock", auto.Health().Modules[0].Plan[0].Attach)
 	var word futexWord
@@ -98,7 +98,7 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 			}
 		}
 	})
-	for range agains {
+	for range retries {
 		require.Equal(t, unix.EAGAIN, word.call(futexWait, 1, 0))
 		require.Zero(t, word.call(futexWake, 1, 0))
 	}
@@ -121,9 +121,9 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 	// a signal, which may interrupt that wait too.
 	woken, again, broken := got[futexWaits("woken")], got[futexWaits("again")], got[futexWaits("interrupted")]
 	require.GreaterOrEqual(t, woken, uint64(locks))
-	require.GreaterOrEqual(t, again, uint64(agains))
+	require.GreaterOrEqual(t, again, uint64(retries))
 	require.GreaterOrEqual(t, broken, interrupted)
-	require.LessOrEqual(t, woken+again+broken, locks+agains+interrupted+2*(uint64(took/(10*time.Millisecond))+1))
+	require.LessOrEqual(t, woken+again+broken, locks+retries+interrupted+2*(uint64(took/(10*time.Millisecond))+1))
 	require.Equal(t, woken+again+broken+timeouts+errors, got["ebpf_lock_futex_wait_seconds_count{}"])
 }
 

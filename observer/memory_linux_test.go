@@ -61,7 +61,6 @@ func settled(t *testing.T, look, ask func() counts) (counts, counts) {
 	warm := make([]byte, 4<<20)
 	touch(warm)
 	runtime.KeepAlive(warm)
-	warm = nil
 	runtime.GC()
 	for start := time.Now(); time.Since(start) < patience; {
 		truth, got := look(), ask()

@@ -102,14 +102,14 @@ func (opts Options) ValidateNames() error {
 }
 
 // Open attaches modules. One that fails does not hinder the others: Health tells its cause. An error is returned if the
-// options are wrong (Config.Validate, where zeros mean defaults, and Options.ValidateNames), if ctx ends, or if no module could be attached; the last one is a *DownError, which has the
-// health too. The Observer must be closed.
+// configuration is wrong (see Config.Validate, except that zeros mean defaults, and ValidateNames), if ctx ends, or if no module could be
+// attached; the last one is a *DownError, which has the health too. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
 	objects, err := merge(opts.Sources)
 	if err != nil {
 		return nil, err
 	}
-	c := opts.Config.normal()
+	c := opts.normal()
 	if err = errors.Join(c.Validate(), objects.check(c)); err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (c cost) at(n uint32) time.Duration {
 
 // calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured, or was
 // lost in the noise, is left out: the module is open all the same.
-func calibrate(measure work.Measure, o *Observer, name string, open func()) costs {
+func calibrate(measure work.Measure, o *Observer, open func()) costs {
 	// Which operations matter is known when it is open, so all are measured before.
 	before := make(map[string]time.Duration)
 	for _, operation := range []string{"call", "page", "fault"} {

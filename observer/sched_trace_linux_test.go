@@ -21,6 +21,7 @@ package observer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -244,7 +245,7 @@ func TestSchedTraceOffCPU(t *testing.T) {
 		for range starts {
 			pid, err := syscall.ForkExec(self, []string{self, "-test.run=^$"}, &syscall.ProcAttr{})
 			require.NoError(t, err)
-			for err = unix.EINTR; err == unix.EINTR; {
+			for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 				_, err = unix.Wait4(pid, nil, 0, nil)
 			}
 			require.NoError(t, err)

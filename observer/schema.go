@@ -480,7 +480,7 @@ func parseSlots(tag string) (first, step int, err error) {
 }
 
 // scaled is v*scale, by a division where the scale is the inverse of a whole number: 1024 ns is then 1.024e-06 s and not
-// a neighbour of it.
+// a neighbor of it.
 func scaled(v, scale float64) float64 {
 	if scale < 1 {
 		return v / math.Round(1/scale)

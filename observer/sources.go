@@ -180,8 +180,8 @@ func merge(all []Source) (*sources, error) {
 	for i, source := range all[1:] {
 		s.add(taken, source, cmp.Or(source.dir, fmt.Sprintf("source %d", i+2)))
 	}
-	further := slices.Sorted(maps.Keys(s.of))
-	s.names = append(first, slices.DeleteFunc(further, func(name string) bool { return slices.Contains(first, name) })...)
+	further := slices.DeleteFunc(slices.Sorted(maps.Keys(s.of)), func(name string) bool { return slices.Contains(first, name) })
+	s.names = slices.Concat(first, further)
 	return s, nil
 }
 

@@ -30,7 +30,10 @@ func StateMetrics() []Metric {
 	return []Metric{
 		{Name: "ebpf_module_up", Kind: Gauge, Labels: labels("module"), Help: "1 if the module counts, 0 if it is down, disabled or shed."},
 		{Name: "ebpf_shed_level", Kind: Gauge, Labels: labels("module"), Help: "How far the module is shed to keep its budget: 0 not at all, 3 means that it is off."},
-		{Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"), Help: "CPU time that the module has cost this process, by the cost of an event as measured at the start."},
+		{
+			Name: "ebpf_overhead_seconds_total", Kind: Counter, Labels: labels("module"),
+			Help: "CPU time that the module has cost this process, by the cost of an event as measured at the start.",
+		},
 		{Name: "ebpf_map_memory_bytes", Kind: Gauge, Labels: labels("module"), Help: "Memory that the kernel holds for the module."},
 		{
 			Name: eventsLost, Kind: Counter, Labels: labels("module", "reason"),

@@ -117,7 +117,7 @@ func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cac
 			var names []string
 			for _, object := range objects {
 				names = append(names, object.name)
-				v.costs[object.name] = calibrate(measure, o, object.name, func() {
+				v.costs[object.name] = calibrate(measure, o, func() {
 					o.open(object, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
 				})
 			}

@@ -174,7 +174,7 @@ func parsePauses(t *testing.T, text, tid string) (pauses uint64, slept time.Dura
 	var off time.Duration
 	pausing := false
 	for line := range strings.Lines(text) {
-		if m := pauseEvent.FindStringSubmatch(line); m != nil && m[1] == tid && m[2] != "0" && m[2][0] != '-' {
+		if m := pauseEvent.FindStringSubmatch(line); len(m) > 2 && m[1] == tid && m[2] != "0" && m[2][0] != '-' {
 			pauses++
 			pausing = true
 		}

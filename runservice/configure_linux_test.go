@@ -87,7 +87,7 @@ func TestReload(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.Config().Modules) == 2 }, time.Minute, 10*time.Millisecond)
 	c := s.Config()
 	require.Equal(t, []string{"cache", "sched"}, c.Modules)
-	require.Equal(t, time.Second, time.Duration(c.CollectInterval))
+	require.Equal(t, time.Second, c.CollectInterval)
 	require.InDelta(t, 2, c.MaxOverheadPercent, 0)
 	health := s.Health()
 	require.True(t, health.Modules[0].Disabled)
@@ -105,7 +105,7 @@ func TestReload(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	require.NoError(t, s.Reload(t.Context()))
 	require.Equal(t, runservice.DefaultModules(), s.Config().Modules)
-	require.Equal(t, 5*time.Second, time.Duration(s.Config().CollectInterval))
+	require.Equal(t, 5*time.Second, s.Config().CollectInterval)
 }
 
 // TestMemoryIsGivenBack: what was read to open modules is given back after the start, and after a change too. The runtime counts the

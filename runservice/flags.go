@@ -139,13 +139,11 @@ func (s *Service) Validate() error {
 
 // flagErrors names the flag in place of the field of the configuration that is wrong.
 func flagErrors(err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	var field *observer.FieldError
-	switch {
-	case errors.As(err, &field) && err == error(field):
-		return fmt.Errorf("--ebpf-%s: %w", strings.ReplaceAll(strings.TrimSuffix(field.Field, "_percent"), "_", "-"), field.Err)
-	case ok:
-		errs := slices.Clone(joined.Unwrap())
+	switch e := err.(type) { //nolint:errorlint // it goes through what is joined
+	case *observer.FieldError:
+		return fmt.Errorf("--ebpf-%s: %w", strings.ReplaceAll(strings.TrimSuffix(e.Field, "_percent"), "_", "-"), e.Err)
+	case interface{ Unwrap() []error }:
+		errs := slices.Clone(e.Unwrap())
 		for i := range errs {
 			errs[i] = flagErrors(errs[i])
 		}

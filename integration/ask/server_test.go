@@ -30,8 +30,8 @@ import (
 
 // A metric of the server itself, which is there whatever the kernel allows.
 const (
-	uptime   = "up_time"
-	labelled = "cpu_state" // Has a label, kind.
+	uptime  = "up_time"
+	labeled = "cpu_state" // Has a label, kind.
 )
 
 func TestSourcesAgree(t *testing.T) {
@@ -76,11 +76,11 @@ func TestSourcesAgree(t *testing.T) {
 
 	var byBydbQL ask.Samples
 	require.Eventually(t, func() bool {
-		byBydbQL, err = sources["bydbql"](t.Context(), labelled)
+		byBydbQL, err = sources["bydbql"](t.Context(), labeled)
 		return err == nil && len(byBydbQL) > 0
 	}, 2*time.Minute, 100*time.Millisecond, "%v", err)
 	for name, source := range sources {
-		got, gotErr := source(t.Context(), labelled)
+		got, gotErr := source(t.Context(), labeled)
 		require.NoError(t, gotErr, name)
 		require.Len(t, got, len(byBydbQL), name)
 		for i := range got {

@@ -234,7 +234,7 @@ func TestAPI(t *testing.T) {
 		config, available := configOf(t, mustSay(t, http.MethodGet, base+"/api/v1/config", ""))
 		require.Equal(t, []string{"io", "cache", "sched"}, config.Modules)
 		require.Equal(t, []string{"block", "cache", "io", "lock", "memory", "net", "sched", "sched_trace"}, available)
-		require.Equal(t, 200*time.Millisecond, time.Duration(config.CollectInterval))
+		require.Equal(t, 200*time.Millisecond, config.CollectInterval)
 
 		wrong := mustSay(t, http.MethodPost, base+"/api/v1/config", `{"modules":["io"],"latency_sampling":0}`)
 		require.Equal(t, http.StatusBadRequest, wrong.status)

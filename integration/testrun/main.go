@@ -81,12 +81,12 @@ func run(folders, args []string, list []unsteady, out io.Writer) error {
 	r := &results{out: out, list: list, output: map[string][]string{}}
 	var errs []error
 	for _, folder := range folders {
-		folder, packages, ok := strings.Cut(folder, ":")
+		name, packages, ok := strings.Cut(folder, ":")
 		if !ok {
 			packages = "./..."
 		}
-		if err := r.test(folder, args, strings.Split(packages, ",")); err != nil {
-			errs = append(errs, fmt.Errorf("go test in %s: %w", folder, err))
+		if err := r.test(name, args, strings.Split(packages, ",")); err != nil {
+			errs = append(errs, fmt.Errorf("go test in %s: %w", name, err))
 		}
 	}
 	if len(r.skipped) > 0 {

@@ -86,12 +86,12 @@ func (a *API) handler(guard func(w http.ResponseWriter, r *http.Request) error) 
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("X-Frame-Options", "DENY")
 		w.Header().Set("Referrer-Policy", "no-referrer")
-		route, ok := routes[r.URL.Path]
+		asked, ok := routes[r.URL.Path]
 		var err error
 		if ok {
 			w.Header().Set("Cache-Control", "no-store")
 			if err = guard(w, r); err == nil {
-				err = route.serve(w, r)
+				err = asked.serve(w, r)
 			}
 		} else {
 			err = servePage(w, r, files)
@@ -264,7 +264,7 @@ func answer(w http.ResponseWriter, status int, value any) {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false) // It is no HTML, and people read it.
 	// A client that is gone needs no answer.
-	_ = encoder.Encode(value)
+	_ = encoder.Encode(value) //nolint:errchkjson // so is a value that cannot be written
 }
 
 func answerError(w http.ResponseWriter, err error) {

@@ -282,7 +282,7 @@ func (s *Server) serveGRPC(ctx context.Context, a *API, p *prepared, report func
 		}),
 		grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 			defer survive(&err)
-			c, err := p.authorize(stream.Context())
+			c, err := p.authorize(stream.Context()) //nolint:contextcheck // the stream has it
 			if err != nil {
 				return err
 			}

@@ -81,7 +81,7 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	if err != nil {
 		return err
 	}
-	out.progress("starting banyand standalone --ebpf-enabled")
+	out.progressf("starting banyand standalone --ebpf-enabled")
 	server, err := banyandtest.Start(ctx, banyandtest.Options{
 		Binary: opts.binary,
 		Flags: append([]string{
@@ -112,7 +112,7 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	if err = errors.Join(err, pictures()); err != nil {
 		return err
 	}
-	out.progress("waiting for the last counters to reach _monitoring")
+	out.progressf("waiting for the last counters to reach _monitoring")
 	if err = sleep(ctx, quietPeriod); err != nil {
 		return err
 	}
@@ -142,13 +142,13 @@ func drive(ctx context.Context, server *banyandtest.Server, duration, pause time
 		return load.Stats{}, err
 	}
 	defer conn.Close()
-	out.progress("creating the groups and schemas of the load")
+	out.progressf("creating the groups and schemas of the load")
 	stats, err := load.Run(ctx, conn, load.Options{
 		Duration: duration,
 		Pause:    pause,
 		Progress: func(s load.Stats) {
 			total := s.Total()
-			out.progress("%2.0f of %.0f s: %s points written, %s queries answered with %s rows",
+			out.progressf("%2.0f of %.0f s: %s points written, %s queries answered with %s rows",
 				s.Elapsed.Seconds(), duration.Seconds(), count(total.Written), count(total.Queries), count(total.Rows))
 		},
 	})

@@ -53,7 +53,7 @@ var (
 // savePicture draws the report into a file.
 func savePicture(name string, f figures, stats load.Stats) error {
 	var text strings.Builder
-	writeReport(&screen{Writer: &text, colour: true}, f, stats)
+	writeReport(&screen{Writer: &text, color: true}, f, stats)
 	var picture strings.Builder
 	writePicture(&picture, "make demo", text.String())
 	if err := os.WriteFile(name, []byte(picture.String()), 0o644); err != nil {
@@ -89,7 +89,7 @@ text { font: %[4]gpx ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans
 }
 
 func paintPrompt(command string) string {
-	s := screen{colour: true}
+	s := screen{color: true}
 	return s.paint(green, "$") + " " + s.paint(bold, command)
 }
 

@@ -19,6 +19,7 @@ package main
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -51,7 +52,7 @@ func shapesOf(t *testing.T, picture string) []shape {
 	decoder := xml.NewDecoder(strings.NewReader(picture))
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return shapes
 		}
 		require.NoError(t, err)
@@ -68,10 +69,10 @@ func shapesOf(t *testing.T, picture string) []shape {
 // aside.
 func TestPictureShowsTheReport(t *testing.T) {
 	stats := load.Stats{Measure: load.Counts{Written: 1000}, Elapsed: 20 * time.Second}
-	var report, coloured, picture strings.Builder
+	var report, colored, picture strings.Builder
 	writeReport(&screen{Writer: &report}, exampleFigures(t), stats)
-	writeReport(&screen{Writer: &coloured, colour: true}, exampleFigures(t), stats)
-	writePicture(&picture, "make demo", coloured.String())
+	writeReport(&screen{Writer: &colored, color: true}, exampleFigures(t), stats)
+	writePicture(&picture, "make demo", colored.String())
 
 	var lines []string
 	column, bars := 0, 0
@@ -94,7 +95,7 @@ func TestPictureShowsTheReport(t *testing.T) {
 }
 
 func TestPictureOfALine(t *testing.T) {
-	s := screen{colour: true}
+	s := screen{color: true}
 	var picture strings.Builder
 	writePicture(&picture, "a & b", fmt.Sprintf("  x<1  %s  7", s.paint(green, "█▌")))
 	shapes := shapesOf(t, picture.String())

@@ -34,23 +34,23 @@ const (
 	linesApart = 5 * time.Second
 )
 
-// screen is where the demo writes: a terminal, with colour and a progress line that is drawn over, or anything else.
+// screen is where the demo writes: a terminal, with color and a progress line that is drawn over, or anything else.
 type screen struct {
 	io.Writer
 	lastLine time.Time
 	terminal bool
-	colour   bool
+	color    bool
 	drawn    bool
 }
 
 func newScreen(file *os.File) *screen {
 	info, err := file.Stat()
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
-	return &screen{Writer: file, terminal: terminal, colour: terminal && os.Getenv("NO_COLOR") == ""}
+	return &screen{Writer: file, terminal: terminal, color: terminal && os.Getenv("NO_COLOR") == ""}
 }
 
-// progress shows what is going on.
-func (s *screen) progress(format string, args ...any) {
+// progressf shows what is going on.
+func (s *screen) progressf(format string, args ...any) {
 	line := "demo: " + fmt.Sprintf(format, args...)
 	if s.terminal {
 		fmt.Fprintf(s, "\r\x1b[K%s", line)
@@ -87,7 +87,7 @@ const (
 )
 
 func (s *screen) paint(style, text string) string {
-	if !s.colour {
+	if !s.color {
 		return text
 	}
 	return "\x1b[" + style + "m" + text + "\x1b[0m"

@@ -30,7 +30,7 @@ import (
 	"slices"
 )
 
-// shrink packs a picture tightly, with 256 colours: a browser saves millions, and is quick about it.
+// shrink packs a picture tightly, with 256 colors: a browser saves millions, and is quick about it.
 func shrink(name string) error {
 	content, err := os.ReadFile(name)
 	if err != nil {
@@ -49,7 +49,7 @@ func shrink(name string) error {
 	return os.WriteFile(name, packed.Bytes(), 0o644)
 }
 
-// palette returns the 256 colours that a picture has most of. Of colours that differ by a hair only the most frequent one counts.
+// palette returns the 256 colors that a picture has most of. Of colors that differ by a hair only the most frequent one counts.
 func palette(picture image.Image) color.Palette {
 	type kin struct{ r, g, b uint8 }
 	count := make(map[kin]map[color.RGBA]int)
@@ -68,7 +68,7 @@ func palette(picture image.Image) color.Palette {
 	frequent := slices.SortedFunc(maps.Keys(sum), func(a, b kin) int {
 		return cmp.Or(sum[b]-sum[a], int(a.r)-int(b.r), int(a.g)-int(b.g), int(a.b)-int(b.b))
 	})
-	var colours color.Palette
+	var colors color.Palette
 	for _, k := range frequent[:min(256, len(frequent))] {
 		var most color.RGBA
 		for c, n := range count[k] {
@@ -76,9 +76,9 @@ func palette(picture image.Image) color.Palette {
 				most = c
 			}
 		}
-		colours = append(colours, most)
+		colors = append(colors, most)
 	}
-	return colours
+	return colors
 }
 
 func packed(c color.RGBA) uint32 { return uint32(c.R)<<16 | uint32(c.G)<<8 | uint32(c.B) }

@@ -33,7 +33,7 @@ func (*workload) schedule() (Quantities, error) {
 	for range 5 {
 		nap := unix.NsecToTimespec(int64(100 * time.Microsecond))
 		// A signal of the runtime may wake it early, which is as good.
-		if err := call(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0); err != nil && err != unix.EINTR {
+		if err := call(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0); err != nil && !errors.Is(err, unix.EINTR) {
 			return nil, fmt.Errorf("sleeping: %w", err)
 		}
 	}

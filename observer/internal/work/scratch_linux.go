@@ -71,11 +71,12 @@ func OnThread(dirs []string, work func(thread uint32, phases []Phase, measure Me
 		"ftruncate", "mkdirat", "renameat", "unlinkat", "getdents", "events_lost",
 	}
 	cached := []string{"filled_pages", "deleted_pages", "dirtied_pages", "unused_pages", "refilled_pages"}
+	scheduler := []string{"cpu_ns", "run_queue_wait_ns", "run_queue_waits", "voluntary_switches", "involuntary_switches"}
 	phases := []Phase{
 		{Name: "calls", Of: calls, Run: w.calls},
 		{Name: "mapping calls", Of: []string{"mmap", "munmap"}, Run: w.mappings},
 		{Name: "page faults", Of: []string{"minor_faults", "major_faults"}, Prepare: w.drop, Run: w.faults, Account: faulted},
-		{Name: "scheduler", Of: []string{"cpu_ns", "run_queue_wait_ns", "run_queue_waits", "voluntary_switches", "involuntary_switches"}, Run: w.schedule, Account: w.scheduled},
+		{Name: "scheduler", Of: scheduler, Run: w.schedule, Account: w.scheduled},
 	}
 	// What is never dropped is never read: on a file system in memory nobody can tell what the page cache should count.
 	if w.onDisk {
