@@ -21,6 +21,9 @@ buf      := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
 
 c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
 
+# The Go modules that need no server.
+libraries := . meterbridge observer/api
+
 # What users write modules of their own with.
 sdk := integration/out/banyandb-ebpf-sdk
 
@@ -76,19 +79,19 @@ sdk: ## Pack what users write modules of their own with: integration/out/banyand
 	@echo "$(sdk).tar.gz"
 
 format: setup ## Format Go and C
-	for m in . meterbridge; do (cd $$m && $(golangci) fmt ./...) || exit 1; done
+	for m in $(libraries); do (cd $$m && $(golangci) fmt ./...) || exit 1; done
 	cd integration && $(golangci) fmt ../runservice/... ./...
 	clang-format-14 -i $(c_files)
 
 lint: setup prepare ## Check format, vet and lint
 	@clang-format-14 --dry-run --Werror $(c_files)
-	for m in . meterbridge; do (cd $$m && $(golangci) run ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...) || exit 1; done
+	for m in $(libraries); do (cd $$m && $(golangci) run ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...) || exit 1; done
 	cd integration && $(golangci) run ../runservice/... ./...
 	cd integration/examples/prometheus && GOWORK=off $(golangci) run ./...
 	cd observer/api/ebpfpb && $(buf) lint && $(buf) breaking --against released.binpb
 
 build: ## Build the library for Linux, macOS and Windows
-	for m in . meterbridge; do (cd $$m && go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...) || exit 1; done
+	for m in $(libraries); do (cd $$m && go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...) || exit 1; done
 
 # All at once: a virtual machine has one CPU, and many tests wait. Lockdown is left to the whole matrix, since it only leaves hooks out.
 test: ## Run every test that this machine can run, the oldest and the newest kernel included; at the end stands what it cannot
@@ -100,10 +103,10 @@ test-static: build lint generate-check
 test-here: build-race banyand bydbctl
 	go test -run xxx -bench . -benchtime=1x ./observer ./bpf ./kprobe
 	cd meterbridge && go test -run xxx -bench . -benchtime=1x .
-	@cd integration && go run ./testrun .. prepare examples/prometheus .:../meterbridge,../runservice/...,./... -- -race -timeout 2h
+	@cd integration && go run ./testrun .. ../observer/api prepare examples/prometheus .:../meterbridge,../runservice/...,./... -- -race -timeout 2h
 
 build-race: prepare
-	@go build -race ./... && cd integration && go build -race ./... ../meterbridge ../runservice/...
+	@go build -race ./... && cd integration && go build -race ./... ../meterbridge ../observer/api/... ../runservice/...
 
 # ONLY=5.10,newest chooses kernels, and leaves out what no kernel makes a difference to.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
@@ -117,4 +120,4 @@ mutations: setup prepare ## Break the code on purpose, line by line, and see tha
 	@cd integration && go run ./mutate
 
 test-unit: ## Run the tests of the library alone
-	go test -race -count=1 ./... && cd meterbridge && go test -race -count=1 .
+	for m in $(libraries); do (cd $$m && go test -race -count=1 ./...) || exit 1; done

@@ -82,17 +82,19 @@ func TestImportsRunOneWay(t *testing.T) {
 
 // TestObserverKnowsNoBanyanDB asks the go command for all that the lower layers depend on, however far away.
 func TestObserverKnowsNoBanyanDB(t *testing.T) {
-	all := deps(t, "./bpf/...", "./kprobe/...", "./observer/...")
+	all := append(deps(t, ".", "./bpf/...", "./kprobe/...", "./observer/..."), deps(t, api, "./...")...)
 	for _, inside := range []string{"kprobe", "observer/collector", "observer/api", "observer/api/page"} {
 		require.Contains(t, all, root+inside)
 	}
 	for _, dep := range all {
 		require.Falsef(t, strings.HasPrefix(dep, upstream) && !strings.HasPrefix(dep, root), "the lower layers depend on %s", dep)
 	}
-	// Nor has who imports them the server's module, and the hundreds that it needs, among those that Go chooses versions of.
+	// Nor has who imports observer the server's module, and the hundreds that it needs, or gRPC's, among those that Go chooses versions of.
 	modules, err := exec.Command("go", "list", "-m", "all").Output()
 	require.NoError(t, err)
-	require.NotContains(t, string(modules), strings.TrimSuffix(upstream, "/")+" ")
+	for _, module := range []string{strings.TrimSuffix(upstream, "/"), "google.golang.org/grpc", root + "observer/api"} {
+		require.NotContains(t, string(modules), module+" ")
+	}
 }
 
 // TestServersAreOptional: who only observes has no server's code with it, and who has a Prometheus registry has no gRPC's.
@@ -102,7 +104,7 @@ func TestServersAreOptional(t *testing.T) {
 		"./observer":           append([]string{"net/http", "github.com/prometheus/", root + "observer/"}, servers...),
 		"./observer/collector": append([]string{"google.golang.org/grpc"}, servers[1:]...),
 	} {
-		for _, dep := range deps(t, folder) {
+		for _, dep := range deps(t, ".", folder) {
 			if dep == root+strings.TrimPrefix(folder, "./") || strings.HasPrefix(dep, root+"observer/internal/") {
 				continue
 			}
@@ -111,13 +113,18 @@ func TestServersAreOptional(t *testing.T) {
 			}
 		}
 	}
-	require.Contains(t, deps(t, "./observer/api"), "google.golang.org/grpc", "the search finds nothing")
+	require.Contains(t, deps(t, api, "."), "google.golang.org/grpc", "the search finds nothing")
 }
 
-// deps lists all packages that some packages depend on, and those themselves.
-func deps(t *testing.T, packages ...string) []string {
+// api is the folder of the API's module.
+var api = filepath.Join("observer", "api")
+
+// deps lists all packages that some packages of a module depend on, and those themselves.
+func deps(t *testing.T, module string, packages ...string) []string {
 	t.Helper()
-	out, err := exec.Command("go", append([]string{"list", "-deps"}, packages...)...).Output()
+	cmd := exec.Command("go", append([]string{"list", "-deps"}, packages...)...)
+	cmd.Dir = module
+	out, err := cmd.Output()
 	require.NoError(t, err)
 	return strings.Fields(string(out))
 }

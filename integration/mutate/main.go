@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -333,7 +334,8 @@ func (m mutation) try(dir string) (err error) {
 
 func (m mutation) fails(dir string) error {
 	command := []string{"go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-run", "^" + m.test + "$", m.pkg}
-	if m.pkg == "./runservice" || m.pkg == "./meterbridge" || strings.HasPrefix(m.pkg, "./integration/") {
+	other := []string{"./runservice", "./meterbridge", "./observer/api", "./integration/"} // modules than the root's
+	if slices.ContainsFunc(other, func(folder string) bool { return strings.HasPrefix(m.pkg, folder) }) {
 		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
 	}
 	out, err := checkout.Run(dir, command[0], command[1:]...)

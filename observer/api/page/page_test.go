@@ -100,5 +100,5 @@ func TestFakeServerKnowsTheMetrics(t *testing.T) {
 	}
 	have, err := os.ReadFile("e2e/schema.json")
 	require.NoError(t, err)
-	require.Equal(t, string(want)+"\n", string(have), "run go test ./observer/api/page -update")
+	require.Equal(t, string(want)+"\n", string(have), "run go test ./page -update in observer/api")
 }
