@@ -53,7 +53,7 @@ generate-api: ## Generate the Go code of the API's proto files
 	cd observer/api/ebpfpb && $(buf) generate
 
 # The folders with modules, and where their objects are compared.
-modules   := bpf bpf/testdata kprobe/testdata observer/testdata integration/bench/bpf
+modules   := bpf bpf/testdata kprobe/testdata observer/testdata integration/tools/bench/bpf
 generated := $(CURDIR)/integration/out/generated
 
 generate-check: setup ## Fail if what is committed as generated is not what the sources give
@@ -103,21 +103,21 @@ test-static: build lint generate-check
 test-here: build-race banyand bydbctl
 	go test -run xxx -bench . -benchtime=1x ./observer ./bpf ./kprobe
 	cd meterbridge && go test -run xxx -bench . -benchtime=1x .
-	@cd integration && go run ./testrun .. ../observer/api prepare examples/prometheus .:../meterbridge,../runservice/...,./... -- -race -timeout 2h
+	@cd integration && go run ./tools/testrun .. ../observer/api tools/prepare examples/prometheus .:../meterbridge,../runservice/...,./... -- -race -timeout 2h
 
 build-race: prepare
 	@go build -race ./... && cd integration && go build -race ./... ../meterbridge ../observer/api/... ../runservice/...
 
 # ONLY=5.10,newest chooses kernels, and leaves out what no kernel makes a difference to.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
-	@cd integration && go run ./kernels $(if $(ONLY),-short -only $(ONLY),-out ../docs/kernels.md)
+	@cd integration && go run ./tools/kernels $(if $(ONLY),-short -only $(ONLY),-out ../docs/kernels.md)
 
 # RUNS=1 runs it once.
 test-busy: ## Run make demo and make test five times from a clean clone of HEAD, on a machine that is kept busy
-	@go run ./integration/busy/main.go $(if $(RUNS),-runs $(RUNS))
+	@go run ./integration/tools/busy/main.go $(if $(RUNS),-runs $(RUNS))
 
 mutations: setup prepare ## Break the code on purpose, line by line, and see that the tests notice
-	@cd integration && go run ./mutate
+	@cd integration && go run ./tools/mutate
 
 test-unit: ## Run the tests of the library alone
 	for m in $(libraries); do (cd $$m && go test -race -count=1 ./...) || exit 1; done

@@ -17,7 +17,7 @@
 
 # Included by the Makefile at the root. Go decides what is up to date, so that nothing here is a file target.
 
-prepare := GOWORK=off go run -C integration/prepare .
+prepare := GOWORK=off go run -C integration/tools/prepare .
 
 .PHONY: prepare banyand bydbctl bench bench-quick demo demo-picture page-packages page-pictures test-integration clean-integration
 
@@ -47,15 +47,15 @@ page-pictures: setup page-packages ## Take pictures of the page of a server unde
 
 bench: ## Measure what the observer costs, beside others, as root on a quiet machine; write docs/performance.md and its charts
 	@$(MAKE) --no-print-directory setup packages=bpftrace
-	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
-	@integration/bin/bench -docs docs -results integration/bench/results/bench.txt
+	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./tools/bench
+	@integration/bin/bench -docs docs -results integration/tools/bench/results/bench.txt
 
 bench-quick: ## The same in under three minutes, with few rounds: print the table, write nothing into docs
-	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./bench
+	@$(prepare) bin/banyand=./cmd/banyand bin/bench=./tools/bench
 	@integration/bin/bench -quick -results integration/out/bench-quick.txt
 
 test-integration: setup page-packages banyand bydbctl ## Test the preparation, the load, the queries and the real server
-	@cd integration/prepare && GOWORK=off go test -race -count=1 ./...
+	@cd integration/tools/prepare && GOWORK=off go test -race -count=1 ./...
 	@cd integration && go test -race -count=1 ./...
 
 clean-integration: ## Remove the copy of the upstream server and all that was built from it

@@ -21,7 +21,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 )
 
 // The metrics of the report, by their names in _monitoring.

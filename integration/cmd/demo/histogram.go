@@ -23,7 +23,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 )
 
 // bucket counts the observations up to and including its bound.

@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 )
 
 func TestQuantile(t *testing.T) {

@@ -35,9 +35,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
-	"github.com/apache/skywalking-banyandb/ebpf/integration/banyandtest"
-	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
 const (

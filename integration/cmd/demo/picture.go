@@ -27,7 +27,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
 // The measures of the picture, in its own units. A cell is one character.

@@ -31,7 +31,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
 // shape is a text or a rectangle of a picture.

@@ -23,8 +23,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
-	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
 const (

@@ -30,8 +30,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/apache/skywalking-banyandb/ebpf/integration/ask"
-	"github.com/apache/skywalking-banyandb/ebpf/integration/load"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
 func TestFigures(t *testing.T) {

@@ -1,0 +1,538 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build linux
+
+// Package e2e_test drives the real server and compares what it says of itself with what the kernel says of it.
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/banyandtest"
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
+	"github.com/apache/skywalking-banyandb/ebpf/runservice"
+)
+
+// window is how long the real load runs between two readings.
+const window = 20 * time.Second
+
+// patience is how long what has to happen may take on a slow and busy machine: it only keeps a test from hanging.
+const patience = 5 * time.Minute
+
+// native are the flags that make the server write its metrics to _monitoring, soon.
+var native = []string{"--observability-modes=native,prometheus", "--observability-native-flush-interval=1s"}
+
+func start(t *testing.T, opts banyandtest.Options) *banyandtest.Server {
+	t.Helper()
+	kprobetest.Require(t)
+	server, err := banyandtest.Start(t.Context(), opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop()) })
+	return server
+}
+
+func flags(lists ...[]string) []string { return slices.Concat(lists...) }
+
+// drive loads the server and requires that it took everything.
+func drive(t *testing.T, server *banyandtest.Server, opts load.Options) load.Stats {
+	t.Helper()
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	defer conn.Close()
+	stats, err := load.Run(t.Context(), conn, opts)
+	require.NoError(t, err)
+	require.NoError(t, stats.FirstError)
+	for _, c := range []load.Counts{stats.Measure, stats.Stream, stats.Trace} {
+		require.Positive(t, c.Written)
+		require.Positive(t, c.Queries)
+		require.Positive(t, c.Rows)
+	}
+	return stats
+}
+
+var (
+	// Those that copy within the kernel are both.
+	reads  = []string{"read", "pread", "readv", "preadv", "copy_file_range", "sendfile"}
+	writes = []string{"write", "pwrite", "writev", "pwritev", "copy_file_range", "sendfile"}
+	ops    = slices.Concat(reads[:4], writes, []string{"fsync", "fdatasync", "fadvise", "openat", "close"})
+)
+
+// TestStandalone: under a real load the counters equal what the kernel accounts to the process, and every way to ask for
+// them gives the same values.
+func TestStandalone(t *testing.T) {
+	address := freeAddress(t)
+	server := start(t, banyandtest.Options{Flags: flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=10s", "--ebpf-http-addr=" + address})})
+	pid := server.PID()
+	var before, after counters
+	var ioBefore, ioAfter processIO
+	stopped(t, pid, func() { before, ioBefore = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	stats := drive(t, server, load.Options{Duration: window})
+	stopped(t, pid, func() { after, ioAfter = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	t.Logf("wrote %d points, answered %d queries", stats.Total().Written, stats.Total().Queries)
+
+	got := after.since(before)
+	const operations = "ebpf_io_operations_total"
+	requireProcessIO(t, got, ioBefore, ioAfter)
+	for _, op := range ops {
+		lost := got.sumOf("ebpf_events_lost_total", "io")
+		calls, timed := got.sumOf(operations, op), got.sumOf("ebpf_io_duration_seconds_count", op)
+		require.LessOrEqual(t, timed, calls, op)
+		require.LessOrEqual(t, calls-timed, lost, op)
+	}
+	require.Positive(t, got["ebpf_io_fadvise_total{dontneed}"])
+	require.Equal(t, got.sumOf(operations, "fadvise"), got.sumOf("ebpf_io_fadvise_total", "dontneed", "sequential", "normal", "random", "willneed", "noreuse"))
+
+	// To ask all sources for all metrics may take longer than any interval.
+	configOf(t, mustSay(t, http.MethodPost, "http://"+address+"/api/v1/config", `{"collect_interval":"1h"}`))
+	sameEverywhere(t, server)
+	showsInClient(t, server)
+	knownNames(t, server)
+	everyFamilyMoves(t, server)
+}
+
+// requireProcessIO wants as many calls and bytes as /proc/PID/io has between two looks at it.
+func requireProcessIO(t *testing.T, got counters, before, after processIO) {
+	t.Helper()
+	const operations, bytes = "ebpf_io_operations_total", "ebpf_io_bytes_total"
+	for _, c := range []struct {
+		name      string
+		got, want uint64
+	}{
+		{"read-like calls against syscr", got.sumOf(operations, reads...), after.syscr - before.syscr},
+		{"write-like calls against syscw", got.sumOf(operations, writes...), after.syscw - before.syscw},
+		{"bytes read against rchar", got.sumOf(bytes, reads...), after.rchar - before.rchar},
+		{"bytes written against wchar", got.sumOf(bytes, writes...), after.wchar - before.wchar},
+	} {
+		t.Logf("%-32s %d = %d", c.name, c.got, c.want)
+		require.Positive(t, c.want, c.name)
+		require.Equalf(t, c.want, c.got, "%s; errors: %v", c.name, got.errors())
+	}
+}
+
+// everyFamilyMoves wants each metric of the default modules to have counted, and to be verified where it can be. One that may
+// stay at nothing says so in its help.
+func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	families, err := ask.Scrape(t.Context(), server.Metrics)
+	require.NoError(t, err)
+	schema, err := observer.BuiltIn().Describe(runservice.DefaultModules()...)
+	require.NoError(t, err)
+	verified, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_metric_verified")
+	require.NoError(t, err)
+	for _, m := range schema {
+		proof := verified.With("module", m.Module).With("metric", m.Name)
+		if len(proof) == 0 {
+			// No hook feeds it on this kernel.
+			t.Logf("absent: %s", m.Name)
+			continue
+		}
+		require.Equal(t, m.Verifiable, proof.Sum() == 1, m.Name)
+		name := "banyandb_" + m.Name
+		if m.Kind == observer.Histogram {
+			name += "_count"
+		}
+		if off := runservice.DefaultDisabledHooks()[m.Module]; len(m.Hooks) > 0 && !slices.ContainsFunc(m.Hooks, func(hook string) bool { return !slices.Contains(off, hook) }) {
+			require.Nil(t, families[name], m.Name)
+			t.Logf("not attached by default: %s", m.Name)
+			continue
+		}
+		if families[name] == nil {
+			require.Contains(t, m.Help, "Zero unless", m.Name)
+			t.Logf("at nothing: %s", m.Name)
+		}
+	}
+}
+
+// sources are the ways to ask a server.
+func sources(t *testing.T, server *banyandtest.Server) map[string]ask.Source {
+	t.Helper()
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	return map[string]ask.Source{
+		"BydbQL": ask.BydbQL(server.HTTP), "HTTP": ask.HTTP(server.HTTP), "gRPC": ask.GRPC(conn),
+	}
+}
+
+// exported are metrics that a loaded server has.
+var exported = []string{
+	"ebpf_io_operations_total", "ebpf_io_bytes_total", "ebpf_io_duration_seconds_bucket", "ebpf_io_duration_seconds_sum",
+	"ebpf_io_duration_seconds_count", "ebpf_io_size_bytes_bucket", "ebpf_io_fadvise_total", "ebpf_cache_filled_pages_total", "ebpf_module_up", "ebpf_probe_info",
+	"ebpf_map_memory_bytes",
+}
+
+// sameEverywhere waits for a moment when nothing is on its way, and then wants the same values from every source.
+func sameEverywhere(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	asked, page := sources(t, server), ask.Prometheus(server.Metrics)
+	difference := ""
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		want := valuesOf(t, page)
+		difference = ""
+		for name, source := range asked {
+			if d := firstDifference(want, valuesOf(t, source)); d != "" {
+				difference = name + ": " + d
+			}
+		}
+		// A collection in between has changed the page.
+		if difference == "" && firstDifference(want, valuesOf(t, page)) == "" {
+			return
+		}
+	}
+	t.Fatal("the sources go on differing: ", difference)
+}
+
+// firstDifference compares the series of two sources. Counts are equal; a sum of seconds, which the database stores as a
+// decimal number, to the twelfth digit.
+func firstDifference(want, got map[string]map[string]float64) string {
+	for metric, series := range want {
+		if len(series) != len(got[metric]) {
+			return fmt.Sprintf("%s has %d series, want %d", metric, len(got[metric]), len(series))
+		}
+		for key, value := range series {
+			tolerance := 0.0
+			if strings.HasSuffix(metric, "_seconds_sum") {
+				tolerance = value * 1e-12
+			}
+			if other, ok := got[metric][key]; !ok || math.Abs(other-value) > tolerance {
+				return fmt.Sprintf("%s{%s} is %v, want %v", metric, key, other, value)
+			}
+		}
+	}
+	return ""
+}
+
+func valuesOf(t *testing.T, source ask.Source) map[string]map[string]float64 {
+	t.Helper()
+	values := map[string]map[string]float64{}
+	for _, metric := range exported {
+		samples, err := source(t.Context(), metric)
+		require.NoError(t, err)
+		require.NotEmpty(t, samples, metric)
+		values[metric] = samples.Map()
+	}
+	return values
+}
+
+// showsInClient asks with bydbctl, as an operator would.
+func showsInClient(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	client := filepath.Join(filepath.Dir(banyandtest.DefaultBinary()), "bydbctl")
+	query := filepath.Join(t.TempDir(), "query.yaml")
+	require.NoError(t, os.WriteFile(query, []byte(`
+groups: [_monitoring]
+name: ebpf_io_operations_total
+tagProjection: {tagFamilies: [{name: default, tags: [op, result]}]}
+fieldProjection: {names: [value]}
+orderBy: {sort: SORT_DESC}
+limit: 50
+`), 0o600))
+	out, err := exec.CommandContext(t.Context(), client, "measure", "query", "--config", "-",
+		"--addr", "http://"+server.HTTP, "-s", "-1m", "-f", query).CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	for _, part := range []string{"pread", "fadvise", "ok"} {
+		require.Contains(t, string(out), part)
+	}
+}
+
+// knownNames: the page has no name, type or label of ours but those of the golden file.
+func knownNames(t *testing.T, server *banyandtest.Server) {
+	t.Helper()
+	golden, err := os.ReadFile("../../../meterbridge/testdata/names.golden")
+	require.NoError(t, err)
+	families, err := ask.Scrape(t.Context(), server.Metrics)
+	require.NoError(t, err)
+	found := 0
+	for name, family := range families {
+		if !strings.HasPrefix(name, "banyandb_ebpf_") {
+			continue
+		}
+		found++
+		var labels []string
+		for _, l := range family.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(labels)
+		require.Contains(t, string(golden), fmt.Sprintf("%s %s {%s}\n", strings.ToLower(family.GetType().String()), name, strings.Join(labels, ",")))
+	}
+	require.GreaterOrEqual(t, found, len(exported))
+	series := 0
+	for name, family := range families {
+		if strings.HasPrefix(name, "banyandb_ebpf_") {
+			series += len(family.GetMetric())
+		}
+	}
+	t.Logf("%d series", series)
+	require.LessOrEqual(t, series, maxSeries)
+}
+
+// maxSeries is what the default modules of a loaded server may cost: each series is written at each flush.
+const maxSeries = 400
+
+// TestNamespace: the same equality where the server is process 1 of a namespace of its own.
+func TestNamespace(t *testing.T) {
+	server := start(t, banyandtest.Options{
+		Wrapper: []string{"unshare", "--pid", "--fork", "--kill-child"},
+		Flags:   flags(load.ServerFlags, []string{"--ebpf-enabled"}),
+	})
+	pid := childOf(t, server.PID())
+	t.Cleanup(func() {
+		// The wrapper ends with the server, but does not pass the signal on.
+		require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
+		<-server.Exited()
+	})
+	var before, after counters
+	var ioBefore, ioAfter processIO
+	stopped(t, pid, func() { before, ioBefore = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	drive(t, server, load.Options{Duration: 3 * time.Second})
+	stopped(t, pid, func() { after, ioAfter = kernelCounters(t, pid, "io"), readProcessIO(t, pid) })
+	got := after.since(before)
+	require.Equal(t, ioAfter.syscw-ioBefore.syscw, got.sumOf("ebpf_io_operations_total", writes...))
+	require.Equal(t, ioAfter.rchar-ioBefore.rchar, got.sumOf("ebpf_io_bytes_total", reads...))
+	require.Positive(t, got.sumOf("ebpf_io_operations_total", writes...))
+}
+
+func childOf(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	require.NoError(t, err)
+	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	return child
+}
+
+// TestCluster: data node and liaison each report their own counters, and the liaison answers for both.
+func TestCluster(t *testing.T) {
+	kprobetest.Require(t)
+	cluster, err := banyandtest.StartCluster(t.Context(), banyandtest.Options{
+		Flags: flags(native, []string{"--ebpf-enabled", "--ebpf-collect-interval=1s"}),
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, cluster.Stop()) }()
+	drive(t, cluster.Liaison, load.Options{Duration: 10 * time.Second})
+	for role, server := range map[string]*banyandtest.Server{"data": cluster.Data, "liaison": cluster.Liaison} {
+		kernel := kernelCounters(t, server.PID(), "io").sumOf("ebpf_io_operations_total", writes...)
+		page, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_io_operations_total")
+		require.NoError(t, err)
+		require.Positive(t, page.With("op", "write").Sum(), role)
+		require.LessOrEqual(t, page.With("op", "write").Sum(), float64(kernel)+1e6, role)
+		up, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
+		require.NoError(t, err)
+		require.InDelta(t, 4, up.Sum(), 0, role)
+	}
+	for name, source := range sources(t, cluster.Liaison) {
+		require.Eventually(t, func() bool {
+			samples, err := source(t.Context(), "ebpf_io_operations_total")
+			return err == nil && samples.Of("data").With("op", "write").Sum() > 0 && samples.Of("liaison").With("op", "write").Sum() > 0
+		}, patience, 500*time.Millisecond, name)
+	}
+}
+
+// TestOff: whatever keeps eBPF away, the server serves, and one line of its log and a metric tell why and what to do.
+func TestOff(t *testing.T) {
+	kprobetest.Require(t)
+	build := func(name string) string {
+		binary := filepath.Join(t.TempDir(), name)
+		out, err := exec.Command("go", "build", "-o", binary, "./testdata/"+name).CombinedOutput()
+		require.NoErrorf(t, err, "%s", out)
+		return binary
+	}
+	without := func(capabilities string) banyandtest.Options {
+		return banyandtest.Options{Wrapper: []string{"setpriv", "--bounding-set=" + capabilities + ",-sys_admin", "--"}}
+	}
+	hidden := func(folder string) []string {
+		return []string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none ` + folder + ` && exec "$0" "$@"`}
+	}
+	for _, c := range []struct {
+		name  string
+		opts  banyandtest.Options
+		cause string
+	}{
+		{"without capabilities", without("-bpf,-perfmon"), `CAP_BPF and CAP_PERFMON missing.*"remedy":"give the process CAP_BPF and CAP_PERFMON`},
+		{"without CAP_BPF", without("-bpf"), `CAP_BPF missing \(kernel.unprivileged_bpf_disabled is .*"remedy":"give the process CAP_BPF:`},
+		{"without CAP_PERFMON", without("-perfmon"), `CAP_PERFMON missing.*"remedy":"give the process CAP_PERFMON:`},
+		{"without BTF", banyandtest.Options{Wrapper: hidden("/sys/kernel/btf")}, `no BTF of the kernel.*"remedy":".*CONFIG_DEBUG_INFO_BTF`},
+		{
+			"without tracefs",
+			banyandtest.Options{Wrapper: hidden("/sys/kernel/tracing"), Env: []string{"BYDB_EBPF_ATTACH=tracepoint", "BYDB_EBPF_MODULES=io,block"}},
+			`no tracefs.*"remedy":"mount tracefs`,
+		},
+		{"behind a seccomp filter", banyandtest.Options{Wrapper: []string{build("deny")}}, `bpf\(2\) is refused.*"remedy":"a seccomp filter`},
+		{"with corrupt objects", banyandtest.Options{Binary: build("corrupt")}, `invalid probe module: parsing the object`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.opts.Flags = flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=1s"})
+			server := start(t, c.opts)
+			drive(t, server, load.Options{Duration: 2 * time.Second})
+			log, err := server.Log()
+			require.NoError(t, err)
+			lines := regexp.MustCompile(`.*eBPF observation.*`).FindAllString(log, -1)
+			require.Len(t, lines, 1)
+			require.Contains(t, lines[0], "eBPF observation is off; the server runs without it")
+			require.Regexp(t, c.cause, lines[0])
+			page, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
+			require.NoError(t, err)
+			modules := len(runservice.DefaultModules())
+			if c.name == "without tracefs" {
+				// Iterators need none.
+				modules = 2
+			}
+			require.Len(t, page, modules)
+			require.Zero(t, page.Sum())
+			require.Eventually(t, func() bool {
+				samples, err := ask.BydbQL(server.HTTP)(t.Context(), "ebpf_module_up")
+				return err == nil && len(samples) == modules && samples.Sum() == 0
+			}, patience, 500*time.Millisecond)
+			_, err = ask.Prometheus(server.Metrics)(t.Context(), "ebpf_io_operations_total")
+			require.ErrorIs(t, err, ask.ErrAbsent)
+		})
+	}
+}
+
+// TestDisabled: no bpf(2) call, no goroutine, no metric. The same look at an enabled server finds all three.
+func TestDisabled(t *testing.T) {
+	for _, enabled := range []bool{false, true} {
+		t.Run(fmt.Sprint("enabled ", enabled), func(t *testing.T) {
+			trace := filepath.Join(t.TempDir(), "trace")
+			server := start(t, banyandtest.Options{
+				Wrapper: []string{"strace", "-D", "-f", "-qq", "-e", "signal=none", "-e", "trace=bpf,perf_event_open", "-o", trace},
+				Flags:   []string{fmt.Sprint("--ebpf-enabled=", enabled), "--ebpf-collect-interval=1s"},
+			})
+			calls, err := os.ReadFile(trace)
+			require.NoError(t, err)
+			require.Equal(t, enabled, len(calls) > 0, string(calls))
+			stacks := fetch(t, "http://"+server.Pprof+"/debug/pprof/goroutine?debug=2")
+			require.Contains(t, stacks, "goroutine 1 ")
+			require.Equal(t, enabled, strings.Contains(stacks, "skywalking-banyandb/ebpf/"))
+			page := fetch(t, "http://"+server.Metrics+"/metrics")
+			require.Contains(t, page, "banyandb_")
+			require.Equal(t, enabled, strings.Contains(page, "banyandb_ebpf_"))
+		})
+	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// TestFlags: they stand in the help of every role, and a wrong value is refused before the start with what is allowed.
+func TestFlags(t *testing.T) {
+	for _, role := range []string{"standalone", "data", "liaison"} {
+		t.Run(role, func(t *testing.T) {
+			run := func(args ...string) (string, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, banyandtest.DefaultBinary(), append([]string{role}, args...)...)
+				cmd.Dir = t.TempDir()
+				out, err := cmd.CombinedOutput()
+				return string(out), err
+			}
+			help, err := run("--help")
+			require.NoError(t, err)
+			require.Regexp(t, `--ebpf-enabled +observe this process`, help)
+			require.Regexp(t, `--ebpf-modules strings .*\(default io,cache,memory,sched\)`, help)
+			require.Regexp(t, `--ebpf-collect-interval duration .*\(default 5s\)`, help)
+			for flag, allowed := range map[string]string{
+				"--ebpf-modules=nosuch": "(available: block, cache, io, lock, memory, net, sched, sched_trace)", "--ebpf-collect-interval=0": "out of range (100ms to 1h0m0s)",
+			} {
+				out, err := run(flag)
+				var exit *exec.ExitError
+				require.ErrorAs(t, err, &exit)
+				require.Contains(t, out, allowed)
+			}
+		})
+	}
+}
+
+// TestConfiguration: the environment and a file do what the flags do.
+func TestConfiguration(t *testing.T) {
+	t.Run("environment", func(t *testing.T) {
+		server := start(t, banyandtest.Options{Env: []string{"BYDB_EBPF_ENABLED=true", "BYDB_EBPF_MODULES=cache"}})
+		requireModules(t, server, "cache")
+	})
+	t.Run("file", func(t *testing.T) {
+		config := filepath.Join(t.TempDir(), "standalone.yaml")
+		require.NoError(t, os.WriteFile(config, []byte("ebpf-enabled: true\nebpf-modules: [io, cache]\nebpf-collect-interval: 2s\n"), 0o600))
+		// The server looks for the file in its working directory.
+		server := start(t, banyandtest.Options{Wrapper: []string{"env", "-C", filepath.Dir(config)}})
+		requireModules(t, server, "cache", "io")
+	})
+}
+
+func requireModules(t *testing.T, server *banyandtest.Server, want ...string) {
+	t.Helper()
+	samples, err := ask.Prometheus(server.Metrics)(t.Context(), "ebpf_module_up")
+	require.NoError(t, err)
+	var modules []string
+	for _, s := range samples {
+		require.InDelta(t, 1, s.Value, 0)
+		modules = append(modules, s.Labels["module"])
+	}
+	slices.Sort(modules)
+	require.Equal(t, want, modules)
+}
+
+// TestPlanCommand: the command tells how each hook is attached, and if none is, why, with a status for scripts.
+func TestPlanCommand(t *testing.T) {
+	kprobetest.Require(t)
+	out, err := exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan").CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	for _, row := range []string{`io +syscall +(fentry|tp_btf)`, `cache +fill +tp_btf`, `memory +memcg +tp_btf`} {
+		require.Regexp(t, `(?m)^`+row, string(out))
+	}
+	blind := exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan", "--ebpf-modules=io")
+	blind.Env = append(os.Environ(), "TMPDIR=/nonexistent")
+	out, err = blind.CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	require.Regexp(t, `(?m)^Warning: no metric is verified.*/nonexistent`, string(out))
+	out, err = exec.Command("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", "--", banyandtest.DefaultBinary(), "ebpf", "plan").CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Regexp(t, `(?m)^io +all +- +CAP_BPF and CAP_PERFMON missing`, string(out))
+	require.Contains(t, string(out), "What to do for io: give the process CAP_BPF and CAP_PERFMON")
+	out, err = exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan", "--ebpf-attach=uprobe").CombinedOutput()
+	require.ErrorAs(t, err, &exit)
+	require.Contains(t, string(out), "available: auto, fentry, tp_btf, tracepoint, kprobe")
+}
