@@ -205,7 +205,7 @@ func noBTF(f *failure) *finding {
 	}
 	return &finding{
 		ErrNotSupported, kernelBTF + " has no BTF that can be read",
-		"look what is mounted over it, and have the server's user read it: a container's runtime may mask paths of /sys " +
+		"check what is mounted over it, and let the server's user read it: a container's runtime may mask paths of /sys " +
 			"(securityContext.procMount, --security-opt systempaths=unconfined), or mount the host's /sys/kernel/btf into the container",
 	}
 }
@@ -218,7 +218,7 @@ func tracefsDenied(f *failure) *finding {
 	}
 	return &finding{
 		ErrPermission, "user " + fmt.Sprint(os.Geteuid()) + " may not open " + denied.Path,
-		"have the server's user read tracefs (`mount -o remount,gid=<group>,mode=750 " + tracefs + "`), or let another kind of attachment be chosen",
+		"let the server's user read tracefs (`mount -o remount,gid=<group>,mode=750 " + tracefs + "`), or use another kind of attachment",
 	}
 }
 
@@ -235,7 +235,7 @@ func perfDenied(f *failure) *finding {
 	return &finding{
 		ErrPermission, fmt.Sprintf("perf_event_open(2) is refused with %q", errno),
 		"a seccomp filter or security module stands in between: allow perf_event_open(2) in the container's seccomp profile, " +
-			"or let another kind of attachment be chosen",
+			"or use another kind of attachment",
 	}
 }
 
@@ -290,8 +290,8 @@ func bpfDenied(f *failure) *finding {
 	}
 	return &finding{
 		ErrPermission, "",
-		"the process has " + both + ", but this kernel does not permit it: look at kernel lockdown (/sys/kernel/security/lockdown) " +
-			"and security modules, or let another kind of attachment be chosen",
+		"the process has " + both + ", but this kernel does not permit it: check kernel lockdown (/sys/kernel/security/lockdown) " +
+			"and security modules, or use another kind of attachment",
 	}
 }
 
@@ -309,7 +309,7 @@ func noTracefs(f *failure) *finding {
 	}
 	return &finding{
 		ErrNotSupported, "",
-		"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or let another kind of attachment be chosen; a locked down kernel has no events there",
+		"mount tracefs (`mount -t tracefs tracefs " + tracefs + "`), or use another kind of attachment; a locked down kernel has no events there",
 	}
 }
 
@@ -333,7 +333,7 @@ func noRoom(f *failure) *finding {
 	case f.at == atAttach && f.is(unix.E2BIG):
 		return &finding{
 			nil, "as many programs as the kernel takes are attached to " + strings.Join(f.targets, ", "),
-			"take other tracing tools off it (`bpftool link`, `bpftool perf`), or let another kind of attachment be chosen",
+			"detach other tracing tools from it (`bpftool link`, `bpftool perf`), or use another kind of attachment",
 		}
 	case f.at == atMaps && f.is(unix.E2BIG):
 		return &finding{nil, "a map is larger than the kernel takes", "give the module's maps fewer entries"}
@@ -342,7 +342,7 @@ func noRoom(f *failure) *finding {
 	case f.is(unix.ENOSPC):
 		return &finding{
 			nil, "a table of the kernel is full",
-			"take other tracing tools off (`bpftool prog`, `bpftool link`, " + tracefs + "/kprobe_events), or leave modules out",
+			"detach other tracing tools (`bpftool prog`, `bpftool link`, " + tracefs + "/kprobe_events), or leave modules out",
 		}
 	}
 	return nil
@@ -355,7 +355,7 @@ func busy(f *failure) *finding {
 	}
 	return &finding{
 		nil, "others are changing, or have changed, " + strings.Join(f.targets, ", "),
-		"try it again; if that does not help, take live patches and other tracing tools off it, or let another kind of attachment be chosen",
+		"try again; if that does not help, remove live patches and other tracing tools from it, or use another kind of attachment",
 	}
 }
 
@@ -366,7 +366,7 @@ func noSuchField(f *failure) *finding {
 	}
 	return &finding{
 		ErrNotSupported, "the kernel lacks a type, field or constant that the program uses",
-		"let another kind of attachment be chosen, or use a kernel that has it; the module may ask bpf_core_field_exists first",
+		"use another kind of attachment, or use a kernel that has it; the module may ask bpf_core_field_exists first",
 	}
 }
 
@@ -387,7 +387,7 @@ func unsupported(f *failure) *finding {
 	if f.at == elsewhere || !missing(f.err) {
 		return nil
 	}
-	return &finding{ErrNotSupported, "", "let another kind of attachment be chosen, or use Linux 5.10 or newer"}
+	return &finding{ErrNotSupported, "", "use another kind of attachment, or use Linux 5.10 or newer"}
 }
 
 const (

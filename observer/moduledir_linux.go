@@ -208,12 +208,12 @@ func trust(fd int, path string, kind uint32) error {
 	case stat.Uid != 0 && int(stat.Uid) != owner:
 		return kprobe.WithRemedy(
 			fmt.Errorf("%s belongs to user %d, neither to root nor to the server's user %d: %w", path, stat.Uid, owner, ErrUntrusted),
-			fmt.Sprintf("look who put it there, then `chown %d %s`", owner, path),
+			fmt.Sprintf("check who put it there, then `chown %d %s`", owner, path),
 		)
 	case stat.Mode&(unix.S_IWGRP|unix.S_IWOTH) != 0:
 		return kprobe.WithRemedy(
 			fmt.Errorf("%s can be written to by others than its owner, its mode is %#o: %w", path, stat.Mode&0o7777, ErrUntrusted),
-			fmt.Sprintf("look whether it is what it should be, then `chmod go-w %s`", path),
+			fmt.Sprintf("check that it is the right file, then `chmod go-w %s`", path),
 		)
 	case kind == unix.S_IFREG && stat.Size > maxObject:
 		return kprobe.WithRemedy(

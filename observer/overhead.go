@@ -49,7 +49,7 @@ type costs map[string]cost
 
 type cost struct{ full, sampled time.Duration }
 
-// assumed is what operations cost more where it could not be measured, on the dear side of what was measured on several
+// assumed is what operations cost more where it could not be measured, on the high side of what was measured on several
 // machines (docs/performance.md): a module of which nothing is known must keep its budget too.
 var assumed = costs{
 	"call":  {full: 500 * time.Nanosecond, sampled: 350 * time.Nanosecond},

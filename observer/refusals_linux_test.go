@@ -94,7 +94,7 @@ func TestRefusals(t *testing.T) {
 				hide(t, "/sys/kernel/btf")
 				require.NoError(t, os.WriteFile("/sys/kernel/btf/vmlinux", nil, 0o644))
 			},
-			is: kprobe.ErrNotSupported, cause: "/sys/kernel/btf/vmlinux has no BTF that can be read", remedy: "look what is mounted over it",
+			is: kprobe.ErrNotSupported, cause: "/sys/kernel/btf/vmlinux has no BTF that can be read", remedy: "check what is mounted over it",
 		},
 		{
 			name: "a user namespace", flags: syscall.CLONE_NEWUSER,

@@ -122,7 +122,7 @@ func (s *Service) logConfig(c observer.Config) {
 	hooks := hookMap(c.DisabledHooks)
 	s.log.Info().Strs("modules", c.Modules).Stringer("disabled_hooks", &hooks).Uint32("latency_sampling", c.LatencySampling).
 		Stringer("collect_interval", c.CollectInterval).Float64("max_overhead_percent", c.MaxOverheadPercent).
-		Msg("eBPF observation is configured anew")
+		Msg("the eBPF configuration has changed")
 }
 
 // Reload reads the configuration file again and brings it into force, as Configure does. It serves the API.
@@ -148,7 +148,7 @@ func (s *Service) takeSignal() <-chan os.Signal {
 // reload answers the signal.
 func (s *Service) reload() {
 	if err := s.Reload(context.Background()); err != nil {
-		s.log.Error().Err(err).Msg("eBPF observation stays configured as it was")
+		s.log.Error().Err(err).Msg("the eBPF configuration has not changed")
 	}
 }
 

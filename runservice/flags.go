@@ -76,18 +76,18 @@ func (s *Service) FlagSet() *run.FlagSet {
 	flags.Var((*hookMap)(&f.config.DisabledHooks), "ebpf-disabled-hooks",
 		"hooks of eBPF modules that are not attached, as module.hook, separated by commas; empty attaches all; \"banyand ebpf plan\" lists them")
 	flags.StringVar(&f.moduleDir, "ebpf-module-dir", "",
-		"a folder with eBPF probe modules of your own, <module>.bpf.o, all of which are loaded besides --ebpf-modules; "+
-			"it and its files must belong to root or the server's user, and nobody else may write to them")
+		"a folder with eBPF probe modules of your own, <module>.bpf.o, all of which are loaded in addition to --ebpf-modules; "+
+			"it and its files must belong to root or the server's user, and must not be writable by others")
 	flags.StringVar(&f.attach, "ebpf-attach", attachAuto,
 		"how to attach eBPF probes: "+strings.Join(attaches(), ", ")+
 			"; auto takes the first that works, hook by hook; with another one, for measurement and troubleshooting, a hook that cannot be attached that way is left out")
 	flags.Uint32Var(&f.config.LatencySampling, "ebpf-latency-sampling", 1,
-		"time one of so many system calls, at random, and let it stand for all; counts and bytes stay exact; "+samplings)
+		"time one in so many system calls, at random, as a sample of all; counts and bytes stay exact; "+samplings)
 	flags.Float64Var(&f.config.MaxOverheadPercent, "ebpf-max-overhead", 2,
 		"how much of the server's CPU time, in percent, one eBPF module may cost, 0 for no limit; 0.1 % of one CPU is always allowed; "+
 			"a module above both for a minute is shed step by step: it times fewer calls and runs its iterators less often, then detaches a hook, then all")
 	flags.BoolVar(&f.verify, "ebpf-verify", true,
-		"have each eBPF metric prove itself at start, by known work in a scratch folder, and leave out what is wrong; takes some tenths of a second")
+		"verify each eBPF metric at start, with known work in a scratch folder, and leave out those that are wrong; takes a few tenths of a second")
 	flags.StringVar(&f.scratchDir, "ebpf-scratch-dir", "",
 		"where eBPF verification makes its scratch folder, best on the data's disk; where that is not possible, and if it is empty, "+
 			"the system's folder for temporary files is tried, then the server's data folders")

@@ -175,7 +175,7 @@ func TestLogLines(t *testing.T) {
 // unprovoked are the messages of lines that only a kernel, a database or a file provokes which changes under the service.
 var unprovoked = []string{
 	"eBPF metrics are not stored yet: the database does not have their measures", "eBPF metrics are not stored, but for those that have been compared",
-	"the flags are in force", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API",
+	"the eBPF configuration file cannot be used; the flags apply", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API",
 }
 
 // TestEpisodes: a failure is logged when it begins, when its cause changes and when it ends, and not each time.

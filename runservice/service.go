@@ -125,7 +125,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	var err error
 	if s.wanted, err = s.fileConfig(); err != nil {
 		// Validate has found nothing wrong: this came later.
-		s.log.Error().Err(err).Msg("the flags are in force")
+		s.log.Error().Err(err).Msg("the eBPF configuration file cannot be used; the flags apply")
 		s.wanted = s.flagConfig()
 	}
 	o, err := observer.Open(ctx, s.options(s.wanted))
@@ -279,7 +279,7 @@ func (s *Service) logEpisode(e *episode, err error) {
 		e.since = time.Now()
 	}
 	e.cause = err.Error()
-	withRemedy(s.log.Error().Err(err), kprobe.Remedy(err)).Msg("collecting eBPF counters fails; what could not be read stays as it was")
+	withRemedy(s.log.Error().Err(err), kprobe.Remedy(err)).Msg("collecting eBPF counters fails; those that could not be read keep their values")
 }
 
 // withRemedy adds what to do about it to a line, where that is known.
@@ -336,7 +336,7 @@ func (s *Service) off(err error) {
 func (s *Service) logHealth(err error) {
 	health := s.Health()
 	for _, w := range health.Warnings {
-		withRemedy(s.log.Warn().Str("cause", w.Cause), w.Remedy).Msg("eBPF observation is not as it should be")
+		withRemedy(s.log.Warn().Str("cause", w.Cause), w.Remedy).Msg("eBPF observation has a warning")
 	}
 	var down *observer.DownError
 	if errors.As(err, &down) {

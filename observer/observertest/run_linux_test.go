@@ -142,7 +142,7 @@ func TestRunBites(t *testing.T) {
 			prog.Instructions = append(append(prog.Instructions[:1:1], asm.Mov.Reg(asm.R0, asm.R9)), prog.Instructions[1:]...)
 		}, want: []string{"loading: no module could be attached: sdk: hook call by tp_btf"}},
 		{name: "no such tracepoint", change: func(spec *ebpf.CollectionSpec) { spec.Programs["call__tp_btf"].AttachTo = "nosuch" }, want: []string{
-			"no tracepoint nosuch in this kernel; remedy: let another kind of attachment be chosen",
+			"no tracepoint nosuch in this kernel; remedy: use another kind of attachment",
 		}},
 		{name: "no help", change: func(spec *ebpf.CollectionSpec) { firstMember(spec).Tags = nil }, want: []string{`schema: module sdk: invalid probe module: metric "calls_total": no HELP`}},
 		{name: "no total", change: func(spec *ebpf.CollectionSpec) { firstMember(spec).Name = "calls" }, want: []string{

@@ -54,7 +54,7 @@ type Options struct {
 	// Batches is how many batches each writer sends in a round, Queries how many queries each querier asks. Zero means as
 	// many as there is time for. With both, a round ends when all of them are done.
 	Batches, Queries int
-	// Rounds is how often that is done. Zero means once. A query is the dearer the more has been written before, so that
+	// Rounds is how often that is done. Zero means once. A query costs more, the more has been written before, so that
 	// work that is to be the same each time is divided into many rounds.
 	Rounds int
 }

@@ -279,7 +279,7 @@ func TestAPI(t *testing.T) {
 		require.Eventually(t, func() bool {
 			log, err := server.Log()
 			require.NoError(t, err)
-			return strings.Contains(log, "eBPF observation stays configured as it was")
+			return strings.Contains(log, "the eBPF configuration has not changed")
 		}, patience, 50*time.Millisecond)
 		same, _ := configOf(t, mustSay(t, http.MethodGet, base+"/api/v1/config", ""))
 		require.Equal(t, config, same)

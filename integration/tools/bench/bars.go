@@ -128,9 +128,9 @@ const (
 	whyServer   = "the load never pauses, so that each call which is traced takes away from it what the rows above say that it costs, and what the server says of " +
 		"itself stands below: most of what is missing here. The rest is the load's own calls, which pass the same hooks, and chance: see the quartiles."
 	whyFill = "whose page it is only a function of the kernel can tell, and a program that asks it and does nothing else, which has a row of its own, is at the bar " +
-		"or above it where calls are as dear as the mitigations above make them; a program cannot do without. The rest is the counter, and a look whether the page " +
+		"or above it where calls are as expensive as the mitigations above make them; a program cannot do without. The rest is the counter, and a look whether the page " +
 		"was dropped of late, by its file and place in it: regret is what the pages of a database cost that gives them back too early. Here every page was, " +
-		"which is the dearest case."
+		"which is the most expensive case."
 	whyMemory = "nearly all of it are tables that are there once, for all CPUs together: the threads' start times and what the scheduler had kept of each " +
 		"thread. This machine has few CPUs to divide them by; the next row has what grows with them."
 	whyNative = "a native instrument of the server makes its tag values and their hash anew at each addition, which is nearly all of this time and no part " +

@@ -43,7 +43,7 @@ func TestSpread(t *testing.T) {
 }
 
 func TestAdded(t *testing.T) {
-	// A machine that grows slower by 10 in each turn does not make the tool dearer.
+	// A machine that grows slower by 10 in each turn does not make the tool more expensive.
 	require.InDelta(t, 50, added(100, 160, 120), 1e-9)
 	require.InDelta(t, -5, added(100, 95, 100), 1e-9)
 }

@@ -313,7 +313,7 @@ func cpuModel() string {
 	return "unknown"
 }
 
-// mitigations are what makes calls and returns in the kernel dear.
+// mitigations are what makes calls and returns in the kernel expensive.
 func mitigations() string {
 	var all []string
 	for _, of := range []string{"spectre_v2", "retbleed", "spec_rstack_overflow"} {

@@ -66,7 +66,7 @@ const pageMethod = `## How it is measured
   differ by more than the tenth of an instruction which the table calls within.
 - **The server** is the real one, with --ebpf-max-overhead=0, since a module that is shed during the measurement would look
   cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the
-  same machine, have it do the same work in each turn, a few batches and queries at a time: a query is the dearer the more was
+  same machine, have it do the same work in each turn, a few batches and queries at a time: a query costs more, the more was
   written before it. In each round there are as many new servers as kinds, and each server has a turn of each kind, in another
   order: with the default modules, with all modules switched off, and with KTM while ours are off. A kind has the geometric
   mean of its turns, so that neither the speed of one server nor what it has stored already is part of a quotient of two kinds.

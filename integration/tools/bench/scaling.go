@@ -28,7 +28,7 @@ import (
 const keptHead = `## What is not traced because the kernel keeps it
 
 The kernel adds these up for each task, traced or not. An iterator reads them when they are collected, and between two
-collections they cost nothing:
+collections they have no cost:
 
 | what | how it is kept | what tracing it would cost |
 |---|---|---|
