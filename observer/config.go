@@ -43,19 +43,18 @@ const (
 	maxSampling     = 1024
 )
 
-// Config is what may change while an Observer is open. Flags, a file and the API fill it in; Validate is the one check of its values.
+// Config is what can be changed while an Observer is open. Flags, a file and the API fill it in, and Validate checks it.
 type Config struct {
 	// DisabledHooks names hooks that are detached, by module.
 	DisabledHooks map[string][]string `json:"disabled_hooks" yaml:"disabled_hooks"`
-	// Modules that count, in this order. Open takes none for all.
+	// Modules that count, in this order. For Open, none means all.
 	Modules []string `json:"modules" yaml:"modules"`
-	// CollectInterval is the time between two calls of Refresh, which are the host's to make. 0 means DefaultInterval.
+	// CollectInterval is the time between two calls of Refresh, which the host makes. 0 means DefaultInterval.
 	CollectInterval time.Duration `json:"collect_interval" yaml:"collect_interval"`
 	// MaxOverheadPercent is how much of the process's CPU time each module may cost; a thousandth of one CPU is always allowed. Refresh
 	// sheds a module that costs more, and Health tells how far. 0 means no limit.
 	MaxOverheadPercent float64 `json:"max_overhead_percent" yaml:"max_overhead_percent"`
-	// LatencySampling has one of so many frequent events timed, and its duration stand for all of them. Counts and bytes stay
-	// exact. 0 and 1 time all.
+	// LatencySampling times one in so many frequent events, as a sample of all. Counts and bytes stay exact. 0 and 1 time all.
 	LatencySampling uint32 `json:"latency_sampling" yaml:"latency_sampling"`
 }
 
@@ -72,8 +71,7 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
 // Unwrap returns what is wrong with the field, and ErrInvalidConfig.
 func (e *FieldError) Unwrap() []error { return []error{e.Err, ErrInvalidConfig} }
 
-// Validate returns a *FieldError for each value that is not allowed, joined. Whether there are such modules and hooks depends on the
-// sources: Options.ValidateNames tells.
+// Validate returns a *FieldError for each value that is not allowed, joined. Options.ValidateNames checks the names of modules and hooks.
 func (c Config) Validate() error {
 	var errs []error
 	check := func(field string, ok bool, format string, args ...any) {

@@ -58,16 +58,16 @@ func (s *state) sampling(n uint32) uint32 {
 // count.
 func (o *Observer) Available() []string { return slices.Clone(o.objects.names) }
 
-// Config returns the configuration that is wanted. It is in force, but for modules that are down or shed: Health tells which.
+// Config returns the wanted configuration. It is in force, except for modules that are down or shed: Health tells which.
 func (o *Observer) Config() Config {
 	o.pass.Lock()
 	defer o.pass.Unlock()
 	return o.config.clone()
 }
 
-// Enable has a module count, or some hooks of it. Its counters go on from where they were; what happened meanwhile is not
-// counted. A module that has not been open before, or was down, is opened and verified as Open does. If that fails, all stays
-// as it was, and the error says why. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
+// Enable makes a module count, or some of its hooks. Its counters continue from their old values; what happened in between is not
+// counted. A module that was not open, or was down, is opened and verified as Open does. If that fails, nothing changes, and the error
+// says why. Returns a *FieldError for an unknown name, and ErrClosed.
 func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) error {
 	return o.edit(ctx, module, hooks, func(c *Config) {
 		if len(hooks) == 0 {
@@ -77,8 +77,8 @@ func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) e
 	})
 }
 
-// Disable has a module count no more, or some hooks of it: it leaves the schema and costs nothing. Its counters keep what
-// they have. Returns ErrUnknownModule, ErrUnknownHook or ErrClosed.
+// Disable stops a module, or some of its hooks. What they feed leaves the schema, and has no cost until it is enabled again. Counters
+// keep their values. Returns a *FieldError for an unknown name, and ErrClosed.
 func (o *Observer) Disable(module string, hooks ...string) error {
 	return o.edit(context.Background(), module, hooks, func(c *Config) {
 		if len(hooks) == 0 {
@@ -98,10 +98,10 @@ func (o *Observer) edit(ctx context.Context, module string, hooks []string, chan
 	})
 }
 
-// Configure brings the Observer to what change makes of its configuration, whole or not at all: if there is an error, all is as it
-// was. Modules that are named then and do not count are enabled, those that are not named disabled, as Enable and Disable do. A module
-// that was wanted before and is down is not tried again. Changes take turns; change must not call the Observer. Returns its
-// error, ErrInvalidConfig, ErrUnknownModule, ErrUnknownHook or ErrClosed.
+// Configure changes the configuration, as a whole or not at all: after an error nothing has changed. Modules that the new configuration
+// names are enabled, all others are disabled, as by Enable and Disable. A module that was wanted before and is down is not tried again.
+// Changes are serialized, and change must not call the Observer. Returns the error of change, a *FieldError for each value that is not
+// allowed, and ErrClosed.
 func (o *Observer) Configure(ctx context.Context, change func(Config) (Config, error)) error {
 	return o.configure(ctx, "", change)
 }

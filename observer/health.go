@@ -196,7 +196,7 @@ func (e *DownError) Error() string { return "no module could be attached: " + e.
 // Unwrap returns the cause, or all causes joined.
 func (e *DownError) Unwrap() error { return e.err }
 
-// Remedy tells what to do about it, where that is known.
+// Remedy returns what to do about it, or an empty string if that is not known.
 func (e *DownError) Remedy() string {
 	for _, m := range e.Health.Modules {
 		if m.Remedy != "" {
@@ -206,8 +206,7 @@ func (e *DownError) Remedy() string {
 	return ""
 }
 
-// Summary tells the module's state in one line: how each hook is attached and which metrics are left out as wrong, or why
-// the module is down.
+// Summary describes the module in one line: how each hook is attached and which metrics are left out as wrong, or why the module is down.
 func (m *ModuleHealth) Summary() string {
 	switch {
 	case m.Disabled:

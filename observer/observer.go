@@ -52,9 +52,8 @@ type Options struct {
 	ScratchDirs []string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
-	// Verify has each metric prove itself before it is counted: the modules are opened for one thread alone, which does
-	// known work, and a metric that has not counted just that is left out; Health tells why. It takes about a tenth of a
-	// second; work that is not done after ten seconds is given up.
+	// Verify checks each metric before it counts: the modules are opened for one thread alone, which does known work, and a metric
+	// that did not count exactly that is left out; Health tells why. It takes about a tenth of a second, ten seconds at most.
 	Verify bool
 }
 
@@ -101,9 +100,9 @@ func (opts Options) ValidateNames() error {
 	return objects.check(opts.Config)
 }
 
-// Open attaches modules. One that fails does not hinder the others: Health tells its cause. An error is returned if the
-// configuration is wrong (see Config.Validate, except that zeros mean defaults, and ValidateNames), if ctx ends, or if no module could be
-// attached; the last one is a *DownError, which has the health too. The Observer must be closed.
+// Open attaches modules. One that fails does not affect the others: Health tells its cause. Open returns an error if the configuration is
+// not valid (see Config.Validate and ValidateNames; zeros mean defaults), if ctx ends, or if no module could be attached, which is a
+// *DownError with the health. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
 	objects, err := merge(opts.Sources)
 	if err != nil {
@@ -298,16 +297,15 @@ func checkHooks(metrics []Metric, plan kprobe.Plan) error {
 	return nil
 }
 
-// Schema returns the metrics that are fed. The slice stays the Observer's own and does not change; after a change of what is
-// enabled there is another one. Metrics of either serve for every snapshot that is taken after they were there.
+// Schema returns the metrics that are fed. The slice belongs to the Observer and does not change: after a change of what is enabled there
+// is a new one. Metrics of both are valid for snapshots that are taken later.
 func (o *Observer) Schema() []Metric {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	return o.schema
 }
 
-// Health tells the state of every module that was asked for, and what it has cost up to now. It makes a system call for each
-// program.
+// Health returns the state of every module that was asked for, and what it has cost so far. It makes a system call for each program.
 func (o *Observer) Health() Health {
 	o.pass.Lock()
 	defer o.pass.Unlock()
@@ -332,9 +330,9 @@ func (o *Observer) Health() Health {
 	return health
 }
 
-// Snapshot reads all counters into s, those of iterators as of the last Refresh. It makes no system call, and no
-// allocation if s was used before. Each word is read at once, but the kernel goes on counting meanwhile: a histogram may
-// be one ahead of its counter. Returns ErrClosed after Close.
+// Snapshot reads all counters into s, those of iterators as of the last Refresh. It makes no system call, and does not allocate if s was
+// used before. Each word is read atomically, but the kernel keeps counting: a histogram may be one ahead of its counter. Returns
+// ErrClosed after Close.
 func (o *Observer) Snapshot(s *Snapshot) error {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
@@ -351,11 +349,10 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 	return nil
 }
 
-// Refresh is called once in each interval, before the snapshot. It reads what the kernel keeps for each task, which no event
-// tells: modules that have an iterator count what has grown since the last time, and only then. And it holds the modules to
-// their budget (Config.MaxOverheadPercent). It makes system calls, and its time grows with the tasks of the machine. Calls that overlap
-// take turns. A module that fails does not hinder the others: the errors are joined, and its counters stay as they were. Returns
-// ErrClosed after Close.
+// Refresh is to be called once in each interval, before the snapshot. It runs the iterators, which read what the kernel keeps for each
+// task and no event tells: their metrics grow only here. And it keeps the modules within their budget (Config.MaxOverheadPercent). It
+// makes system calls, and takes longer the more tasks the machine has. Calls are serialized. A module that fails does not affect the
+// others: its counters keep their values, and the errors are joined. Returns ErrClosed after Close.
 func (o *Observer) Refresh() error {
 	o.pass.Lock()
 	defer o.pass.Unlock()
