@@ -54,7 +54,7 @@ const (
 // failure is an error, and where it was.
 type failure struct {
 	err     error
-	attach  Attach
+	attach  Attachment
 	targets []string // of the programs
 	at      place
 }

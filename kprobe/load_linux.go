@@ -306,9 +306,9 @@ func (p *Probes) Missed() (uint64, error) {
 	return sum, nil
 }
 
-// Sample has one of n events timed, at random, and its duration stand for n; 1 means all. What is counted besides stays
+// SetSampling has one of n events timed, at random, and its duration stand for n; 1 means all. What is counted besides stays
 // exact. It takes effect at once, and does nothing to a module that times no frequent events.
-func (p *Probes) Sample(n uint32) error {
+func (p *Probes) SetSampling(n uint32) error {
 	m := p.maps[samplingMap]
 	if m == nil {
 		return nil
@@ -320,8 +320,8 @@ func (p *Probes) Sample(n uint32) error {
 	return nil
 }
 
-// Samples tells whether the module times frequent events, so that Sample has an effect.
-func (p *Probes) Samples() bool { return p.maps[samplingMap] != nil }
+// CanSample tells whether the module times frequent events, so that SetSampling has an effect.
+func (p *Probes) CanSample() bool { return p.maps[samplingMap] != nil }
 
 // Iterate runs each attached iterator over all that it iterates over, once, and returns how many there were. It makes some
 // system calls for each, and none if there is no iterator. What one iterator returns does not keep the others from
@@ -577,21 +577,21 @@ func plainMaps(spec *ebpf.CollectionSpec) error {
 func (p *Probes) attachHook(l *loader, h hook) Hook {
 	row := Hook{Name: h.name}
 	variants := h.variants
-	if kind := l.opts.Attach; kind != "" {
+	if kind := l.opts.Attachment; kind != "" {
 		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind && v.attach != Iter })
 		if len(variants) == 0 {
 			err := fmt.Errorf("%w: the hook has no such variant, and no other is to be tried", ErrNotSupported)
-			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attach: kind, Err: &failure{err: err, attach: kind, at: atLoad}})
+			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attachment: kind, Err: &failure{err: err, attach: kind, at: atLoad}})
 		}
 	}
 	for _, v := range variants {
 		programs, err := l.attach(h.name, v)
 		if err != nil {
-			row.Refused = append(row.Refused, Refusal{Variant: v.name, Attach: v.attach, Err: err})
+			row.Refused = append(row.Refused, Refusal{Variant: v.name, Attachment: v.attach, Err: err})
 			continue
 		}
 		p.programs = append(p.programs, programs...)
-		row.Variant, row.Attach = v.name, v.attach
+		row.Variant, row.Attachment = v.name, v.attach
 		break
 	}
 	return row

@@ -56,14 +56,14 @@ func (*Probes) MapMemory() uint64 { return 0 }
 // Missed returns how many runs of the programs the kernel has skipped.
 func (*Probes) Missed() (uint64, error) { return 0, nil }
 
-// Sample has one of n events timed.
-func (*Probes) Sample(uint32) error { return nil }
+// SetSampling has one of n events timed.
+func (*Probes) SetSampling(uint32) error { return nil }
 
 // Iterate runs each attached iterator once.
 func (*Probes) Iterate() (int, error) { return 0, nil }
 
-// Samples tells whether the module times frequent events.
-func (*Probes) Samples() bool { return false }
+// CanSample tells whether the module times frequent events.
+func (*Probes) CanSample() bool { return false }
 
 // Detach takes the programs of hooks off the kernel.
 func (*Probes) Detach(...string) error { return nil }

@@ -36,8 +36,8 @@ type Options struct {
 	Cache *btf.Cache
 	// Entries gives maps another number of entries than the object says, by their name.
 	Entries map[string]uint32
-	// Attach is the only kind of attachment to try, empty for any. A hook without a variant of the kind stays
+	// Attachment is the only kind of attachment to try, empty for any. A hook without a variant of the kind stays
 	// detached, unless it is an iterator's, which no event feeds.
-	Attach Attach
-	Scope  Scope
+	Attachment Attachment
+	Scope      Scope
 }

@@ -26,18 +26,18 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// Attach is the kind of a program's attachment.
-type Attach string
+// Attachment is the kind of a program's attachment.
+type Attachment string
 
 // The kinds of attachment. A kind covers the entry and the return of a function.
 const (
-	Fentry     Attach = "fentry"
-	TPBTF      Attach = "tp_btf"
-	rawTP      Attach = "raw_tp"
-	Tracepoint Attach = "tracepoint"
-	Kprobe     Attach = "kprobe"
+	Fentry     Attachment = "fentry"
+	TPBTF      Attachment = "tp_btf"
+	rawTP      Attachment = "raw_tp"
+	Tracepoint Attachment = "tracepoint"
+	Kprobe     Attachment = "kprobe"
 	// Iter is no event: its programs run when Iterate asks for it.
-	Iter Attach = "iter"
+	Iter Attachment = "iter"
 )
 
 // Plan says how each hook of a module is attached, in the order of the module's source.
@@ -49,17 +49,17 @@ type Hook struct {
 	Name string
 	// Variant that was chosen, empty if the kernel refused all.
 	Variant string
-	// Attach is the kind of the chosen variant's attachment, empty like Variant.
-	Attach Attach
+	// Attachment is the kind of the chosen variant's attachment, empty like Variant.
+	Attachment Attachment
 	// Refused are the variants before the chosen one, or all.
 	Refused []Refusal
 }
 
 // Refusal is a variant that the kernel refused.
 type Refusal struct {
-	Err     error
-	Variant string
-	Attach  Attach
+	Err        error
+	Variant    string
+	Attachment Attachment
 }
 
 // Attached tells whether the plan has a hook of that name and it is attached.
@@ -84,7 +84,7 @@ func (p Plan) Refusals() []error {
 			continue
 		}
 		for _, r := range h.Refused {
-			errs = append(errs, fmt.Errorf("hook %s by %s: %w", h.Name, r.Attach, r.Err))
+			errs = append(errs, fmt.Errorf("hook %s by %s: %w", h.Name, r.Attachment, r.Err))
 		}
 	}
 	return errs
@@ -94,7 +94,7 @@ func (p Plan) Refusals() []error {
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, h := range p {
-		attach := string(h.Attach)
+		attach := string(h.Attachment)
 		if attach == "" {
 			attach = "-"
 		}
@@ -115,7 +115,7 @@ type hook struct {
 
 type variant struct {
 	name     string
-	attach   Attach
+	attach   Attachment
 	programs []string
 }
 
@@ -169,7 +169,7 @@ func hooksOf(spec *ebpf.CollectionSpec) ([]hook, error) {
 	return hooks, nil
 }
 
-func addProgram(hooks []hook, hookName, variantName string, attach Attach, program string) []hook {
+func addProgram(hooks []hook, hookName, variantName string, attach Attachment, program string) []hook {
 	i := slices.IndexFunc(hooks, func(h hook) bool { return h.name == hookName })
 	if i < 0 {
 		i = len(hooks)
@@ -186,7 +186,7 @@ func addProgram(hooks []hook, hookName, variantName string, attach Attach, progr
 }
 
 // attachOf tells the kind of attachment that a program's section asks for.
-func attachOf(prog *ebpf.ProgramSpec) (Attach, error) {
+func attachOf(prog *ebpf.ProgramSpec) (Attachment, error) {
 	if prog.Flags&sleepable != 0 || prog.AttachTarget != nil {
 		return "", fmt.Errorf("section %q asks to sleep, or for another program: a module observes the kernel, where it may not wait", prog.SectionName)
 	}

@@ -96,7 +96,7 @@ func TestAddProgram(t *testing.T) {
 		{"fill", "tp_btf", "fill__tp_btf"},
 		{"call", "fentry", "call__fentry__exit"},
 	} {
-		hooks = addProgram(hooks, p[0], p[1], Attach(p[1]), p[2])
+		hooks = addProgram(hooks, p[0], p[1], Attachment(p[1]), p[2])
 	}
 	require.Equal(t, []hook{
 		{"call", []variant{
@@ -109,8 +109,8 @@ func TestAddProgram(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	p := Plan{
-		{Name: "a", Variant: "tp_btf", Attach: TPBTF, Refused: []Refusal{{Variant: "fentry", Attach: Fentry, Err: errors.New("locked")}}},
-		{Name: "b", Refused: []Refusal{{Variant: "tp_btf", Attach: TPBTF, Err: errors.New("unknown")}}},
+		{Name: "a", Variant: "tp_btf", Attachment: TPBTF, Refused: []Refusal{{Variant: "fentry", Attachment: Fentry, Err: errors.New("locked")}}},
+		{Name: "b", Refused: []Refusal{{Variant: "tp_btf", Attachment: TPBTF, Err: errors.New("unknown")}}},
 	}
 	require.True(t, p.Attached("a"))
 	require.False(t, p.Attached("b"))

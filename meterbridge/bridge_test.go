@@ -323,19 +323,19 @@ func TestReport(t *testing.T) {
 	b := meterbridge.New(p, nil)
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{
 		{Name: "io", Up: true, Missed: 1, Overhead: time.Second},
-		{Name: "net", Up: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "tcp", Variant: "v", Attach: kprobe.TPBTF}}},
+		{Name: "net", Up: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "tcp", Variant: "v", Attachment: kprobe.TPBTF}}},
 	}})
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{
 		{
 			Name: "io", Up: true, MapMemory: 4096, Missed: 3, Overhead: 1500 * time.Millisecond, Level: observer.LevelSampled,
 			Plan: kprobe.Plan{
-				{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF},
+				{Name: "syscall", Variant: "tp_btf", Attachment: kprobe.TPBTF},
 				{Name: "other"},
 			},
 			Metrics: []observer.MetricHealth{{Name: "right", Verified: true}, {Name: "unknown"}, {Name: "wrong", LeftOut: true}},
 		},
 		{Name: "cache", Cause: "not permitted"},
-		{Name: "net", Disabled: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "tcp", Variant: "v", Attach: kprobe.TPBTF}}},
+		{Name: "net", Disabled: true, MapMemory: 1, Plan: kprobe.Plan{{Name: "tcp", Variant: "v", Attachment: kprobe.TPBTF}}},
 	}})
 	require.Equal(t, map[string]float64{
 		"ebpf_module_up{module=io}":                             1,
@@ -394,7 +394,7 @@ func TestNames(t *testing.T) {
 	b := meterbridge.New(p, schema)
 	require.NoError(t, b.Collect(w))
 	b.Report(observer.Health{Modules: []observer.ModuleHealth{{
-		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attach: kprobe.TPBTF}},
+		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attachment: kprobe.TPBTF}},
 		Metrics: []observer.MetricHealth{{Name: "m", Verified: true}},
 	}}})
 	families, err := registry.Gather()

@@ -186,7 +186,7 @@ func (o *Observer) move(m *module, by Level) error {
 // changes tells whether a level would be another than the one before for the module.
 func (o *Observer) changes(m *module, level Level) bool {
 	if level == LevelSampled {
-		return m.probes.Samples() && o.config.LatencySampling < shedSampling || m.iterates()
+		return m.probes.CanSample() && o.config.LatencySampling < shedSampling || m.iterates()
 	}
 	return level == LevelReduced && m.mostExpensive() != ""
 }

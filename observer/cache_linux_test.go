@@ -155,7 +155,7 @@ func TestAbsent(t *testing.T) {
 		require.False(t, absent[m.Name], m.Name)
 	}
 	// No kernel has a hook of the cache module on kprobes, and only the io module's on fentry.
-	_, err = observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache"}}, Attach: kprobe.Kprobe})
+	_, err = observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache"}}, Attachment: kprobe.Kprobe})
 	require.ErrorIs(t, err, kprobe.ErrNotSupported)
 	var refused *kprobe.RefusedError
 	require.ErrorAs(t, err, &refused)

@@ -224,7 +224,7 @@ func (o *Observer) attach(m *module, next state, sampling uint32) error {
 		// What its iterators have not seen yet still belongs to it.
 		errs = append(errs, m.refresh())
 	}
-	errs = append(errs, m.probes.Sample(next.sampling(sampling)))
+	errs = append(errs, m.probes.SetSampling(next.sampling(sampling)))
 	if len(off) > 0 {
 		errs = append(errs, m.probes.Detach(off...))
 	}
@@ -232,7 +232,7 @@ func (o *Observer) attach(m *module, next state, sampling uint32) error {
 		errs = append(errs, o.putBack(m, on))
 	}
 	if m.state.disabled && !next.disabled {
-		errs = append(errs, o.leaveOut(m))
+		errs = append(errs, o.skipDisabled(m))
 	}
 	m.state = next
 	return errors.Join(errs...)
@@ -254,9 +254,9 @@ func (o *Observer) putBack(m *module, hooks []string) error {
 	return err
 }
 
-// leaveOut has the counters that iterators feed go on from where they were: what the kernel has added up while the module was
+// skipDisabled has the counters that iterators feed go on from where they were: what the kernel has added up while the module was
 // disabled is not counted. No snapshot may see them in between.
-func (o *Observer) leaveOut(m *module) error {
+func (o *Observer) skipDisabled(m *module) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before, after := make([]uint64, m.counters.words), make([]uint64, m.counters.words)
@@ -269,7 +269,7 @@ func (o *Observer) leaveOut(m *module) error {
 		}
 		first := metric.offset - m.offset
 		for i := first; i < first+metric.series()*metric.width; i++ {
-			m.counters.leaveOut(i, after[i]-before[i])
+			m.counters.subtract(i, after[i]-before[i])
 		}
 	}
 	return err

@@ -133,8 +133,8 @@ func add(dst []uint64, of *[rows][]uint64, from int) {
 	}
 }
 
-// leaveOut has a word tell n less than is counted.
-func (c *counters) leaveOut(word int, n uint64) {
+// subtract has a word tell n less than is counted.
+func (c *counters) subtract(word int, n uint64) {
 	if c.without == nil {
 		c.without = make([]uint64, c.words)
 	}

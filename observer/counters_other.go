@@ -36,6 +36,6 @@ func mapCounters(*ebpf.Map, []Metric, int, int) (*counters, error) {
 
 func (*counters) sum([]uint64) {}
 
-func (*counters) leaveOut(int, uint64) {}
+func (*counters) subtract(int, uint64) {}
 
 func (*counters) close() error { return nil }

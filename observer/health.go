@@ -216,7 +216,7 @@ func (m *ModuleHealth) Summary() string {
 	}
 	var hooks []string
 	for _, h := range m.Plan {
-		if h.Attach == "" {
+		if h.Attachment == "" {
 			hooks = append(hooks, h.Name+" absent")
 			continue
 		}
@@ -228,7 +228,7 @@ func (m *ModuleHealth) Summary() string {
 			hooks = append(hooks, h.Name+" shed")
 			continue
 		}
-		hooks = append(hooks, h.Name+" by "+string(h.Attach))
+		hooks = append(hooks, h.Name+" by "+string(h.Attachment))
 	}
 	for _, metric := range m.Metrics {
 		if metric.LeftOut {

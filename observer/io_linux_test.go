@@ -91,8 +91,8 @@ func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.
 func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	kprobetest.Require(t)
-	tested := make(map[kprobe.Attach]bool)
-	for _, kind := range []kprobe.Attach{"", kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint, kprobe.Kprobe} {
+	tested := make(map[kprobe.Attachment]bool)
+	for _, kind := range []kprobe.Attachment{"", kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint, kprobe.Kprobe} {
 		if tested[kind] {
 			continue
 		}
@@ -101,7 +101,7 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 			name = "auto"
 		}
 		t.Run(name, func(t *testing.T) {
-			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attach: kind, Scope: scope})
+			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attachment: kind, Scope: scope})
 			var down *observer.DownError
 			if kind != "" && errors.As(err, &down) {
 				t.Logf("refused: %v", err)
@@ -125,10 +125,10 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 					continue
 				}
 				if kind == "" {
-					t.Logf("MATRIX\t%s %s: chosen\t%s", module, h.Name, h.Attach)
+					t.Logf("MATRIX\t%s %s: chosen\t%s", module, h.Name, h.Attachment)
 				}
 				if kind != "" || only != "" {
-					t.Logf("MATRIX\t%s %s: exact by\t%s", module, h.Name, h.Attach)
+					t.Logf("MATRIX\t%s %s: exact by\t%s", module, h.Name, h.Attachment)
 				}
 			}
 		})
@@ -136,16 +136,16 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 }
 
 // onlyAttach returns the kind by which all of a plan is attached, so that it would be the same if that were forced, or "" for several.
-func onlyAttach(plan kprobe.Plan) kprobe.Attach {
-	var only kprobe.Attach
+func onlyAttach(plan kprobe.Plan) kprobe.Attachment {
+	var only kprobe.Attachment
 	for _, h := range plan {
 		if h.Variant == "" {
 			continue
 		}
-		if only != "" && h.Attach != only {
+		if only != "" && h.Attachment != only {
 			return ""
 		}
-		only = h.Attach
+		only = h.Attachment
 	}
 	return only
 }

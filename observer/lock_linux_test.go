@@ -71,7 +71,7 @@ func TestLockExact(t *testing.T) {
 func testLockExact(t *testing.T, auto *observer.Observer) {
 	const timeouts, retries, errors, locks = 50, 1000, 37, 20
 	quiet(t)
-	o := openThread(t, "lock", auto.Health().Modules[0].Plan[0].Attach)
+	o := openThread(t, "lock", auto.Health().Modules[0].Plan[0].Attachment)
 	var word futexWord
 	interrupted := uint64(0)
 	start := time.Now()
@@ -195,14 +195,14 @@ func TestLockOthers(t *testing.T) {
 }
 
 // openThread attaches a module to the calling thread.
-func openThread(t *testing.T, module string, attach kprobe.Attach) *observer.Observer {
+func openThread(t *testing.T, module string, attach kprobe.Attachment) *observer.Observer {
 	t.Helper()
 	return openOther(t, module, attach, unix.Gettid())
 }
 
-func openOther(t *testing.T, module string, attach kprobe.Attach, tid int) *observer.Observer {
+func openOther(t *testing.T, module string, attach kprobe.Attachment, tid int) *observer.Observer {
 	t.Helper()
-	o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attach: attach, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(tid)}})
+	o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attachment: attach, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(tid)}})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	return o

@@ -53,7 +53,7 @@ func TestMatrix(t *testing.T) {
 			var planned []string
 			for _, h := range open(t, module).Health().Modules[0].Plan {
 				planned = append(planned, h.Name)
-				attach := string(h.Attach)
+				attach := string(h.Attachment)
 				if attach == "" {
 					attach = "refused"
 				}

@@ -300,7 +300,7 @@ func TestPageFaultDurations(t *testing.T) {
 	if health := open(t, "memory").Health().Modules[0]; !health.Plan.Attached("fault") {
 		t.Skipf("this kernel has no such hook: %v", health.Plan.Refusals())
 	}
-	for _, kind := range []kprobe.Attach{"", kprobe.Fentry, kprobe.Kprobe} {
+	for _, kind := range []kprobe.Attachment{"", kprobe.Fentry, kprobe.Kprobe} {
 		t.Run("attach_"+string(kind), func(t *testing.T) {
 			o, plan := openAttach(t, thisThread(t), kind, "memory")
 			if o == nil || !plan.Attached("fault") {
@@ -310,9 +310,9 @@ func TestPageFaultDurations(t *testing.T) {
 			testPageFaultDurations(t, o)
 			for _, h := range plan {
 				if h.Name == "fault" && kind == "" {
-					t.Logf("MATRIX\tmemory fault: chosen\t%s", h.Attach)
+					t.Logf("MATRIX\tmemory fault: chosen\t%s", h.Attachment)
 				} else if h.Name == "fault" {
-					t.Logf("MATRIX\tmemory fault: exact by\t%s", h.Attach)
+					t.Logf("MATRIX\tmemory fault: exact by\t%s", h.Attachment)
 				}
 			}
 		})
@@ -491,7 +491,7 @@ func TestOOMKills(t *testing.T) {
 		for range times {
 			victim, in := newStranger(t)
 			group.join(t, victim.Process.Pid)
-			own, plan := openAttach(t, kprobe.Scope{TGID: uint32(victim.Process.Pid)}, o.Health().Modules[0].Plan[0].Attach, "memory")
+			own, plan := openAttach(t, kprobe.Scope{TGID: uint32(victim.Process.Pid)}, o.Health().Modules[0].Plan[0].Attachment, "memory")
 			require.True(t, plan.Attached("oom"))
 			require.NoError(t, in.Close())
 			var killed *exec.ExitError
@@ -639,9 +639,9 @@ func TestTHPCollapsesByKernel(t *testing.T) {
 }
 
 // openAttach opens a module on a scope with one kind of attachment. It returns nil if the kernel refuses that.
-func openAttach(t *testing.T, scope kprobe.Scope, kind kprobe.Attach, module string) (*observer.Observer, kprobe.Plan) {
+func openAttach(t *testing.T, scope kprobe.Scope, kind kprobe.Attachment, module string) (*observer.Observer, kprobe.Plan) {
 	t.Helper()
-	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attach: kind, Scope: scope})
+	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{module}}, Attachment: kind, Scope: scope})
 	var down *observer.DownError
 	if kind != "" && errors.As(err, &down) {
 		return nil, nil

@@ -43,9 +43,9 @@ type Options struct {
 	Sources []Source
 	// Config is what may change later. No Modules mean all that the sources give.
 	Config
-	// Attach is the only kind of attachment to try, for measurement and troubleshooting. Empty means the first kind that works,
+	// Attachment is the only kind of attachment to try, for measurement and troubleshooting. Empty means the first kind that works,
 	// hook by hook.
-	Attach kprobe.Attach
+	Attachment kprobe.Attachment
 	// ScratchDirs are where verification may make a folder of its own for known work, which it removes again: the first one on a
 	// disk is taken, since only there the page cache can be verified, else the first one that can be written to. Empty means the
 	// system's folder for temporary files.
@@ -59,19 +59,21 @@ type Options struct {
 
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
-	objects   *sources
-	opts      Options
-	modules   []*module // that are open, enabled or not
-	schema    []Metric  // of those that count; another slice after each change
+	objects *sources
+	opts    Options // those of Open
+
+	pass      sync.Mutex // serializes Refresh, Health, Close and changes; it is taken before mu
+	config    Config     // that is wanted
 	health    Health
-	failures  []error // of the modules that are down
-	config    Config  // that is wanted
-	words     int
-	mu        sync.RWMutex // guards what Snapshot reads: the mapped memory, modules, schema, words and closed
-	pass      sync.Mutex   // makes one Refresh, Health, Close or change wait for another; it is taken before mu
-	closed    bool
+	failures  []error  // of the modules that are down
 	accounted Snapshot // what the overhead is told from
 	budget    budget
+
+	mu      sync.RWMutex // guards what Snapshot reads
+	modules []*module    // that are open, enabled or not
+	schema  []Metric     // of those that count; another slice after each change
+	words   int
+	closed  bool
 }
 
 // module is one attached module.
@@ -176,7 +178,7 @@ var step = func(string) error { return nil }
 
 // probeOptions are those of each module.
 func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
-	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attach: o.opts.Attach}
+	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attachment: o.opts.Attachment}
 }
 
 // open attaches one module and enters it in the health. verified is nil where nothing is to be verified.
@@ -247,7 +249,7 @@ func fed(m Metric, plan kprobe.Plan) bool {
 // iterated tells whether the metric counts only when an iterator is run.
 func iterated(m Metric, plan kprobe.Plan) bool {
 	return len(m.Hooks) > 0 && !slices.ContainsFunc(plan, func(h kprobe.Hook) bool {
-		return h.Variant != "" && h.Attach != kprobe.Iter && slices.Contains(m.Hooks, h.Name)
+		return h.Variant != "" && h.Attachment != kprobe.Iter && slices.Contains(m.Hooks, h.Name)
 	})
 }
 
@@ -370,7 +372,7 @@ func (o *Observer) Refresh() error {
 
 // iterates tells whether the module has iterators.
 func (m *module) iterates() bool {
-	return slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attach == kprobe.Iter })
+	return slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attachment == kprobe.Iter })
 }
 
 // refresh runs a module's iterators.

@@ -94,12 +94,12 @@ func calibrate(measure work.Measure, o *Observer, open func()) costs {
 		}
 		c := cost{full: with - without}
 		c.sampled = c.full
-		if probes := module.probes; probes.Samples() && probes.Sample(shedSampling) == nil {
+		if probes := module.probes; probes.CanSample() && probes.SetSampling(shedSampling) == nil {
 			if with, err = measure(m.cost); err == nil {
 				c.sampled = min(c.full, max(0, with-without))
 			}
 			// The module is closed soon, and nothing else of it is timed.
-			_ = probes.Sample(1)
+			_ = probes.SetSampling(1)
 		}
 		all[m.cost] = c
 	}

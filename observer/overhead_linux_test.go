@@ -214,7 +214,7 @@ func TestShedForgetsTheBegun(t *testing.T) {
 	require.NoError(t, <-read)
 	got := count(t, o).since(before)
 	// By fentry nobody sees the return of what was called before.
-	if o.Health().Modules[0].Plan[0].Attach != kprobe.Fentry {
+	if o.Health().Modules[0].Plan[0].Attachment != kprobe.Fentry {
 		require.EqualValues(t, 1, got["ebpf_events_lost_total{io,no_start}"])
 	}
 	require.Less(t, time.Duration(got["ebpf_io_duration_seconds_sum{read}"]), 20*time.Millisecond)

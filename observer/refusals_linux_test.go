@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 		{
 			name:    "no tracefs",
 			provoke: func(t *testing.T) { hide(t, "/sys/kernel/tracing", "/sys/kernel/debug") },
-			options: observer.Options{Attach: kprobe.Tracepoint},
+			options: observer.Options{Attachment: kprobe.Tracepoint},
 			is:      kprobe.ErrNotSupported, cause: "no tracefs", remedy: "mount -t tracefs",
 		},
 		{
@@ -253,7 +253,7 @@ func TestLeastPrivilege(t *testing.T) {
 		require.ErrorIs(t, err, os.ErrNotExist)
 		for _, m := range open(t).Health().Modules {
 			for _, h := range m.Plan {
-				t.Logf("MATRIX\t%s %s: least privilege\t%s", m.Name, h.Name, h.Attach)
+				t.Logf("MATRIX\t%s %s: least privilege\t%s", m.Name, h.Name, h.Attachment)
 			}
 		}
 		testIOExact(t, open(t, "io"))

@@ -363,7 +363,7 @@ func TestSchedExact(t *testing.T) {
 	require.Equal(t, truthThird.all["ebpf_sched_threads{}"], third.all["ebpf_sched_threads{}"])
 	require.LessOrEqual(t, third.all["ebpf_sched_threads{}"], second.all["ebpf_sched_threads{}"]-someThreads)
 	require.Equal(t, second.one.without("threads"), third.one, "the thread has ended")
-	require.Equal(t, kprobe.Iter, all.Health().Modules[0].Plan[0].Attach)
+	require.Equal(t, kprobe.Iter, all.Health().Modules[0].Plan[0].Attachment)
 }
 
 // TestSched: what grows while this process works is between what /proc says before and after.

@@ -137,7 +137,7 @@ func traceWorker(t *testing.T) (got, truth counts) {
 			break
 		}
 	}
-	t.Logf("MATRIX\tsched_trace switch: chosen\t%s", o.Health().Modules[0].Plan[0].Attach)
+	t.Logf("MATRIX\tsched_trace switch: chosen\t%s", o.Health().Modules[0].Plan[0].Attachment)
 	require.Greater(t, truth["ebpf_sched_run_queue_waits_total{}"], uint64(someThreads))
 	require.GreaterOrEqual(t, truth["ebpf_sched_threads{}"], uint64(someThreads))
 	return got, truth
@@ -295,7 +295,7 @@ func TestSchedTraceMigrations(t *testing.T) {
 	got := count(t, o).since(before)
 	require.Equal(t, uint64(moves), migrations(t)-truthBefore)
 	require.Equal(t, uint64(moves), got["ebpf_sched_trace_migrations_total{}"])
-	t.Logf("MATRIX\tsched_trace migrate: chosen\t%s", o.Health().Modules[0].Plan[1].Attach)
+	t.Logf("MATRIX\tsched_trace migrate: chosen\t%s", o.Health().Modules[0].Plan[1].Attachment)
 }
 
 // migrations is how often the kernel says that it moved the calling thread.

@@ -80,8 +80,8 @@ func (h Health) Each(f func(metric string, value float64, labelValues ...string)
 			f("ebpf_metric_verified", number(metric.Verified), m.Name, metric.Name)
 		}
 		for _, hook := range m.Plan {
-			if hook.Attach != "" && m.attached(hook.Name) {
-				f("ebpf_probe_info", 1, m.Name, hook.Name, string(hook.Attach))
+			if hook.Attachment != "" && m.attached(hook.Name) {
+				f("ebpf_probe_info", 1, m.Name, hook.Name, string(hook.Attachment))
 			}
 		}
 	}

@@ -118,7 +118,7 @@ func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cac
 			for _, object := range objects {
 				names = append(names, object.name)
 				v.costs[object.name] = calibrate(measure, o, func() {
-					o.open(object, kprobe.Options{Scope: scope, Cache: cache, Attach: opts.Attach}, nil)
+					o.open(object, kprobe.Options{Scope: scope, Cache: cache, Attachment: opts.Attachment}, nil)
 				})
 			}
 			close(opened)

@@ -94,7 +94,7 @@ func writePlan(out io.Writer, health observer.Health) error {
 			fmt.Fprintf(table, "%s\tall\t-\t%s\n", m.Name, oneLine(m.Cause))
 		}
 		for _, h := range m.Plan {
-			attach := string(h.Attach)
+			attach := string(h.Attachment)
 			if attach == "" {
 				attach = "-"
 			}

@@ -158,7 +158,7 @@ func (s *Service) options(c observer.Config) observer.Options {
 	options.Verify, options.ScratchDirs = s.flags.verify, s.scratchDirs()
 	options.Sources = s.sources()
 	if s.flags.attach != attachAuto {
-		options.Attach = kprobe.Attach(s.flags.attach)
+		options.Attachment = kprobe.Attachment(s.flags.attach)
 	}
 	return options
 }

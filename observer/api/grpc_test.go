@@ -165,8 +165,8 @@ func TestGetHealth(t *testing.T) {
 		Shed: "it cost much", ShedHooks: []string{"x"}, OverheadAssumed: true,
 		Feeds: map[string][]string{"syscall": {"m"}},
 		Plan: kprobe.Plan{{
-			Name: "syscall", Attach: kprobe.TPBTF, Variant: "v",
-			Refused: []kprobe.Refusal{{Variant: "w", Attach: kprobe.Fentry, Err: observer.ErrClosed}},
+			Name: "syscall", Attachment: kprobe.TPBTF, Variant: "v",
+			Refused: []kprobe.Refusal{{Variant: "w", Attachment: kprobe.Fentry, Err: observer.ErrClosed}},
 		}},
 		Metrics: []observer.MetricHealth{{Name: "m", LeftOut: true, Reason: "wrong"}},
 	}, observer.ModuleHealth{Name: "net", Disabled: true})

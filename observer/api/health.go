@@ -102,9 +102,9 @@ func (a *API) health() health {
 			h.Status = statusDown
 		}
 		for _, planned := range m.Plan {
-			row := hook{Name: planned.Name, Attach: string(planned.Attach), Variant: planned.Variant, Refused: []refusal{}, Metrics: list(m.Feeds[planned.Name])}
+			row := hook{Name: planned.Name, Attach: string(planned.Attachment), Variant: planned.Variant, Refused: []refusal{}, Metrics: list(m.Feeds[planned.Name])}
 			for _, r := range planned.Refused {
-				row.Refused = append(row.Refused, refusal{Variant: r.Variant, Attach: string(r.Attach), Cause: r.Err.Error()})
+				row.Refused = append(row.Refused, refusal{Variant: r.Variant, Attach: string(r.Attachment), Cause: r.Err.Error()})
 			}
 			shown.Hooks = append(shown.Hooks, row)
 		}

@@ -249,8 +249,8 @@ func TestHealth(t *testing.T) {
 		Shed: "it cost much", ShedHooks: []string{"x"}, OverheadAssumed: true,
 		Feeds: map[string][]string{"syscall": {"m", "n"}},
 		Plan: kprobe.Plan{{
-			Name: "syscall", Attach: kprobe.TPBTF, Variant: "tp_btf",
-			Refused: []kprobe.Refusal{{Variant: "fentry", Attach: kprobe.Fentry, Err: errors.New("no")}},
+			Name: "syscall", Attachment: kprobe.TPBTF, Variant: "tp_btf",
+			Refused: []kprobe.Refusal{{Variant: "fentry", Attachment: kprobe.Fentry, Err: errors.New("no")}},
 		}},
 		Metrics: []observer.MetricHealth{{Name: "m", Verified: true}, {Name: "n", LeftOut: true, Reason: "wrong"}},
 	}

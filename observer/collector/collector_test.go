@@ -145,14 +145,14 @@ func TestState(t *testing.T) {
 		observer.ModuleHealth{
 			Name: "io", Up: true, MapMemory: 4096, Missed: 3, Overhead: 1500 * time.Millisecond, Level: observer.LevelSampled,
 			Plan: kprobe.Plan{
-				{Name: "syscall", Variant: "tp_btf", Attach: kprobe.TPBTF}, {Name: "other"}, {Name: "rx", Variant: "v", Attach: kprobe.Kprobe},
+				{Name: "syscall", Variant: "tp_btf", Attachment: kprobe.TPBTF}, {Name: "other"}, {Name: "rx", Variant: "v", Attachment: kprobe.Kprobe},
 			},
 			DisabledHooks: []string{"rx"},
 			Metrics:       []observer.MetricHealth{{Name: "right", Verified: true}, {Name: "wrong", LeftOut: true}},
 		},
 		observer.ModuleHealth{Name: "memory", Cause: "not permitted"},
 		observer.ModuleHealth{
-			Name: "cache", Disabled: true, MapMemory: 1, Missed: 1, Overhead: time.Second, Plan: kprobe.Plan{{Name: "fill", Variant: "v", Attach: kprobe.TPBTF}},
+			Name: "cache", Disabled: true, MapMemory: 1, Missed: 1, Overhead: time.Second, Plan: kprobe.Plan{{Name: "fill", Variant: "v", Attachment: kprobe.TPBTF}},
 		},
 	)
 	require.Equal(t, map[string]float64{
@@ -273,7 +273,7 @@ func (e everything) Snapshot(s *observer.Snapshot) error {
 
 func (everything) Health() observer.Health {
 	return observer.Health{Modules: []observer.ModuleHealth{{
-		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Missed: 1, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attach: kprobe.TPBTF}},
+		Name: "io", Up: true, MapMemory: 1, Overhead: time.Second, Missed: 1, Plan: kprobe.Plan{{Name: "syscall", Variant: "v", Attachment: kprobe.TPBTF}},
 		Metrics: []observer.MetricHealth{{Name: "m", Verified: true}},
 	}}}
 }

@@ -50,7 +50,7 @@ func (b *bench) callCosts(ctx context.Context) error {
 	b.results.fact("workers", fmt.Sprintf("pinned to CPU %d, SCHED_FIFO %t", workCPU, own.fifo))
 	workers := map[string]*worker{ownPread: own, strangerPread: stranger, strangerCall: stranger, ownFill: own}
 	sampled, classic, complete := b.options(), b.options(), b.options()
-	sampled.LatencySampling, classic.Attach, complete.DisabledHooks = 16, kprobe.Tracepoint, nil
+	sampled.LatencySampling, classic.Attachment, complete.DisabledHooks = 16, kprobe.Tracepoint, nil
 	tools := []tool{
 		empty(emptyTPBTF, "tp_btf_enter", "tp_btf_exit"),
 		empty(emptyTracepoint, "tracepoint_enter", "tracepoint_exit"),

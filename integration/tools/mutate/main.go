@@ -162,7 +162,7 @@ var mutations = []mutation{
 	{"come back from nothing", "meterbridge/bridge.go", "clear(s.buckets)\n", "", "./meterbridge", "TestCollectChange"},
 	{"leave a gauge of 0 out", "observer/snapshot.go", "case Gauge:\n\t\treturn false\n", "case Gauge:\n\t\treturn s.words[0] == 0\n", "./observer/collector", "TestGauge"},
 	{"come back a digit lower", "meterbridge/bridge.go", "max(0, total-s.shown)\n", "float64(uint64((now.Value()-s.last)*1e9+0.5)) / 1e9\n", "./meterbridge", "TestCollectNeverFalls"},
-	{"count what was not asked for", "observer/configure.go", "errs = append(errs, o.leaveOut(m))", "_ = o.leaveOut", "./observer", "TestConfigureIterated"},
+	{"count what was not asked for", "observer/configure.go", "errs = append(errs, o.skipDisabled(m))", "_ = o.skipDisabled", "./observer", "TestConfigureIterated"},
 	{"show what a disabled hook fed", "observer/configure.go", "m.probes.Plan().Attached(hook) && ", "true || ", "./observer", "TestConfigureHook"},
 	{"leave what a change opened", "observer/configure.go", "o.settle(old), o.forget(opened))", "o.settle(old), o.forget(max(opened, len(o.modules))))", "./observer", "TestConfigureFails"},
 	{"never try again what is down", "observer/configure.go", "(name == retry || !slices", "(!slices", "./observer", "TestEnableWhatIsDown"},

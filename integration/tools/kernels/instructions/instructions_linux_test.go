@@ -85,11 +85,11 @@ func TestAddedToAStranger(t *testing.T) {
 		report(c.name, "nothing-again", again-without)
 		require.InDeltaf(t, without, again, noise, "%s: the same twice", c.name)
 		report(c.name, "nothing", without)
-		for _, kind := range []kprobe.Attach{kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint} {
-			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Scope: c.scope, Attach: kind})
+		for _, kind := range []kprobe.Attachment{kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint} {
+			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Scope: c.scope, Attachment: kind})
 			require.NoError(t, err)
 			for _, hook := range o.Health().Modules[0].Plan {
-				require.Equal(t, kind, hook.Attach, hook.Name)
+				require.Equal(t, kind, hook.Attachment, hook.Name)
 			}
 			with := instructions(c.call)
 			require.NoError(t, o.Close())
