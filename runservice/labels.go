@@ -106,8 +106,9 @@ type labelCheck struct {
 	log          *logger.Logger
 	added        chan struct{}
 	differ       meter.Gauge // nil before it was made
-	waiting      []*gate
-	mu           sync.Mutex // guards waiting
+
+	mu      sync.Mutex // guards waiting
+	waiting []*gate
 }
 
 // NewCounter makes a counter.
@@ -277,11 +278,12 @@ func (g *gauge) Delete(labelValues ...string) bool {
 // drops them.
 type gate struct {
 	write  func(value float64, labelValues ...string)
-	held   map[string]heldSeries // by label values
 	name   string
 	labels []string
-	state  gateState
-	mu     sync.Mutex // guards held and state
+
+	mu    sync.Mutex            // guards what follows
+	held  map[string]heldSeries // by label values
+	state gateState
 }
 
 type heldSeries struct {

@@ -33,9 +33,10 @@ import (
 // netutil.LimitListener and the like have the new one wait instead: clients without the token could keep out those that have it.
 type connections struct {
 	net.Listener
+	max int
+
+	mu     sync.Mutex // guards what follows, and what changes of each connection
 	open   map[*connection]struct{}
-	max    int
-	mu     sync.Mutex
 	closed bool
 }
 

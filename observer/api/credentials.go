@@ -38,10 +38,11 @@ const maxToken = 4 << 10
 type watched[T any] struct {
 	read   func() (T, error)
 	report func(error)
-	value  T
 	files  []string
-	seen   []fs.FileInfo // nil where there is no file
-	mu     sync.Mutex
+
+	mu    sync.Mutex // guards what follows
+	value T
+	seen  []fs.FileInfo // nil where there is no file
 }
 
 // watch reads the files for the first time.

@@ -50,10 +50,11 @@ func New(source Source) prometheus.Collector {
 }
 
 type collector struct {
-	source   Source
-	state    map[string]observer.Metric
-	snapshot observer.Snapshot
+	source Source
+	state  map[string]observer.Metric
+
 	mu       sync.Mutex // guards the snapshot
+	snapshot observer.Snapshot
 }
 
 // Describe sends nothing: the metrics are not known before they are collected.

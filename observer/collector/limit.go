@@ -36,9 +36,10 @@ func Limit(source Source) Source {
 
 type limited struct {
 	Source
+
+	mu   sync.Mutex // guards what follows
 	last time.Time
 	err  error
-	mu   sync.Mutex
 }
 
 func (l *limited) Refresh() error {

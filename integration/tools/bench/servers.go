@@ -51,8 +51,9 @@ const idle = 2 * time.Second
 // timedConn notes how long each query takes.
 type timedConn struct {
 	grpc.ClientConnInterface
+
+	mu   sync.Mutex // guards took
 	took []time.Duration
-	mu   sync.Mutex
 }
 
 // Invoke makes a call that is no stream: a query is one.
