@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
@@ -292,26 +293,31 @@ func (b *bench) describe() error {
 }
 
 func loadAverage() string {
-	content, err := os.ReadFile("/proc/loadavg")
+	proc, err := procfs.NewDefaultFS()
 	if err != nil {
-		return "unknown"
+		return unknown
 	}
-	fields := strings.Fields(string(content))
-	return strings.Join(fields[:min(3, len(fields))], " ")
+	load, err := proc.LoadAvg()
+	if err != nil {
+		return unknown
+	}
+	return fmt.Sprintf("%.2f %.2f %.2f", load.Load1, load.Load5, load.Load15)
 }
 
 func cpuModel() string {
-	content, err := os.ReadFile("/proc/cpuinfo")
+	proc, err := procfs.NewDefaultFS()
 	if err != nil {
-		return "unknown"
+		return unknown
 	}
-	for line := range strings.Lines(string(content)) {
-		if key, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			return strings.TrimSpace(model)
-		}
+	cpus, err := proc.CPUInfo()
+	if err != nil || len(cpus) == 0 || cpus[0].ModelName == "" {
+		return unknown
 	}
-	return "unknown"
+	return cpus[0].ModelName
 }
+
+// unknown is a fact of the machine that it does not tell.
+const unknown = "unknown"
 
 // mitigations are what makes calls and returns in the kernel expensive.
 func mitigations() string {

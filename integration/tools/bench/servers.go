@@ -30,11 +30,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
@@ -327,17 +327,12 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 func residentMemory(pid int) (float64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	process, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmRSS:" {
-			kib, err := strconv.ParseFloat(fields[1], 64)
-			return kib * 1024, err
-		}
-	}
-	return 0, fmt.Errorf("process %d has no resident memory", pid)
+	status, err := process.NewStatus()
+	return float64(status.VmRSS), err
 }
 
 // mix counts which part of all system calls under load the module io traces, on a server that nothing else observes.

@@ -22,7 +22,8 @@ import (
 	"slices"
 )
 
-// spread is where the middle of some samples lies, and the middle half of them.
+// spread is where the middle of some samples lies, and the middle half of them. Not by golang.org/x/perf/benchmath: that tells how sure
+// a median is, and the tables tell how much the samples differ.
 type spread struct {
 	Median, P25, P75 float64
 	N                int
