@@ -6,7 +6,7 @@
  * that times every call can be cheaper. And a program that only asks whose page it is: no tool that counts a process's
  * own can be. Linux 5.10; lookup 6.8.
  */
-#include "../../../bpf/kernel.h"
+#include "../../../../bpf/kernel.h"
 #include <bpf/bpf_helpers.h>
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -4,7 +4,7 @@
 /*
  * Counts every system call by its number: those of one process, and those of all others. Linux 5.10.
  */
-#include "../../../bpf/kernel.h"
+#include "../../../../bpf/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
