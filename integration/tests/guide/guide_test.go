@@ -73,8 +73,8 @@ func TestGuide(t *testing.T) {
 	run(".", "go", "generate", "./bpf")
 	require.Contains(t, guide, "Write `observer/task_linux_test.go`")
 	write("observer/task_linux_test.go", block(t, guide, "go", "package observer_test"))
-	require.Contains(t, guide, "go test -run TestTaskExact -v ./observer")
-	require.Contains(t, run(".", "go", "test", "-run", "TestTaskExact", "-v", "./observer"), "--- PASS: TestTaskExact")
+	require.Contains(t, guide, "go test -count=1 -run TestTaskExact -v ./observer")
+	require.Contains(t, run(".", "go", "test", "-count=1", "-run", "TestTaskExact", "-v", "./observer"), "--- PASS: TestTaskExact")
 
 	// The server of the copy, on the copy of upstream that is there already.
 	upstream, err := filepath.Abs("../../banyandb")
