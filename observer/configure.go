@@ -60,8 +60,8 @@ func (o *Observer) Available() []string { return slices.Clone(o.objects.names) }
 
 // Config returns the wanted configuration. It is in force, except for modules that are down or shed: Health tells which.
 func (o *Observer) Config() Config {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	return o.config.clone()
 }
 
@@ -107,8 +107,8 @@ func (o *Observer) Configure(ctx context.Context, change func(Config) (Config, e
 }
 
 func (o *Observer) configure(ctx context.Context, retry string, change func(Config) (Config, error)) error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	if o.closed {
 		return ErrClosed
 	}

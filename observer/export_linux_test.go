@@ -52,8 +52,8 @@ func (o *Observer) Shed(name string) (Level, error) { return o.moveByName(name, 
 func (o *Observer) Restore(name string) (Level, error) { return o.moveByName(name, -1) }
 
 func (o *Observer) moveByName(name string, by Level) (Level, error) {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	m := o.module(name)
 	err := o.move(m, by)
 	// A server that is busy does not get it back at once.
@@ -63,15 +63,15 @@ func (o *Observer) moveByName(name string, by Level) (Level, error) {
 
 // KeepBudget does what Refresh does for the budget, at a time of the test's, by which the process has used some CPU time.
 func (o *Observer) KeepBudget(now time.Time, cpu time.Duration) error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	return o.keepBudget(now, func() time.Duration { return cpu })
 }
 
 // Spend adds to what a module has cost.
 func (o *Observer) Spend(name string, cost time.Duration) {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	o.module(name).overhead += cost
 }
 

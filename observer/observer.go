@@ -62,7 +62,7 @@ type Observer struct {
 	objects *sources
 	opts    Options // those of Open
 
-	pass      sync.Mutex // serializes Refresh, Health, Close and changes; it is taken before mu
+	callMu    sync.Mutex // serializes Refresh, Health, Close and changes; it is taken before mu
 	config    Config     // that is wanted
 	health    Health
 	failures  []error  // of the modules that are down
@@ -85,7 +85,7 @@ type module struct {
 	health   int      // the index of its entry in the health
 	state    state
 
-	// Guarded by the observer's pass.
+	// Guarded by the observer's callMu.
 	accounts []account
 	overhead time.Duration
 	budget   moduleBudget
@@ -309,8 +309,8 @@ func (o *Observer) Schema() []Metric {
 
 // Health returns the state of every module that was asked for, and what it has cost so far. It makes a system call for each program.
 func (o *Observer) Health() Health {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	// Once it is closed, the overhead stays as it was.
 	_ = o.account()
 	health := o.health.clone()
@@ -356,8 +356,8 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 // makes system calls, and takes longer the more tasks the machine has. Calls are serialized. A module that fails does not affect the
 // others: its counters keep their values, and the errors are joined. Returns ErrClosed after Close.
 func (o *Observer) Refresh() error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	if o.closed {
 		return ErrClosed
 	}
@@ -391,8 +391,8 @@ func (m *module) refresh() error {
 
 // Close detaches all modules. Calling it again does nothing.
 func (o *Observer) Close() error {
-	o.pass.Lock()
-	defer o.pass.Unlock()
+	o.callMu.Lock()
+	defer o.callMu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true

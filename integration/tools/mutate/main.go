@@ -187,7 +187,7 @@ var mutations = []mutation{
 	{"cut a change off", "observer/api/listen.go", "time.Now().Add(changeTimeout)", "time.Now().Add(ioTimeout)", "./observer/api", "TestLongChange"},
 	{"say nothing of what is skipped", "observer/api/grpc.go", "uint64(now - sent - 1)", "0", "./observer/api", "TestSlowStream"},
 	{"wait for a slow client", "observer/api/grpc.go", "max(sent+1, int64(time.Since(start)/interval))", "sent + 1", "./observer/api", "TestSlowStream"},
-	{"let one change undo another", "observer/configure.go", "\to.pass.Lock()\n\tdefer o.pass.Unlock()\n\tif o.closed {\n\t\treturn ErrClosed\n\t}\n\tc, err := change(o.config.clone())\n", "\tc, err := change(o.config.clone())\n\to.pass.Lock()\n\tdefer o.pass.Unlock()\n", "./runservice", "TestChangesTakeTurns"},
+	{"let one change undo another", "observer/configure.go", "\to.callMu.Lock()\n\tdefer o.callMu.Unlock()\n\tif o.closed {\n\t\treturn ErrClosed\n\t}\n\tc, err := change(o.config.clone())\n", "\tc, err := change(o.config.clone())\n\to.callMu.Lock()\n\tdefer o.callMu.Unlock()\n", "./runservice", "TestChangesTakeTurns"},
 	{"keep what was read for a change", "runservice/configure.go", "\tdefer giveBack()\n", "", "./runservice", "TestMemoryIsGivenBack"},
 	{"open what is refused", "observer/sources.go", "if err := s.refusals[name]; err != nil {", "if err := s.refusals[name]; err != nil && false {", "./observer", "TestCollisions"},
 	{"reword a remedy", "kprobe/diagnose_linux.go", "give the module's maps fewer entries", "give the maps fewer entries", "./observer", "TestTroubleshooting"},
