@@ -37,11 +37,11 @@ var (
 	_ collector.Source = source{}
 )
 
-// flagConfig is what the flags say. All modules of the users' folder are part of it.
+// flagConfig is what the flags say. All modules of further sources than the first are part of it.
 func (s *Service) flagConfig() observer.Config {
 	c := s.flags.config
 	c.Modules = slices.Clone(c.Modules)
-	for _, name := range s.usersModules() {
+	for _, name := range s.Available()[len(s.firstModules()):] {
 		if !slices.Contains(c.Modules, name) {
 			c.Modules = append(c.Modules, name)
 		}
@@ -49,22 +49,25 @@ func (s *Service) flagConfig() observer.Config {
 	return c
 }
 
-// Available returns the names of all modules that there are. It serves the API.
+// Available returns the names of all modules that there are, those of the first source before the others. It serves the API.
 func (s *Service) Available() []string {
-	// What is wrong with the first source is told by Validate.
-	names, _ := s.sources()[0].Modules()
-	return append(names, s.usersModules()...)
+	names := s.firstModules()
+	for _, source := range s.sources()[1:] {
+		// What is wrong with it, as with one that has a name that is taken, is told when it is opened.
+		further, _ := source.Modules()
+		for _, name := range further {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
-// usersModules returns the names of those in --ebpf-module-dir. What is wrong with the folder is told when it is opened.
-func (s *Service) usersModules() []string {
-	if s.flags.moduleDir == "" {
-		return nil
-	}
-	names, err := observer.ModuleDir(s.flags.moduleDir).Modules()
-	if err != nil {
-		return nil
-	}
+// firstModules returns the names of the modules that --ebpf-modules chooses from.
+func (s *Service) firstModules() []string {
+	// What is wrong with the source is told by Validate.
+	names, _ := s.sources()[0].Modules()
 	return names
 }
 

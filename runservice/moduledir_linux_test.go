@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -101,4 +102,22 @@ func TestModuleDirAndConfig(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFurtherSources: of the first source the flags choose, of others all are opened, but for one whose name is taken: that is
+// refused, and does not have the built-in module of its name opened.
+func TestFurtherSources(t *testing.T) {
+	kprobetest.Require(t)
+	object, err := os.ReadFile(filepath.Join("..", "observer", "testdata", runtime.GOARCH, "sdk.bpf.o"))
+	require.NoError(t, err)
+	files := fstest.MapFS{"mine.bpf.o": {Data: object}, "net.bpf.o": {Data: object}}
+	s := start(t, newRegistry(), observer.Options{Sources: []observer.Source{observer.BuiltIn(), observer.Files(files)}},
+		"--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=cache")
+	require.Equal(t, []string{"cache", "mine"}, s.Config().Modules)
+	health := s.Health().Modules
+	require.Len(t, health, 3)
+	require.True(t, health[0].Up)
+	require.True(t, health[1].Up, health[1].Cause)
+	require.Equal(t, "net of source 2", health[2].Name)
+	require.False(t, health[2].Up)
 }

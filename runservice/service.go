@@ -107,7 +107,8 @@ func Units(root func() *cobra.Command) func(role string, registry observability.
 	}
 }
 
-// New returns a Service over the modules of options.Sources, of the first of which --ebpf-modules says what to open.
+// New returns a Service over the modules of options.Sources. --ebpf-modules chooses from the first source; the modules of further ones,
+// users' own, are all opened. options.Config is not used: the flags have it.
 func New(registry Registry, options observer.Options) *Service {
 	return &Service{registry: registry, embedder: options, closer: run.NewCloser(0), changed: make(chan struct{}, 1)}
 }
