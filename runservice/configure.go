@@ -93,12 +93,18 @@ func (s *Service) fileConfig() (observer.Config, error) {
 	return c, nil
 }
 
-// Config returns the configuration that is wanted. It serves the API.
+// Config returns the configuration that is wanted, as of the health that is told with it. It serves the API.
 func (s *Service) Config() observer.Config {
-	if s.observer == nil {
-		return s.wanted
-	}
-	return s.observer.Config()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted
+}
+
+// noteState notes the observer's configuration and health, both as of one moment.
+func (s *Service) noteState() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wanted, s.health = s.observer.Config(), s.observer.Health()
 }
 
 // Configure brings what change makes of the configuration into force, whole or not at all: the error says why, and all is as it was. It
@@ -111,7 +117,7 @@ func (s *Service) Configure(ctx context.Context, change func(observer.Config) (o
 	if err := s.observer.Configure(ctx, change); err != nil {
 		return err
 	}
-	s.setHealth(s.observer.Health())
+	s.noteState()
 	s.logConfig(s.Config())
 	select {
 	case s.changed <- struct{}{}:

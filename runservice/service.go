@@ -77,7 +77,6 @@ type Service struct {
 
 	// What runs, from PreRun on.
 	log      *logger.Logger
-	wanted   observer.Config // at the start; the observer's, once there is one
 	observer *observer.Observer
 	bridge   *meterbridge.Bridge
 	api      *api.Server
@@ -85,7 +84,8 @@ type Service struct {
 	changed  chan struct{} // tells collect that there is another configuration
 	running  bool          // PreRun has come to its end, and there is something to collect
 
-	mu     sync.Mutex // guards health
+	mu     sync.Mutex // guards what follows
+	wanted observer.Config
 	health observer.Health
 }
 
@@ -135,7 +135,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.observer = o
-		s.setHealth(o.Health())
+		s.noteState()
 		schema = o.Schema()
 	case errors.As(err, &down):
 		s.setHealth(down.Health)
@@ -326,7 +326,7 @@ func (s *Service) survive() {
 // off notes and logs that no module counts, for a reason that is none of theirs.
 func (s *Service) off(err error) {
 	var h observer.Health
-	for _, m := range s.wanted.Modules {
+	for _, m := range s.Config().Modules {
 		h.Modules = append(h.Modules, observer.ModuleHealth{Name: m, Cause: err.Error()})
 	}
 	s.setHealth(h)
