@@ -38,7 +38,7 @@ func TestHeaders(t *testing.T) {
 		case err != nil:
 			return err
 		case entry.IsDir():
-			if slices.Contains([]string{".git", "node_modules", "testdata", "out", "bin", "cache", "banyandb", "dist"}, entry.Name()) {
+			if slices.Contains([]string{".git", ".cache", "node_modules", "testdata", "out", "bin", "banyandb", "dist"}, entry.Name()) {
 				return filepath.SkipDir
 			}
 			return nil

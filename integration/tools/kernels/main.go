@@ -82,7 +82,8 @@ func parseOptions(args []string) (options, error) {
 	flags := flag.NewFlagSet("kernels", flag.ContinueOnError)
 	only := flags.String("only", "", "comma-separated `rows` to run; default all")
 	packages := flags.String("pkgs", defaultPackages, "comma-separated `folders` of the packages to test; those without tests are left out")
-	flags.StringVar(&o.cache, "cache", "tools/kernels/cache", "`folder` for downloaded kernels")
+	// With a dot, so that no ./... of another go command walks it while it changes.
+	flags.StringVar(&o.cache, "cache", "tools/kernels/.cache", "`folder` for downloaded kernels")
 	flags.StringVar(&o.out, "out", "", "Markdown `file` to write the matrix to")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
 	flags.BoolVar(&o.short, "short", false, "leave out the tests that no kernel makes a difference to")
