@@ -100,11 +100,15 @@ func (s *Service) Config() observer.Config {
 	return s.wanted
 }
 
-// noteState notes the observer's configuration and health, both as of one moment.
+// noteState notes the observer's configuration and health together. Who reads them does not wait for a change that is under way, as
+// this does.
 func (s *Service) noteState() {
+	s.noting.Lock()
+	defer s.noting.Unlock()
+	wanted, health := s.observer.Config(), s.observer.Health()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wanted, s.health = s.observer.Config(), s.observer.Health()
+	s.wanted, s.health = wanted, health
 }
 
 // Configure brings what change makes of the configuration into force, whole or not at all: the error says why, and all is as it was. It

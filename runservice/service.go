@@ -84,6 +84,7 @@ type Service struct {
 	changed  chan struct{} // tells collect that there is another configuration
 	running  bool          // PreRun has come to its end, and there is something to collect
 
+	noting sync.Mutex // keeps noteState from noting what is older than what is there; it is taken before mu
 	mu     sync.Mutex // guards what follows
 	wanted observer.Config
 	health observer.Health
