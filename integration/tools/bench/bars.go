@@ -45,9 +45,9 @@ const (
 	cacheModule     = "cache"
 	defaults        = "default"
 	defaultsClassic = "default-tracepoint"
-	// With the hooks too that are not attached unless they are asked for.
+	// With all hooks, including those that are off by default.
 	defaultsComplete = "default-all-hooks"
-	// Latency of one call in 16.
+	// Times one call in 16.
 	defaultsSampled = "default-sampled"
 	// Only its start is measured.
 	defaultsVerified = "default-verified"
@@ -81,12 +81,12 @@ func instructionsBy(tool, call string) quantity {
 
 func serverName(server string) string { return "Server/ebpf=" + server }
 
-// serverTurnName is one turn of those that serverName has the mean of.
+// serverTurnName names one of the turns whose mean is under serverName.
 func serverTurnName(server string, turn int) string {
 	return "ServerTurn/ebpf=" + server + "/turn=" + strconv.Itoa(turn)
 }
 
-// snapshotName is a snapshot of counters that all have counted on each CPU, idleSnapshotName of such that have not.
+// snapshotName names a snapshot with all counters nonzero, idleSnapshotName one with all counters zero.
 func snapshotName(cpus int) string { return "SnapshotCPUs/cpus=" + strconv.Itoa(cpus) + "/counted=all" }
 
 func idleSnapshotName(cpus int) string {
@@ -106,91 +106,93 @@ const (
 	overheadName = "Overhead"
 )
 
-// bar is what must be reached: a quantity, alone or as a multiple of another, against a limit.
+// bar is a target: a limit for a quantity, or for the ratio of two quantities.
 type bar struct {
 	what string
 	of   quantity
 	per  quantity // none: the quantity alone
-	unit string   // in which the limit is, empty for a ratio
-	// why tells what bounds a bar that is not reached; it is printed only then.
+	unit string   // of the limit, empty for a ratio
+	// why is the reason, printed only if the target is not reached.
 	why     string
 	limit   float64
-	within  float64 // what the measurement cannot tell apart
-	scale   float64 // from the samples' unit to that of the limit; zero means 1
-	atLeast bool    // the limit is a lower one
-	beside  bool    // no bar: measured to stand beside the one above
+	within  float64 // the resolution of the measurement
+	scale   float64 // from the unit of the samples to the unit of the limit; zero means 1
+	atLeast bool    // the limit is a lower bound
+	beside  bool    // no target: measured for comparison with the row above
 }
 
 const (
-	whyPread = "two things stand above the empty pair: two readings of the clock, see the row of a pair that does nothing else, and no cheaper clock is allowed in " +
-		"tracing programs; and the counting itself. Latency sampling is there for who cannot afford the clock."
-	whyStranger = "the module asks on each call which one it is, which is a look into a table in each of two programs; an empty program asks nothing. Nothing else is done for a call that is not traced."
-	whyServer   = "the load never pauses, so that each call which is traced takes away from it what the rows above say that it costs, and what the server says of " +
-		"itself stands below: most of what is missing here. The rest is the load's own calls, which pass the same hooks, and chance: see the quartiles."
-	whyFill = "whose page it is only a function of the kernel can tell, and a program that asks it and does nothing else, which has a row of its own, is at the bar " +
-		"or above it where calls are as expensive as the mitigations above make them; a program cannot do without. The rest is the counter, and a look whether the page " +
-		"was dropped of late, by its file and place in it: regret is what the pages of a database cost that gives them back too early. Here every page was, " +
-		"which is the most expensive case."
-	whyMemory = "nearly all of it are tables that are there once, for all CPUs together: the threads' start times and what the scheduler had kept of each " +
-		"thread. This machine has few CPUs to divide them by; the next row has what grows with them."
-	whyNative = "a native instrument of the server makes its tag values and their hash anew at each addition, which is nearly all of this time and no part " +
-		"of the bridge: the same collection into Prometheus instruments has the row below. Here each series moves; the section on scaling has " +
-		"the cost of each, and those that do not move cost next to nothing."
-	whySnapshot = "each counter of each CPU is read by a load that cannot tear, and added, four CPUs at a time; a histogram that has counted nothing on these four is passed over " +
-		"at its sum. A server is between this row and the next, since not every CPU has seen every call, and no call has taken every time. The section on " +
-		"scaling has the time of one counter; the bar was set by measurements of 300 of them."
+	whyPread = "the cost above the empty pair has two parts. One is reading the clock twice, see the row of a pair that only reads it; " +
+		"tracing programs may not use a cheaper clock. The other is the counting itself. Latency sampling reduces the cost of the clock."
+	whyStranger = "each of the module's two programs looks up the system call in a table; an empty program does not. Nothing else is done " +
+		"for a call that is not traced."
+	whyServer = "the load never pauses, so the cost of each traced call, see the rows above, reduces the throughput. The overhead that the " +
+		"server reports, in a row below, is most of the difference. The rest is the system calls of the load generator, which pass the same " +
+		"hooks, and noise, see the quartiles."
+	whyFill = "only a kernel helper can tell which process adds the page, and the module cannot do without it. A program that only calls this " +
+		"helper (see its row) is at the target or above it where calls are as expensive as with the mitigations above. The rest is the counter, " +
+		"and a lookup of whether the page was dropped recently, by its file and offset. It is needed for regret, which counts pages that a " +
+		"database drops too early. Here every page was dropped recently, which is the most expensive case."
+	whyMemory = "nearly all of it is tables that exist once for all CPUs: the start times of the threads' calls, and the scheduler's previous " +
+		"totals of each thread. This machine has few CPUs to divide them by. The next row has the part that grows with the number of CPUs."
+	whyNative = "a native instrument of the server builds its tag values and their hash again at each addition. This takes nearly all of the time and " +
+		"is not part of the bridge: the row below is the same collection into Prometheus instruments. Here each series changes. The section on " +
+		"scaling has the cost of each series; those that do not change cost almost nothing."
+	whySnapshot = "each counter of each CPU is read by an atomic load and added, four CPUs at a time. A histogram whose sum is zero on these four is " +
+		"skipped. A real server is between this row and the next, since not every CPU runs every call, and no call fills every bucket. The section " +
+		"on scaling has the time per counter. The target was set by measurements with 300 counters."
 )
 
-// bars are all that the observer has to reach.
+// bars are the targets of the observer, and measurements to compare them with.
 var bars = []bar{
 	{
-		what: "added to the server's own cached 4 KiB pread, default modules, against KTM",
+		what: "time added to the server's own cached 4 KiB pread, default modules, relative to KTM",
 		of:   addedBy(defaults, ownPread), per: addedBy(ktm, ownPread), limit: 0.45, why: whyPread,
 	},
 	{
-		what: "the same against an empty pair of programs",
+		what: "the same, relative to an empty pair of programs",
 		of:   addedBy(defaults, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 1.9, why: whyPread,
 	},
 	{
-		what: "default modules with all their hooks, of which a pread passes one more, against an empty pair",
+		what: "default modules with all hooks (one more on the path of a pread), relative to an empty pair",
 		of:   addedBy(defaultsComplete, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true,
 	},
 	{
-		what: "the same against empty programs on each of these hooks",
+		what: "the same, relative to empty programs on each of these hooks",
 		of:   addedBy(defaultsComplete, ownPread), per: addedBy(emptyHooks, ownPread), beside: true,
 	},
-	{what: "a pair that reads the clock, and does nothing else, against an empty pair", of: addedBy(clockPair, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
-	{what: "the module io alone against an empty pair", of: addedBy(ioModule, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
-	{what: "bpftrace's latency histogram of pread against an empty pair", of: addedBy(bpftrace, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
-	{what: "KTM against an empty pair", of: addedBy(ktm, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
+	{what: "a pair that only reads the clock, relative to an empty pair", of: addedBy(clockPair, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
+	{what: "module io alone, relative to an empty pair", of: addedBy(ioModule, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
+	{what: "bpftrace's latency histogram of pread, relative to an empty pair", of: addedBy(bpftrace, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
+	{what: "KTM, relative to an empty pair", of: addedBy(ktm, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
 	{
-		what: "default modules, latency sampled 1 in 16, against an empty pair",
+		what: "default modules, latency sampled 1 in 16, relative to an empty pair",
 		of:   addedBy(defaultsSampled, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 1.25,
-		why: "with hardly a clock read left, what stands above the empty pair is the work that sampling leaves exact: finding the operation of the call, " +
+		why: "the clock is rarely read. The cost above the empty pair is the work that is still done for each call: finding the operation, " +
 			"the count by operation and result, the bytes and their histogram, and one random number.",
 	},
 	{
-		what: "added to a stranger's pread, default modules, against KTM",
+		what: "time added to another process's pread, default modules, relative to KTM",
 		of:   addedBy(defaults, strangerPread), per: addedBy(ktm, strangerPread), limit: 0.6,
 	},
 	{
-		what: "added to a stranger's getppid, default modules by tp_btf, against an empty pair by tp_btf",
+		what: "time added to another process's getppid, default modules by tp_btf, relative to an empty pair by tp_btf",
 		of:   addedBy(defaults, strangerCall), per: addedBy(emptyTPBTF, strangerCall), limit: 1.1, why: whyStranger,
 	},
 	{
-		what: "the same by classic tracepoints, against an empty pair of these",
+		what: "the same by classic tracepoints, relative to an empty pair by classic tracepoints",
 		of:   addedBy(defaultsClassic, strangerCall), per: addedBy(emptyTracepoint, strangerCall), limit: 1.1, why: whyStranger,
 	},
 	{
-		what: "default modules by tp_btf, against an empty pair on the classic tracepoints of another system call",
+		what: "default modules by tp_btf, relative to an empty pair on the classic tracepoints of another system call",
 		of:   addedBy(defaults, strangerCall), per: addedBy(emptyPread, strangerCall), beside: true,
 	},
 	{
-		what: "instructions added to a stranger's getppid by fentry, module io, in an emulated machine",
+		what: "instructions added to another process's getppid by fentry, module io, on an emulated machine",
 		of:   instructionsBy(string(kprobe.Fentry), strangerCall), unit: "instructions", within: 0.1,
 	},
 	{
-		what: "the same by tp_btf, which the method does see", beside: true,
+		what: "the same by tp_btf, as a check of the method", beside: true,
 		of: instructionsBy(string(kprobe.TPBTF), strangerCall), unit: "instructions",
 	},
 	{
@@ -198,7 +200,7 @@ var bars = []bar{
 		of: instructionsBy(string(kprobe.Tracepoint), strangerCall), unit: "instructions",
 	},
 	{
-		what: "instructions added to a stranger's pread by fentry", beside: true,
+		what: "instructions added to another process's pread by fentry", beside: true,
 		of: instructionsBy(string(kprobe.Fentry), strangerPread), unit: "instructions",
 	},
 	{
@@ -210,30 +212,30 @@ var bars = []bar{
 		of: instructionsBy(string(kprobe.TPBTF), ownPread), unit: "instructions",
 	},
 	{
-		what: "per page added to the page cache, module cache, against an empty program",
+		what: "time added per page that enters the page cache, module cache, relative to an empty program",
 		of:   addedBy(cacheModule, ownFill), per: addedBy(emptyFill, ownFill), limit: 1.15, why: whyFill,
 	},
 	{what: "the same, default modules", of: addedBy(defaults, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
 	{what: "the same, KTM", of: addedBy(ktm, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
-	{what: "the same, a program that asks whose page it is and does nothing else", of: addedBy(whoseFill, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
-	{what: "snapshot of the default modules, here", of: quantity{snapshotHere, nsPerOp}, limit: 1000, unit: "ns"},
-	{what: "its allocations", of: quantity{snapshotHere, "allocs/op"}, unit: "allocations"},
-	{what: "its system calls", of: quantity{snapshotHere, "syscalls/op"}, unit: "system calls"},
+	{what: "the same, a program that only checks which process adds the page", of: addedBy(whoseFill, ownFill), per: addedBy(emptyFill, ownFill), beside: true},
+	{what: "snapshot of the default modules on this machine", of: quantity{snapshotHere, nsPerOp}, limit: 1000, unit: "ns"},
+	{what: "allocations of a snapshot", of: quantity{snapshotHere, "allocs/op"}, unit: "allocations"},
+	{what: "system calls of a snapshot", of: quantity{snapshotHere, "syscalls/op"}, unit: "system calls"},
 	{
-		what: "KTM's collection against that snapshot",
+		what: "KTM's collection, relative to that snapshot",
 		of:   quantity{collectKTM, nsPerOp}, per: quantity{snapshotHere, nsPerOp}, limit: 80, atLeast: true,
 	},
-	{what: "the snapshot with the entries of 128 CPUs, in all of which everything has counted", of: quantity{snapshotName(128), nsPerOp}, limit: 15, unit: "us", scale: 1e-3, why: whySnapshot},
-	{what: "the same, of which nothing has counted", of: quantity{idleSnapshotName(128), nsPerOp}, unit: "us", scale: 1e-3, beside: true},
+	{what: "snapshot with the entries of 128 CPUs, all counters nonzero", of: quantity{snapshotName(128), nsPerOp}, limit: 15, unit: "us", scale: 1e-3, why: whySnapshot},
+	{what: "the same, all counters zero", of: quantity{idleSnapshotName(128), nsPerOp}, unit: "us", scale: 1e-3, beside: true},
 	{what: "memory of the maps, per CPU", of: quantity{memoryName + defaults, "B/cpu"}, limit: 64, unit: "KiB", scale: 1.0 / 1024, why: whyMemory},
-	{what: "what of that one more CPU adds", of: quantity{memoryName + defaults, "grows-B/cpu"}, unit: "KiB", scale: 1.0 / 1024, beside: true},
+	{what: "the part of it that each further CPU adds", of: quantity{memoryName + defaults, "grows-B/cpu"}, unit: "KiB", scale: 1.0 / 1024, beside: true},
 	{what: "the same, KTM", of: quantity{memoryName + ktm, "B/cpu"}, unit: "KiB", scale: 1.0 / 1024, beside: true},
-	{what: "resident memory of the server, on more than off", of: quantity{residentName, "added-" + bytes}, limit: 8, unit: "MB", scale: 1e-6},
-	{what: "start of the default modules", of: quantity{startName + defaults, nsPerOp}, limit: 250, unit: "ms", scale: 1e-6},
+	{what: "resident memory of the server, on minus off", of: quantity{residentName, "added-" + bytes}, limit: 8, unit: "MB", scale: 1e-6},
+	{what: "start time of the default modules", of: quantity{startName + defaults, nsPerOp}, limit: 250, unit: "ms", scale: 1e-6},
 	{what: "the same with verification", of: quantity{startName + defaultsVerified, nsPerOp}, limit: 700, unit: "ms", scale: 1e-6},
 	{what: "the same, KTM", of: quantity{startName + ktm, nsPerOp}, unit: "ms", scale: 1e-6, beside: true},
 	{
-		what: "CPU of one collection into native instruments, of a server under full load",
+		what: "CPU time of one collection into native instruments, server under full load",
 		of:   quantity{bridgeName + "native-loaded", "cpu-ns/op"}, limit: 1, unit: "ms", scale: 1e-6, why: whyNative,
 	},
 	{
@@ -241,48 +243,48 @@ var bars = []bar{
 		of:   quantity{bridgeName + "prometheus-loaded", "cpu-ns/op"}, limit: 1, unit: "ms", scale: 1e-6,
 	},
 	{
-		what: "the same into native instruments, with all series that the default modules can have, moving all at once",
+		what: "the same into native instruments, all possible series of the default modules changing at once",
 		of:   quantity{bridgeName + "native", "cpu-ns/op"}, unit: "ms", scale: 1e-6, beside: true,
 	},
 	{
-		what: "the same into Prometheus instruments, likewise",
+		what: "the same into Prometheus instruments, all possible series changing at once",
 		of:   quantity{bridgeName + "prometheus", "cpu-ns/op"}, unit: "ms", scale: 1e-6, beside: true,
 	},
 	{
-		what: "how far ebpf_overhead_seconds_total is from the kernel's own statistics",
+		what: "deviation of ebpf_overhead_seconds_total from the kernel's own statistics",
 		of:   quantity{overheadName, "off"}, limit: 30, unit: "%", scale: 100,
 	},
 	{
-		what: "throughput of the server under full load, on against off",
+		what: "throughput of the server under full load, on relative to off",
 		of:   quantity{serverName(serverOn), "points/s"}, per: quantity{serverName(serverOff), "points/s"}, limit: 0.985, atLeast: true, why: whyServer,
 	},
 	{
-		what: "the same for a second of the server's CPU time", beside: true,
+		what: "the same, per second of the server's CPU time", beside: true,
 		of: quantity{serverName(serverOn), "points/cpu-s"}, per: quantity{serverName(serverOff), "points/cpu-s"},
 	},
 	{
-		what: "what the server says that it costs, of the CPU time that it takes", beside: true,
+		what: "overhead that the server reports, as part of its CPU time", beside: true,
 		of: quantity{serverName(serverOn), overheadOfCPU}, unit: "%", scale: 100,
 	},
 	{
-		what: "99th percentile of the queries, on against off",
+		what: "99th percentile of query latency, on relative to off",
 		of:   quantity{serverName(serverOn), "p99-ns"}, per: quantity{serverName(serverOff), "p99-ns"}, limit: 1.03, why: whyServer,
 	},
 	{
-		what: "throughput, KTM against off", beside: true,
+		what: "throughput, KTM relative to off", beside: true,
 		of: quantity{serverName(serverKTM), "points/s"}, per: quantity{serverName(serverOff), "points/s"},
 	},
 	{
-		what: "the same for a second of the server's CPU time, KTM", beside: true,
+		what: "the same, per second of the server's CPU time, KTM", beside: true,
 		of: quantity{serverName(serverKTM), "points/cpu-s"}, per: quantity{serverName(serverOff), "points/cpu-s"},
 	},
 	{
-		what: "99th percentile, KTM against off", beside: true,
+		what: "99th percentile of query latency, KTM relative to off", beside: true,
 		of: quantity{serverName(serverKTM), "p99-ns"}, per: quantity{serverName(serverOff), "p99-ns"},
 	},
 }
 
-// The verdicts on a bar.
+// The verdicts on a target.
 const (
 	reached     = "reached"
 	notReached  = "**not reached**"
@@ -290,12 +292,12 @@ const (
 	noBar       = "-"
 )
 
-// row is a bar with what was measured.
+// row is a target with its result.
 type row struct {
 	what, limit, measured, verdict string
 }
 
-// table judges each bar by the median.
+// table compares the median with each target.
 func table(r *results, of []bar) []row {
 	rows := make([]row, 0, len(of))
 	for _, b := range of {
@@ -304,7 +306,7 @@ func table(r *results, of []bar) []row {
 	return rows
 }
 
-// reasons tell of each bar that is not reached what bounds it.
+// reasons returns why targets are not reached, one line each.
 func reasons(r *results, of []bar) []string {
 	var lines []string
 	for _, b := range of {
@@ -313,7 +315,7 @@ func reasons(r *results, of []bar) []string {
 		}
 		why := b.why
 		if why == "" {
-			why = "what bounds it is not known yet."
+			why = "the reason is not known yet."
 		}
 		lines = append(lines, "**"+b.what+"**: "+why)
 	}
@@ -339,7 +341,7 @@ func (b bar) judge(r *results) row {
 	return out
 }
 
-// samples are what the limit is about, in its unit.
+// samples returns the samples to compare with the limit, in its unit.
 func (b bar) samples(r *results) []float64 {
 	if b.per != (quantity{}) {
 		return ratios(r.of(b.of), r.of(b.per))
@@ -370,7 +372,7 @@ func (b bar) limitText() string {
 	}
 }
 
-// text is a value in the bar's unit. Near 1 the third decimal matters.
+// text formats a value in the unit of the limit. Ratios near 1 have three decimals.
 func (b bar) text(v float64) string {
 	switch {
 	case b.unit != "":

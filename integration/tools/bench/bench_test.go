@@ -39,16 +39,16 @@ func TestSpread(t *testing.T) {
 	require.Zero(t, spreadOf(nil))
 	samples := []float64{3, 1, 2}
 	spreadOf(samples)
-	require.Equal(t, []float64{3, 1, 2}, samples, "the order of the rounds is not to be lost")
+	require.Equal(t, []float64{3, 1, 2}, samples, "the order of the rounds must not change")
 }
 
 func TestAdded(t *testing.T) {
-	// A machine that grows slower by 10 in each turn does not make the tool more expensive.
+	// A machine that gets slower by 10 in each turn does not make the tool look more expensive.
 	require.InDelta(t, 50, added(100, 160, 120), 1e-9)
 	require.InDelta(t, -5, added(100, 95, 100), 1e-9)
 }
 
-// TestMeanOf: neither a server twice as fast nor a turn half as fast makes a difference to the quotient of two kinds.
+// TestMeanOf: neither a server that is twice as fast nor a turn that is half as fast changes the ratio of two kinds.
 func TestMeanOf(t *testing.T) {
 	on := meanOf([][]value{{{"points/s", 90}, {"p99-ns", 8}}, {{"points/s", 2 * 45}, {"p99-ns", 2}}})
 	off := meanOf([][]value{{{"points/s", 50}, {"p99-ns", 4}}, {{"points/s", 2 * 100}, {"p99-ns", 4}}})
@@ -63,7 +63,7 @@ func TestRatiosPairRounds(t *testing.T) {
 	require.Empty(t, ratios(nil, []float64{1}))
 }
 
-// sample returns results in which the default modules cost 4 rounds of what the test says.
+// sample returns results with four rounds of the default modules.
 func sample() *results {
 	r := &results{}
 	r.fact("kernel", "6.1")
@@ -152,7 +152,7 @@ func TestBreakEven(t *testing.T) {
 	require.InDelta(t, 0.5, part, 1e-9, "100 more on each call, 100 less on each traced one")
 	require.Contains(t, attachChoice(sample()), "here classic tracepoints of single system calls are cheaper")
 	require.Contains(t, attachChoice(sample()), "differ by 20 ns for each system call of the host")
-	require.Contains(t, attachChoice(sample()), "nobody traces 2.00 times")
+	require.Contains(t, attachChoice(sample()), "cost 2.00 times as much as")
 	_, ok = breakEven(&results{})
 	require.False(t, ok)
 }
@@ -172,10 +172,10 @@ func TestPage(t *testing.T) {
 	require.Contains(t, string(content), "| <= 0.45 x | 0.50 x (0.47 x to 0.53 x, n=4) | **not reached** |")
 	require.Contains(t, string(content), "Left out: bpftrace, because: no such program")
 	require.Contains(t, string(content), "| pread64 | 60.0% | yes |")
-	require.Contains(t, string(content), "40.0 us and 100 ns for each thread. This machine allows no more threads; by that line a pass over 10000 takes 1.0 ms.")
+	require.Contains(t, string(content), "40.0 us plus 100 ns for each thread. This machine allows no more threads; by the fit, a pass over 10000 takes 1.0 ms.")
 	require.Contains(t, string(content), "| io,cache | 0 ns | 0.0 KiB | 0 ns | 500 | 100.0 us (200 ns) |")
-	require.Contains(t, string(content), "it was 1.10 times these")
-	require.Contains(t, string(content), "- **added to the server's own cached 4 KiB pread, default modules, against KTM**: two things")
+	require.Contains(t, string(content), "the estimate was 1.10 times the statistics")
+	require.Contains(t, string(content), "- **time added to the server's own cached 4 KiB pread, default modules, relative to KTM**: the cost above the empty pair")
 	calls, err := os.ReadFile(filepath.Join(dir, callsChart))
 	require.NoError(t, err)
 	require.Contains(t, string(calls), ">2.00</text>", "the default modules against the empty pair")
@@ -222,7 +222,7 @@ func TestP99(t *testing.T) {
 	require.InDelta(t, 99, c.p99(), 1e-9)
 }
 
-// TestCPUTime compares a process's clock with what the kernel's other account says, which cuts off fractions of microseconds.
+// TestCPUTime compares a process's clock with getrusage(2), which cuts off fractions of microseconds.
 func TestCPUTime(t *testing.T) {
 	used := func() time.Duration {
 		var usage unix.Rusage
@@ -245,10 +245,10 @@ func TestCPUTime(t *testing.T) {
 func TestReasons(t *testing.T) {
 	lines := reasons(sample(), []bar{
 		{what: "a", of: addedBy(defaults, ownPread), per: addedBy(ktm, ownPread), limit: 0.45, why: "clocks."},
-		{what: "b", of: addedBy(defaults, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 2, why: "reached, so never told"},
+		{what: "b", of: addedBy(defaults, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 2, why: "reached, so never printed"},
 		{what: "c", of: quantity{snapshotHere, nsPerOp}, limit: 1, unit: "us", scale: 1e-3},
 	})
-	require.Equal(t, []string{"**a**: clocks.", "**c**: what bounds it is not known yet."}, lines)
+	require.Equal(t, []string{"**a**: clocks.", "**c**: the reason is not known yet."}, lines)
 }
 
 func TestTracedCalls(t *testing.T) {
@@ -264,8 +264,9 @@ func TestTracedCalls(t *testing.T) {
 
 func TestSimulate(t *testing.T) {
 	random := func() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
-	require.Zero(t, simulate(slots, 64, idsInARow, random()), "each has a slot of its own")
-	// Of the others, each begins one call in the time of 10,000/64 of its own; 2.44 of them are at a slot, if evenly.
+	require.Zero(t, simulate(slots, 64, idsInARow, random()), "each thread has its own slot")
+	// Each thread begins one call per 10,000/64 of its own call times. With an even distribution, 2.44 threads share a
+	// slot.
 	require.InDelta(t, 64.0/slots, simulate(10_000, 64, idsAtWill, random()), 0.1*64/slots)
 	require.InDelta(t, 64.0/slots*(1-slots/10_000.0), simulate(10_000, 64, idsInARow, random()), 0.2*64/slots)
 }

@@ -29,13 +29,13 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// settle is how long the kernel is left alone after programs came or went.
+// settle is the pause after programs are attached or detached.
 const settle = 20 * time.Millisecond
 
 var calls = []string{ownPread, strangerPread, strangerCall, ownFill}
 
-// callCosts measures what each tool adds to each call: tools in random order, each between two measurements with nothing
-// attached, of which the second is the first of the next.
+// callCosts measures what each tool adds to each call: tools in random order, each between two measurements with
+// nothing attached. The second of these is also the first of the next tool.
 func (b *bench) callCosts(ctx context.Context) error {
 	own, err := startWorker("banyand", b.dir)
 	if err != nil {
@@ -85,7 +85,7 @@ func (b *bench) callCosts(ctx context.Context) error {
 	})
 }
 
-// usable are the tools that can be attached here; the others are noted in the results.
+// usable returns the tools that can be attached here. The results say why the others cannot.
 func (b *bench) usable(tools []tool, scope kprobe.Scope) []tool {
 	return slices.DeleteFunc(tools, func(t tool) bool {
 		a, err := t.attach(scope)
@@ -99,7 +99,7 @@ func (b *bench) usable(tools []tool, scope kprobe.Scope) []tool {
 	})
 }
 
-// costOf measures one tool. It returns the times without it, after it.
+// costOf measures one tool. It returns the times after the tool is detached.
 func (b *bench) costOf(t tool, before map[string]float64, workers map[string]*worker, scope kprobe.Scope) (map[string]float64, error) {
 	a, err := t.attach(scope)
 	if err != nil {
@@ -123,7 +123,7 @@ func (b *bench) costOf(t tool, before map[string]float64, workers map[string]*wo
 	return after, nil
 }
 
-// timeWith times all calls while a tool is attached. A tool that does not count them would be measured for nothing.
+// timeWith times all calls while a tool is attached. It fails if the tool has not counted them all.
 func timeWith(a *attached, workers map[string]*worker) (map[string]float64, error) {
 	if a.preads == nil {
 		return timeAll(workers)
@@ -141,7 +141,7 @@ func timeWith(a *attached, workers map[string]*worker) (map[string]float64, erro
 		return nil, err
 	}
 	if want := uint64(parts * workSizes[ownPread]); after-before != want {
-		return nil, fmt.Errorf("of %d pread calls %d were counted", want, after-before)
+		return nil, fmt.Errorf("%d of %d pread calls were counted", after-before, want)
 	}
 	return with, nil
 }

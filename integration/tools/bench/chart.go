@@ -26,7 +26,7 @@ import (
 	"strings"
 )
 
-// A chart's measures, in pixels.
+// The dimensions of a chart, in pixels.
 const (
 	chartWidth = 760
 	chartLeft  = 190
@@ -43,7 +43,7 @@ const (
 	faint  = "#cbd5e1"
 )
 
-// picture is an SVG on its way.
+// picture builds an SVG.
 type picture struct {
 	strings.Builder
 	height int
@@ -100,7 +100,7 @@ func drawCalls(w io.Writer, r *results) error {
 		{ktm, "KTM", muted},
 	}
 	groups := []struct{ call, label string }{
-		{ownPread, "the server's own pread"}, {strangerPread, "a stranger's pread"}, {strangerCall, "a stranger's getppid"},
+		{ownPread, "the server's own pread"}, {strangerPread, "another process's pread"}, {strangerCall, "another process's getppid"},
 	}
 	per := r.of(addedBy(emptyTPBTF, ownPread))
 	var rows []entry
@@ -116,7 +116,7 @@ func drawCalls(w io.Writer, r *results) error {
 			most = max(most, s.P75)
 		}
 	}
-	p := newPicture("What a tool adds to one system call", "in multiples of what an empty pair adds to the server's own pread; whiskers: quartiles", chartTop+rowHeight*len(rows)+12)
+	p := newPicture("Time that a tool adds to one system call", "in multiples of the time that an empty pair adds to the server's own pread; whiskers: quartiles", chartTop+rowHeight*len(rows)+12)
 	scale := float64(chartWidth-chartLeft-chartRight) / most
 	for i, e := range rows {
 		y := float64(chartTop + rowHeight*i)
@@ -133,7 +133,8 @@ func drawCalls(w io.Writer, r *results) error {
 	return p.writeTo(w)
 }
 
-// drawSnapshots draws the time of a snapshot over the number of CPUs, both logarithmic, beside KTM's collection here.
+// drawSnapshots draws the time of a snapshot over the number of CPUs, both logarithmic, and the time of KTM's
+// collection.
 func drawSnapshots(w io.Writer, r *results) error {
 	type point struct{ cpus, us float64 }
 	var points []point
@@ -142,7 +143,7 @@ func drawSnapshots(w io.Writer, r *results) error {
 			points = append(points, point{float64(cpus), s.Median / 1000})
 		}
 	}
-	p := newPicture("A snapshot of the default modules", "microseconds by number of CPUs, medians, if every counter of every CPU has counted; both axes logarithmic", chartTop+plotHeight+40)
+	p := newPicture("A snapshot of the default modules", "microseconds by number of CPUs, medians, all counters nonzero; both axes logarithmic", chartTop+plotHeight+40)
 	least, most := 0.1, 1000.0
 	x := func(cpus float64) float64 {
 		return chartLeft + (chartWidth-chartLeft-chartRight)*math.Log2(max(cpus, 1))/8
@@ -154,7 +155,7 @@ func drawSnapshots(w io.Writer, r *results) error {
 		p.line(chartLeft, y(us), chartWidth-chartRight, y(us), faint, "none")
 		p.text(chartLeft-8, y(us)+4, 11, "end", ink, strconv.FormatFloat(us, 'f', -1, 64)+" us")
 	}
-	p.level(y(15), "bar at 128 CPUs: 15 us", "#dc2626")
+	p.level(y(15), "target at 128 CPUs: 15 us", "#dc2626")
 	if s := spreadOf(r.of(quantity{collectKTM, nsPerOp})); s.N > 0 {
 		p.level(y(s.Median/1000), "KTM's collection on this machine", muted)
 	}
@@ -170,7 +171,7 @@ func drawSnapshots(w io.Writer, r *results) error {
 	return p.writeTo(w)
 }
 
-// level draws a horizontal line with its meaning.
+// level draws a horizontal line with a label.
 func (p *picture) level(y float64, label, color string) {
 	p.line(chartLeft, y, chartWidth-chartRight, y, color, "5 4")
 	p.text(chartLeft+6, y-4, 11, "start", color, label)
@@ -178,7 +179,7 @@ func (p *picture) level(y float64, label, color string) {
 
 // drawServers draws the server's throughput and latency in each round, divided by those of the server without eBPF.
 func drawServers(w io.Writer, r *results) error {
-	p := newPicture("The server under full load, divided by the same without eBPF", "each dot is one round, the bar the median; throughput: more is better, latency: less is better", chartTop+plotHeight+40)
+	p := newPicture("The server under full load, relative to the same server without eBPF", "each dot is one round, the line is the median; throughput: higher is better, latency: lower is better", chartTop+plotHeight+40)
 	columns := []struct {
 		label, unit, server, color string
 	}{

@@ -52,7 +52,7 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
 )
 
-// collections measures the snapshot of the default modules beside KTM's collection, and the snapshot for more CPUs.
+// collections measures the snapshot of the default modules, KTM's collection, and the snapshot for more CPUs.
 func (b *bench) collections(ctx context.Context) error {
 	simulated, err := b.buildTests(ctx)
 	if err != nil {
@@ -80,7 +80,7 @@ func (b *bench) collections(ctx context.Context) error {
 	if simulated != "" {
 		steps = append(steps, func() error { return b.simulatedSnapshots(ctx, simulated) })
 	}
-	// Something has to have been counted: KTM's maps are empty before.
+	// KTM's maps are empty until something is counted.
 	if _, err = own.time(ownPread); err != nil {
 		return err
 	}
@@ -170,8 +170,8 @@ func (m *mixer) close() error {
 	return err
 }
 
-// systemCalls counts those that this process makes in a function, as the least of several tries: the runtime has threads
-// of its own.
+// systemCalls counts the system calls of this process during a function. It returns the minimum of several tries, since
+// the threads of the runtime make calls too.
 func systemCalls(f func() error) (uint64, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	runtime.LockOSThread()
@@ -207,7 +207,8 @@ func systemCalls(f func() error) (uint64, error) {
 	return least, err
 }
 
-// overlay lets the go command see a file of this folder as a part of the agent, whose insides it needs.
+// overlay makes the go command see a file of this folder as part of the agent, since it needs the agent's internal
+// packages.
 func (b *bench) overlay() (string, error) {
 	to := filepath.Join(b.integration, "banyandb/fodc/agent/internal/ktm/peer/main.go")
 	from := filepath.Join(b.integration, "tools/bench/testdata/ktm/main.go")
@@ -266,8 +267,8 @@ func (b *bench) simulatedSnapshots(ctx context.Context, binary string) error {
 	return nil
 }
 
-// openOnce is the program's third life: it opens modules once, as a server that starts does, and prints how long that took
-// and what their maps hold, in bytes for each CPU. Where there is a scratch folder, they are verified too.
+// openOnce is the main function of a process that opens modules once, as a server does at its start. It prints how long
+// that took, and the memory of the maps in bytes per CPU. With a scratch folder, the modules are verified too.
 func openOnce(modules []string, scratch string) error {
 	start := time.Now()
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: modules}, Verify: scratch != "", ScratchDirs: []string{scratch}})
@@ -284,7 +285,7 @@ func openOnce(modules []string, scratch string) error {
 	return nil
 }
 
-// mapMemory is what the kernel holds for the maps of a process, in bytes for each possible CPU.
+// mapMemory returns the memory of the maps of a process, in bytes per possible CPU.
 func mapMemory(pid int) (float64, error) {
 	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	if err != nil {
@@ -294,7 +295,7 @@ func mapMemory(pid int) (float64, error) {
 	for _, info := range infos {
 		content, err := os.ReadFile(info)
 		if err != nil {
-			continue // Closed meanwhile.
+			continue // Closed in the meantime.
 		}
 		sum += memlock(string(content))
 	}
@@ -305,7 +306,7 @@ func mapMemory(pid int) (float64, error) {
 	return sum / float64(cpus), nil
 }
 
-// memlock reads the bytes of a map from what /proc says of its descriptor; 0 for another descriptor.
+// memlock returns the bytes of a map from the fdinfo of its descriptor; 0 for another descriptor.
 func memlock(info string) float64 {
 	if !strings.Contains(info, "map_type:") {
 		return 0
@@ -339,7 +340,7 @@ func opened(ctx context.Context, modules []string, scratch string) (ns, memory f
 	return answer[0], answer[1], nil
 }
 
-// starts measures the start of the default modules, with verification and without, each in a new process, beside KTM's.
+// starts measures the start of the default modules, with and without verification, and of KTM, each in a new process.
 func (b *bench) starts(ctx context.Context) error {
 	schema, err := observer.BuiltIn().Describe(b.modules...)
 	if err != nil {
@@ -391,7 +392,7 @@ func (m *moving) Snapshot(s *observer.Snapshot) error {
 	return nil
 }
 
-// factory makes instruments of a provider, as the server's own does.
+// factory makes instruments of a provider, like the server's own factory.
 type factory struct{ meter.Provider }
 
 func (f factory) NewCounter(name string, labels ...string) meter.Counter {
@@ -422,8 +423,8 @@ func (b *bench) bridges(ctx context.Context) error {
 	})
 }
 
-// loadedBridges measures the collections of an observer that is attached to a server under full load, whose series are those that
-// a server has: what each costs the thread that makes it.
+// loadedBridges measures the collections of an observer that is attached to a server under full load, and so has the
+// series of a real server. The cost is the CPU time of the collecting thread.
 func (b *bench) loadedBridges(ctx context.Context) (err error) {
 	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: load.ServerFlags, Dir: b.dir})
 	if err != nil {
@@ -446,7 +447,7 @@ func (b *bench) loadedBridges(ctx context.Context) (err error) {
 		_, err := load.Run(ctx, conn, load.Options{Duration: time.Hour, Pause: -1})
 		loaded <- err
 	}()
-	// The end of the load is not its failure.
+	// The error of the canceled load is ignored.
 	defer func() { stop(); <-loaded }()
 	targets := newTargets(o.Schema())
 	runtime.LockOSThread()
@@ -474,10 +475,10 @@ func (b *bench) loadedBridges(ctx context.Context) (err error) {
 	return nil
 }
 
-// loadedInterval is between two collections under load. The server's own is longer, and its series move no more than all.
+// loadedInterval is the time between two collections under load. The server's own interval is longer.
 const loadedInterval = time.Second
 
-// threadTime is what this thread has used of the CPUs.
+// threadTime returns the CPU time of this thread.
 func threadTime() (time.Duration, error) {
 	var ts unix.Timespec
 	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
@@ -487,13 +488,13 @@ func threadTime() (time.Duration, error) {
 // bridgeTimes is how many collections are measured at once.
 const bridgeTimes = 50
 
-// target is a provider with all that goes into it.
+// target is a provider, its bridge and its source.
 type target struct {
 	bridge *meterbridge.Bridge
 	source *moving
 }
 
-// newTargets makes one of each provider that a server can have.
+// newTargets makes a target for each provider that a server can have.
 func newTargets(schema []observer.Metric) map[string]target {
 	node := native.NodeInfo{Type: "standalone", NodeID: "127.0.0.1:17912", GrpcAddress: "127.0.0.1:17912", HTTPAddress: "127.0.0.1:17913"}
 	providers := map[string]meter.Provider{
@@ -507,7 +508,7 @@ func newTargets(schema []observer.Metric) map[string]target {
 	return targets
 }
 
-// cost is the CPU time of one collection, in nanoseconds.
+// cost returns the CPU time of one collection, in nanoseconds.
 func (t target) cost() (float64, error) {
 	// The first collection makes the series.
 	if err := t.bridge.Collect(t.source); err != nil {

@@ -23,18 +23,18 @@ import (
 	"strconv"
 )
 
-// slots is how many start times a module's table has; a thread's place is the low bits of its id.
+// slots is the size of a module's table of start times; the low bits of a thread's id are its index.
 const slots = 4096
 
-// idLimit is where thread ids end by default on a machine with many CPUs.
+// idLimit is the default limit of thread ids on a machine with many CPUs.
 const idLimit = 1 << 22
 
-// collisionsName names the simulation of so many threads of which so many are in a traced call at once.
+// collisionsName names the simulation of a number of threads, of which busy are in a traced call at once.
 func collisionsName(ids string, threads, busy int) string {
 	return "Collisions/ids=" + ids + "/threads=" + strconv.Itoa(threads) + "/busy=" + strconv.Itoa(busy)
 }
 
-// How thread ids lie.
+// How thread ids are distributed.
 const (
 	idsInARow  = "row"
 	idsAtWill  = "random"
@@ -43,7 +43,7 @@ const (
 	randomSeed = 7
 )
 
-// collisions simulates which part of all calls loses its duration to another thread in its slot.
+// collisions simulates which part of all calls loses its duration because another thread uses the same slot.
 func (b *bench) collisions() {
 	for _, threads := range collisionThreads {
 		for _, busy := range collisionBusy {
@@ -60,7 +60,7 @@ var (
 	collisionBusy    = []int{2, 32, 256}
 )
 
-// turn is when a thread begins a call or ends it.
+// turn is the time at which a thread begins or ends a call.
 type turn struct {
 	at     float64
 	thread int
@@ -79,8 +79,8 @@ func (t *turns) Pop() any {
 	return last
 }
 
-// simulate has threads make calls at random, so that on average so many are in one, and keeps their starts as the modules do:
-// a start is written over what the slot has, and an end that does not find its own start is lost.
+// simulate makes threads call at random times, so that on average busy of them are in a call, and stores the starts as
+// the modules do: a start overwrites the slot, and an end that does not find its own start is lost.
 func simulate(threads, busy int, ids string, random *rand.Rand) float64 {
 	slot := make([]int, slots) // the thread that has begun, plus one
 	place := make([]int, threads)
@@ -90,7 +90,7 @@ func simulate(threads, busy int, ids string, random *rand.Rand) float64 {
 			place[i] = random.IntN(idLimit) % slots
 		}
 	}
-	// A call takes 1 on average, and what is between two takes as long as leaves so many busy.
+	// A call takes 1 on average. The pause between two calls is chosen so that busy threads are in a call.
 	pause := float64(threads)/float64(busy) - 1
 	var next turns
 	for i := range threads {

@@ -15,15 +15,15 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Command bench measures what the observer costs, beside what else could be run in its place, and judges it by the bars
-// that it has to reach.
+// Command bench measures the cost of the observer and of alternatives to it, and compares the results with the
+// observer's targets.
 //
 //	bench -docs ../docs -results bench/results/bench.txt
 //	bench -quick
 //	bench -report -docs ../docs -results bench/results/bench.txt
 //
-// Every comparison is made within one run: in each round the contestants take their turns in random order, and what is
-// compared are the samples of the same round. It needs root, and a machine that has nothing else to do.
+// Every comparison is made within one run: each round measures all tools in random order, and only samples of the same
+// round are compared. It needs root, and an otherwise idle machine.
 package main
 
 import (
@@ -65,18 +65,18 @@ func main() {
 func run(ctx context.Context) error {
 	testing.Init()
 	var (
-		worker      = flag.String("worker", "", "be a worker whose thread has this name; used by the program itself")
-		dir         = flag.String("dir", "", "folder of the files that are read; empty for a temporary one")
-		open        = flag.String("open", "", "open these modules once; used by the program itself")
+		worker      = flag.String("worker", "", "run as a worker whose thread has this name; internal")
+		dir         = flag.String("dir", "", "folder for the files that are read; empty for a temporary one")
+		open        = flag.String("open", "", "open these modules once; internal")
 		scratch     = flag.String("scratch", "", "with -open, verify them in this folder")
-		threads     = flag.Bool("threads", false, "be a process of many threads; used by the program itself")
-		quick       = flag.Bool("quick", false, "few rounds and short loads: to see that it works, not to conclude from")
-		rounds      = flag.Int("rounds", 0, "rounds of each measurement but the servers'; 0 for 11, or 3 with -quick")
+		threads     = flag.Bool("threads", false, "run as a process with many threads; internal")
+		quick       = flag.Bool("quick", false, "few rounds and short loads, to check that it works; the results are not reliable")
+		rounds      = flag.Int("rounds", 0, "rounds of each measurement except the servers; 0 for 11, or 3 with -quick")
 		serverTurns = flag.Int("server-rounds", 0, "rounds of servers under load; 0 for 9, or 1 with -quick")
 		only        = flag.String("only", "", "run only these parts, separated by commas: "+strings.Join(partNames(), ", "))
-		resultsFile = flag.String("results", "", "file that keeps the results")
+		resultsFile = flag.String("results", "", "file of the results")
 		docs        = flag.String("docs", "", "folder for performance.md and the charts")
-		report      = flag.Bool("report", false, "measure nothing: write the page from the results that are kept")
+		report      = flag.Bool("report", false, "do not measure: write the page from the file of the results")
 	)
 	flag.Parse()
 	switch {
@@ -120,7 +120,7 @@ func run(ctx context.Context) error {
 	return errors.Join(measureErr, publish(b.results, *docs))
 }
 
-// bench is a run on its way.
+// bench is the state of a run.
 type bench struct {
 	results *results
 	// peer runs KTM, nil if it cannot be built.
@@ -128,19 +128,19 @@ type bench struct {
 	modules      []string
 	dir          string
 	integration  string
-	tests        string // The observer's tests, once they are built.
+	tests        string // the binary of the observer's tests, once it is built
 	rounds       int
 	serverRounds int
 	warm, work   load.Options // what a new server does before it is measured, and while it is
 	quick        bool
 }
 
-// options open what the server opens by default.
+// options returns the server's default options.
 func (b *bench) options() observer.Options {
 	return observer.Options{Config: observer.Config{Modules: b.modules, DisabledHooks: runservice.DefaultDisabledHooks()}}
 }
 
-// scoped are the same for another process.
+// scoped returns the same options for another process.
 func (b *bench) scoped(scope kprobe.Scope) observer.Options {
 	options := b.options()
 	options.Scope = scope
@@ -176,7 +176,7 @@ func partNames() []string {
 	return names
 }
 
-// measure runs the parts. One that fails is noted in the results, and its error returned in the end.
+// measure runs the parts. If a part fails, the results say so, and its error is returned at the end.
 func (b *bench) measure(ctx context.Context, dir, only string) (err error) {
 	_, file, _, _ := runtime.Caller(0)
 	b.integration = filepath.Join(filepath.Dir(file), "..", "..")
@@ -222,7 +222,7 @@ func (b *bench) measure(ctx context.Context, dir, only string) (err error) {
 	return errors.Join(errs...)
 }
 
-// eachRound runs a step as often as there are rounds, or until the context ends.
+// eachRound runs a step once per round, until the context ends.
 func (b *bench) eachRound(ctx context.Context, what string, step func() error) error {
 	rounds := b.rounds
 	switch what {
@@ -243,7 +243,8 @@ func (b *bench) eachRound(ctx context.Context, what string, step func() error) e
 	return nil
 }
 
-// mountTracefs mounts what KTM and classic tracepoints are attached by, if nobody has, and returns what undoes it.
+// mountTracefs mounts tracefs, which KTM and classic tracepoints need, unless it is mounted. It returns a function to
+// undo it.
 func mountTracefs() (undo func() error, err error) {
 	const tracing = "/sys/kernel/tracing"
 	if _, err = os.Stat(tracing + "/events"); err == nil {
@@ -265,7 +266,7 @@ func (b *bench) startPeer(ctx context.Context) error {
 	return err
 }
 
-// describe notes the machine.
+// describe records facts about the machine.
 func (b *bench) describe() error {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -286,8 +287,8 @@ func (b *bench) describe() error {
 	b.results.fact("date", time.Now().UTC().Format("2006-01-02 15:04 MST"))
 	b.results.fact("modules", strings.Join(b.modules, ","))
 	b.results.fact("rounds", fmt.Sprintf("%d, servers %d", b.rounds, b.serverRounds))
-	b.results.fact("load", fmt.Sprintf("%d times %d batches and %d queries of each catalog, after %d and %d to warm up", b.work.Rounds, b.work.Batches, b.work.Queries, b.warm.Batches, b.warm.Queries))
-	b.results.fact("loaded-before", fmt.Sprintf("%d eBPF programs of others", foreign))
+	b.results.fact("load", fmt.Sprintf("%d times %d batches and %d queries of each catalog, after a warm-up of %d batches and %d queries", b.work.Rounds, b.work.Batches, b.work.Queries, b.warm.Batches, b.warm.Queries))
+	b.results.fact("loaded-before", fmt.Sprintf("%d other eBPF programs", foreign))
 	b.results.fact("load-average-before", loadAverage())
 	return nil
 }
@@ -316,10 +317,10 @@ func cpuModel() string {
 	return cpus[0].ModelName
 }
 
-// unknown is a fact of the machine that it does not tell.
+// unknown is the value of a fact that cannot be read.
 const unknown = "unknown"
 
-// mitigations are what makes calls and returns in the kernel expensive.
+// mitigations returns the mitigations that make calls and returns in the kernel expensive.
 func mitigations() string {
 	var all []string
 	for _, of := range []string{"spectre_v2", "retbleed", "spec_rstack_overflow"} {
@@ -344,7 +345,7 @@ func loadedPrograms() (int, error) {
 	}
 }
 
-// leftovers counts the descriptors of this process that hold something of eBPF.
+// leftovers counts the eBPF descriptors of this process.
 func leftovers() int {
 	infos, _ := filepath.Glob("/proc/self/fdinfo/*")
 	n := 0
@@ -392,7 +393,7 @@ func keepResults(r *results, path string) error {
 	return errors.Join(r.write(f), f.Close())
 }
 
-// publish prints the table and, if there is a folder for it, writes the page.
+// publish prints the table and, if docs is not empty, writes the page into that folder.
 func publish(r *results, docs string) error {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, row := range table(r, bars) {

@@ -39,40 +39,44 @@ const (
 
 const pageHead = `# Performance
 
-This page is written by ` + "`make bench`" + `, which measures all of it in one run (` + "`make bench-quick`" + ` takes under three
-minutes, prints the same table, and proves nothing). Do not edit it. The samples are in
-[bench.txt](../integration/tools/bench/results/bench.txt), for benchstat.
+` + "`make bench`" + ` measures everything in one run and generates this page. Do not edit it. ` + "`make bench-quick`" + ` prints
+the same table in under three minutes, but its results are not reliable. The samples are in
+[bench.txt](../integration/tools/bench/results/bench.txt), in the format of benchstat.
 
-Times do not carry over from one machine to another; ratios of one run do better. So in each round all contestants take
-their turns in random order, each between two measurements with nothing attached, and only samples of the same round are
-compared. The table has the median, the quartiles and the number of rounds; the median decides.
+Times cannot be compared between machines. Ratios within one run are more portable. In each round, all tools are
+measured in random order, each between two measurements with nothing attached, and only samples of the same round are
+compared. The table has the median, the quartiles and the number of rounds. The median decides whether a target is
+reached.
 `
 
 const pageMethod = `## How it is measured
 
-- **Calls.** A worker is pinned to one CPU under the real-time scheduler and makes the call in a tight loop, thirty times over;
-  the median of the thirty counts. It is added what a tool's turn has more than the mean of those before and after it. The
-  server's own call is made by a process that the tool observes and that is named as KTM wants it, a stranger's by another. A
-  turn of the observer or of KTM counts only if the tool has counted every single call of its process.
-- **Pages.** The kernel reads a hole of a file ahead: each page enters the cache, and no device has a part in it.
-- **KTM** is the eBPF module of BanyanDB's sidecar agent: its prebuilt programs, attached and collected by the agent's own code.
-- **The empty pair** is two programs that return at once, on the entry and the exit of every system call: no tool on these
-  hooks can be cheaper.
-- **More CPUs** are simulated: the counters get more entries, which nobody writes meanwhile.
-- **Start and maps.** Each start is that of a new process, with nothing cached. Verification has its scratch folder on the disk that
-  holds the system's temporary files. Maps are counted as the kernel accounts them.
-- **Instructions** are those of an emulated CPU of a machine with Linux 6.12, whose clock goes on by one nanosecond for each. The
-  calls are timed by that clock, the least of many parts counts, since an interrupt only adds, and the same measured twice must not
-  differ by more than the tenth of an instruction which the table calls within.
-- **The server** is the real one, with --ebpf-max-overhead=0, since a module that is shed during the measurement would look
-  cheaper than it is, and else as it comes, verification included. Three writers and three queriers that never pause, on the
-  same machine, have it do the same work in each turn, a few batches and queries at a time: a query costs more, the more was
-  written before it. In each round there are as many new servers as kinds, and each server has a turn of each kind, in another
-  order: with the default modules, with all modules switched off, and with KTM while ours are off. A kind has the geometric
-  mean of its turns, so that neither the speed of one server nor what it has stored already is part of a quotient of two kinds.
-  The data is on a file system of its own, ext4 with a journal: without one the kernel passes over the numbers of all files that
-  were deleted in the last minutes when it creates one (fs/ext4/ialloc.c), which on the development machine took 20 us in one
-  folder and 800 us in the next, and made servers run at one of two speeds.
+- **Calls.** A worker is pinned to one CPU under the real-time scheduler. It makes the call in a tight loop, thirty
+  times; the median of the thirty is used. The time added by a tool is the time with the tool minus the mean of the
+  times before and after it. The server's own call is made by a process that the tool observes and that has the name
+  that KTM expects. Another process's call is made by a second worker. A measurement of the observer or of KTM is valid
+  only if the tool has counted every call of its process.
+- **Pages.** The kernel reads ahead in a hole of a file: each page enters the page cache without any device I/O.
+- **KTM** is the eBPF module of BanyanDB's sidecar agent: its prebuilt programs, attached and collected by the agent's
+  own code.
+- **The empty pair** is two programs that return at once, on the entry and the exit of every system call: no tool on
+  these hooks can be cheaper.
+- **More CPUs** are simulated: the counters get more entries, which are not written during the measurement.
+- **Start and maps.** Each start is in a new process, with nothing cached. The scratch folder of the verification is on
+  the disk that holds the system's temporary files. The memory of maps is what the kernel accounts for.
+- **Instructions** are counted on an emulated CPU with Linux 6.12, whose clock advances by one nanosecond per
+  instruction. The calls are timed by that clock in many parts. The minimum is used, since an interrupt only adds. Two
+  measurements of the same call must not differ by more than a tenth of an instruction, the tolerance in the table.
+- **The server** is the real one with default settings, including verification, except for --ebpf-max-overhead=0: a
+  module that is shed during the measurement would look cheaper than it is. Three writers and three query clients on
+  the same machine never pause. They do the same work in each turn, in rounds of a few batches and queries, since a
+  query costs more the more was written before it. There are three configurations: the default modules, all modules
+  switched off, and KTM with our modules off. Each round starts as many new servers as there are configurations, and
+  each server runs every configuration, in a different order. The result of a configuration is the geometric mean of
+  its turns. So the ratio of two configurations depends neither on the speed of one server nor on what it has already
+  stored. The data is on a separate ext4 file system with a journal. Without a journal, the kernel skips the inode
+  numbers of all files that were deleted in the last minutes when it creates a file (fs/ext4/ialloc.c). On the
+  development machine, that took 20 us in one folder and 800 us in the next, and servers ran at one of two speeds.
 - **Resident memory** is compared with that of a server without the observer.
 `
 
@@ -104,12 +108,12 @@ func writePage(w io.Writer, r *results) error {
 			fmt.Fprintf(&b, "| %s | %s |\n", strings.ReplaceAll(f.key, "-", " "), cell(f.value))
 		}
 	}
-	b.WriteString("\n## Against the bars\n\n| what | bar | measured: median (quartiles) | |\n|---|---|---|---|\n")
+	b.WriteString("\n## Results\n\n| measurement | target | result: median (quartiles) | |\n|---|---|---|---|\n")
 	for _, row := range table(r, bars) {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.what, row.limit, cell(row.measured), row.verdict)
 	}
 	if lines := reasons(r, bars); len(lines) > 0 {
-		b.WriteString("\nWhat bounds those that are not reached:\n\n")
+		b.WriteString("\nWhy these targets are not reached:\n\n")
 		for _, l := range lines {
 			fmt.Fprintf(&b, "- %s\n", l)
 		}
@@ -119,7 +123,7 @@ func writePage(w io.Writer, r *results) error {
 			fmt.Fprintf(&b, "\nLeft out: %s, because: %s\n", part, f.value)
 		}
 	}
-	fmt.Fprintf(&b, "\n## Pictures\n\n![What each tool adds to a call](%s)\n\n![The snapshot by number of CPUs](%s)\n\n![The server's throughput, pair by pair](%s)\n\n",
+	fmt.Fprintf(&b, "\n## Charts\n\n![Time that each tool adds to a call](%s)\n\n![Time of a snapshot by number of CPUs](%s)\n\n![Throughput and latency of the server in each round](%s)\n\n",
 		callsChart, snapshotChart, serverChart)
 	for _, section := range []string{attachChoice(r), kept(r), scaling(r), ownCost(r), pageMethod} {
 		b.WriteString(section)
@@ -130,9 +134,9 @@ func writePage(w io.Writer, r *results) error {
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
-// breakEven is the part of all system calls that has to be traced for tp_btf to be the cheaper attachment: it costs every
-// call of the host more than classic tracepoints of single system calls do, and each traced one less. Not ok if one of the
-// two is never cheaper.
+// breakEven returns the part of all system calls above which tp_btf is the cheaper attachment. Compared with classic
+// tracepoints of single system calls, tp_btf costs more on every call of the host and less on a traced one. It returns
+// false if one of the two is always cheaper.
 func breakEven(r *results) (part float64, ok bool) {
 	untraced, tracedCall := attachDifferences(r)
 	if untraced <= 0 || tracedCall <= 0 {
@@ -141,13 +145,14 @@ func breakEven(r *results) (part float64, ok bool) {
 	return untraced / (untraced + tracedCall), true
 }
 
-// attachDifferences are what tp_btf costs more on a call that nobody traces, and less on a traced one, in nanoseconds.
+// attachDifferences returns how much more tp_btf costs on an untraced call, and how much less on a traced one, in
+// nanoseconds.
 func attachDifferences(r *results) (untraced, traced float64) {
 	return median(r.of(addedBy(emptyTPBTF, strangerCall))) - median(r.of(addedBy(emptyPread, strangerCall))),
 		median(r.of(addedBy(emptyPread, ownPread))) - median(r.of(addedBy(emptyTPBTF, ownPread)))
 }
 
-// attachChoice tells what the measured mix of system calls says about the kind of attachment.
+// attachChoice writes the section on the kind of attachment, from the measured mix of system calls.
 func attachChoice(r *results) string {
 	part, ok := breakEven(r)
 	mixed := r.of(quantity{mixName + "full", "traced-of-host"})
@@ -155,33 +160,35 @@ func attachChoice(r *results) string {
 		return ""
 	}
 	own := median(r.of(quantity{mixName + "full", "traced-of-own"}))
-	cheaper, follows := "classic tracepoints of single system calls are", `The module does not have these all the same: it traces some thirty system calls, of which each would
+	cheaper, follows := "classic tracepoints of single system calls are", `The module still does not use them: it traces about thirty system calls, each of which would
 need two, and the kernel attaches them only where tracefs is mounted and readable.`
 	if mixed[0] >= part {
-		cheaper, follows = "tp_btf is", "So the module has no tracepoints of single system calls."
+		cheaper, follows = "tp_btf is", "So the module does not use tracepoints of single system calls."
 	}
 	untraced, traced := attachDifferences(r)
 	both := ratios(r.of(addedBy(emptyTracepoint, strangerCall)), r.of(addedBy(emptyTPBTF, strangerCall)))
 	return fmt.Sprintf(`## tp_btf or classic tracepoints
 
-A hook on all system calls costs those that nobody traces too; a classic tracepoint of one system call costs the others
-only the kernel's slower entry. Which is cheaper depends on the mix of calls, so the mix of the real server is measured,
-on a server that nothing else observes:
+A hook on all system calls also slows down calls that are not traced. With a classic tracepoint on one system call,
+other calls only pay for the kernel's slower entry. Which is cheaper depends on the mix of calls. The mix was measured
+on the real server, with nothing else observing it:
 
 %s
-Under that load the module io traces %.0f%% of the server's own system calls and %.0f%% of all on the host. By the empty
-pairs of this run tp_btf is the cheaper of these two if more than %.0f%% are traced: here %s cheaper.
-With this mix they differ by %.0f ns for each system call of the host. %s
-The classic tracepoints of all system calls, raw_syscalls, cost a call that nobody traces %.2f times what tp_btf does.
+Under that load, the module io traces %.0f%% of the server's own system calls and %.0f%% of all on the host. According to
+the empty pairs of this run, tp_btf is the cheaper of the two if more than %.0f%% are traced: here %s cheaper.
+With this mix, they differ by %.0f ns for each system call of the host.
+%s
+On a call that is not traced, the classic tracepoints of all system calls (raw_syscalls) cost %.2f times as much as
+tp_btf.
 
-Hence the order in which the module tries: fentry on the functions of the traced calls first, which costs others nothing, where
-the kernel lets programs attach there; then tp_btf; raw_syscalls after it, for kernels that refuse the others; a breakpoint
-last. The flag --ebpf-attach leaves the operator the choice.
+The module therefore tries fentry on the functions of the traced calls first, where the kernel allows it: it has no cost
+for other calls. Then come tp_btf, raw_syscalls for kernels that refuse the others, and a kprobe (a breakpoint). The
+flag --ebpf-attach overrides this order.
 
 `, mixTable(r), 100*own, 100*mixed[0], 100*part, cheaper, math.Abs(untraced*(1-mixed[0])-traced*mixed[0]), follows, median(both))
 }
 
-// mixTable lists the calls by their part of all.
+// mixTable lists the calls by their share.
 func mixTable(r *results) string {
 	type call struct {
 		name   string
@@ -198,7 +205,7 @@ func mixTable(r *results) string {
 	}
 	slices.SortStableFunc(all, func(a, b call) int { return cmp.Compare(b.part, a.part) })
 	var b strings.Builder
-	b.WriteString("| system call of the server | part of all of its | traced by io |\n|---|---|---|\n")
+	b.WriteString("| system call of the server | share | traced by io |\n|---|---|---|\n")
 	for _, c := range all {
 		fmt.Fprintf(&b, "| %s | %.1f%% | %s |\n", c.name, 100*c.part, map[bool]string{true: "yes", false: "no"}[c.traced])
 	}

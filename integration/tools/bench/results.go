@@ -26,15 +26,15 @@ import (
 	"strings"
 )
 
-// results are samples in the order in which they were taken: the first of each quantity belong to the first round. Written
-// out they are what benchstat reads.
+// results are samples in the order in which they were taken: the first of each quantity belong to the first round. They
+// are written in the format of benchstat.
 type results struct {
 	facts   []fact // about the machine and the run
 	lines   []line
 	samples map[quantity][]float64
 }
 
-// fact is a key with its value, before the samples.
+// fact is a key and a value, written before the samples.
 type fact struct{ key, value string }
 
 // line is one measurement, of one or more values.
@@ -63,14 +63,14 @@ type quantity struct{ name, unit string }
 
 const prefix = "Benchmark"
 
-// skipped begins the key of the fact that tells why something was not measured.
+// skipped is the prefix of the key of a fact that says why something was not measured.
 const skipped = "skipped-"
 
 func (r *results) fact(key, value string) {
 	r.facts = append(r.facts, fact{key: key, value: oneLine(value)})
 }
 
-// skip notes why a part is missing.
+// skip records why a part is missing.
 func (r *results) skip(part string, reason error) { r.fact(skipped+part, reason.Error()) }
 
 // get returns the first fact of the key, empty if there is none.
@@ -98,7 +98,7 @@ func (r *results) add(name string, n int, values ...value) {
 
 func (r *results) of(q quantity) []float64 { return r.samples[q] }
 
-// write writes the results as benchstat reads them.
+// write writes the results in the format of benchstat.
 func (r *results) write(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	for _, f := range r.facts {
@@ -115,7 +115,7 @@ func (r *results) write(w io.Writer) error {
 	return out.Flush()
 }
 
-// parseResults reads what write has written.
+// parseResults reads the output of write.
 func parseResults(in io.Reader) (*results, error) {
 	r := &results{}
 	scanner := bufio.NewScanner(in)

@@ -41,23 +41,24 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// manyThreads are numbers of threads whose pass is measured.
+// manyThreads are the numbers of threads for which a pass is measured.
 var manyThreads = []int{10, 100, 1000, 2000, 5000, 10_000}
 
 func refreshName(whose string, threads int) string {
 	return "Refresh/threads=" + strconv.Itoa(threads) + "/whose=" + whose
 }
 
-// Whose threads there are many of, when the iterators run.
+// Which process has many threads when the iterators run: the observed one or another.
 const (
 	ownThreads   = "own"
 	otherThreads = "stranger"
 )
 
-// runThreads is the program's fourth life: it reads numbers and has that many threads, which sleep.
+// runThreads is the main function of a process with many threads: it reads numbers and starts that many threads, which
+// sleep.
 func runThreads() error {
 	debug.SetGCPercent(-1)
-	// As many as there are, and those of the runtime.
+	// Enough for these threads and those of the runtime.
 	debug.SetMaxThreads(2 * manyThreads[len(manyThreads)-1])
 	scope, err := kprobe.Self()
 	if err != nil {
@@ -76,7 +77,7 @@ func runThreads() error {
 				runtime.LockOSThread()
 				ready <- struct{}{}
 				for {
-					// Forever, but for signals.
+					// Sleeps until a signal arrives.
 					_, _ = unix.Ppoll(nil, nil, nil)
 				}
 			}()
@@ -87,7 +88,8 @@ func runThreads() error {
 	return nil
 }
 
-// threads measures a pass of the iterators over a process of many threads, and beside one.
+// threads measures a pass of the iterators that observe a process with many threads, and one that observe another
+// process.
 func (b *bench) threads(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -109,7 +111,7 @@ func (b *bench) threads(ctx context.Context) error {
 	defer one.close()
 	scopes := map[string]kprobe.Scope{ownThreads: {TGID: uint32(answer[0])}, otherThreads: one.scope}
 	for _, n := range manyThreads {
-		// A machine that does not allow as many ends the child, and this part.
+		// On a machine that does not allow this many threads, the child ends, and this part with it.
 		if _, err = many.ask(strconv.Itoa(n)); err != nil {
 			return fmt.Errorf("%d threads: %w", n, err)
 		}
@@ -171,7 +173,7 @@ func valueOf(o *observer.Observer, name string) (uint64, error) {
 	return 0, fmt.Errorf("no metric %s", name)
 }
 
-// moduleSets measures what more modules cost: the default ones, one after the other, and then all.
+// moduleSets measures the cost of more modules: the default modules, added one by one, and then all modules.
 func (b *bench) moduleSets(ctx context.Context) error {
 	all, err := observer.BuiltIn().Modules()
 	if err != nil {
@@ -240,7 +242,7 @@ func (b *bench) moduleSet(ctx context.Context, set []string, schema []observer.M
 	return nil
 }
 
-// seriesStored is how many series a schema can make: a histogram is one of each bucket, and its sum and count.
+// seriesStored returns how many series a schema can have: a histogram has one for each bucket, and its sum and count.
 func seriesStored(schema []observer.Metric) int {
 	n := 0
 	for i := range schema {
@@ -256,11 +258,11 @@ func seriesStored(schema []observer.Metric) int {
 	return n
 }
 
-// bothSaid is how TestOverhead tells its figures.
+// bothSaid matches the figures in the output of TestOverhead.
 var bothSaid = regexp.MustCompile(`estimated (\S+), by the kernel's statistics (\S+)`)
 
-// overhead has the observer's own test compare its estimate with the kernel's statistics of the programs. The test switches
-// these on while it needs them.
+// overhead runs the observer's own test, which compares its estimate with the kernel's statistics of the programs. The
+// test enables these while it needs them.
 func (b *bench) overhead(ctx context.Context) error {
 	binary, err := b.buildTests(ctx)
 	if err != nil {
@@ -289,16 +291,17 @@ func (b *bench) overhead(ctx context.Context) error {
 	return nil
 }
 
-// emulator is what counts instructions, and emulated the kernel that it boots.
+// emulator counts instructions, and emulated is the kernel that it boots.
 const (
 	emulator = "qemu-system-x86_64"
 	emulated = "6.12"
 )
 
-// instructions has the kernel runner count what a module adds to a call, in a machine whose clock counts instructions.
+// instructions runs the kernel runner, which counts what a module adds to a call, on a machine whose clock counts
+// instructions.
 func (b *bench) instructions(ctx context.Context) error {
 	if b.quick {
-		b.results.skip("instructions", errors.New("a quick run boots no machine"))
+		b.results.skip("instructions", errors.New("a quick run does not boot a machine"))
 		return nil
 	}
 	if _, err := exec.LookPath(emulator); err != nil {
@@ -311,7 +314,7 @@ func (b *bench) instructions(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, runner, "-only", emulated, "-icount", "-pkgs", "./tools/kernels/instructions", "-timeout", "10m", "-test.v")
 	cmd.Dir = b.integration
-	// The runner cleans up if it is asked to end.
+	// The runner cleans up if it is interrupted.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	out, err := cmd.CombinedOutput()
 	counted := parseInstructions(out)
@@ -322,12 +325,13 @@ func (b *bench) instructions(ctx context.Context) error {
 		return fmt.Errorf("counting instructions: %w: %s", err, out[max(0, len(out)-2000):])
 	}
 	if len(counted) == 0 {
-		return errors.New("the machine that counts instructions has told nothing")
+		return errors.New("the emulated machine reported no instructions")
 	}
 	return nil
 }
 
-// parseInstructions finds what the test in the machine reports: a key of "instructions", the call and the tool, and a value.
+// parseInstructions finds the reports of the test in the machine: a key of "instructions", the call and the tool, and a
+// value.
 func parseInstructions(console []byte) []line {
 	var lines []line
 	for text := range gobytes.Lines(console) {
@@ -350,7 +354,7 @@ func parseInstructions(console []byte) []line {
 	return lines
 }
 
-// tracedCalls tells of each system call number whether the module io counts it, as its object says.
+// tracedCalls returns for each system call number whether the module io counts it, according to its object.
 func tracedCalls() ([]bool, error) {
 	object, err := bpf.Modules(runtime.GOARCH).Open(ioModule + bpf.Suffix)
 	if err != nil {
@@ -389,7 +393,7 @@ func tracedCalls() ([]bool, error) {
 	return nil, errors.New("the module io has no table op_of")
 }
 
-// callNames are the system calls that a server is known to make often. Others go by their number.
+// callNames are the system calls that a server makes often. Others are named by their number.
 var callNames = map[int]string{
 	unix.SYS_READ: "read", unix.SYS_PREAD64: "pread64", unix.SYS_READV: "readv", unix.SYS_WRITE: "write", unix.SYS_PWRITE64: "pwrite64",
 	unix.SYS_WRITEV: "writev", unix.SYS_FSYNC: "fsync", unix.SYS_FDATASYNC: "fdatasync", unix.SYS_FADVISE64: "fadvise64",
@@ -402,7 +406,7 @@ var callNames = map[int]string{
 	unix.SYS_SENDTO: "sendto", unix.SYS_RECVFROM: "recvfrom", unix.SYS_GETRUSAGE: "getrusage", unix.SYS_STATFS: "statfs", unix.SYS_TIMERFD_SETTIME: "timerfd_settime",
 }
 
-// mixByCall keeps each call's part of all, above half of a hundredth.
+// mixByCall records the share of each call, if it is 0.5 % or more.
 func (b *bench) mixByCall(own []uint64, all uint64, traced []bool) {
 	for number, n := range own {
 		part := float64(n) / float64(all)

@@ -24,40 +24,40 @@ import (
 	"strings"
 )
 
-// keptHead lists what no module traces, since the kernel keeps it anyway.
-const keptHead = `## What is not traced because the kernel keeps it
+// keptHead lists what is not traced because the kernel counts it.
+const keptHead = `## What is not traced because the kernel counts it
 
-The kernel adds these up for each task, traced or not. An iterator reads them when they are collected, and between two
+The kernel keeps these totals for each task, traced or not. An iterator reads them at each collection; between two
 collections they have no cost:
 
-| what | how it is kept | what tracing it would cost |
+| what | where the kernel keeps it | what tracing it would cost |
 |---|---|---|
 | wait for a CPU | task_struct.sched_info | sched_wakeup and sched_switch: 9% of every process's pipe round trip [1] |
 | CPU time | task_struct.se, signal_struct | sched_switch, as above |
 | switches, voluntary and not | task_struct, signal_struct | sched_switch, as above |
-| page faults, major and minor | task_struct, signal_struct | 126 ns for each, of the some 12 us that one takes [1]; 19,197 in 20 s of ingest [2] |
+| page faults, major and minor | task_struct, signal_struct | 126 ns for each fault, which takes about 12 us [1]; 19,197 in 20 s of ingest [2] |
 | resident pages, by kind | mm_struct | a program on each change of the counters, for which there is no stable hook: not measured |
 
-[1] Measured once on the development machine, Linux 6.18, with programs that trace it attached; not part of this run.
-[2] Counted there once in the server under load, likewise.
+[1] Measured once on the development machine, Linux 6.18, with tracing programs attached; not part of this run.
+[2] Counted once on the same machine, in the server under load; not part of this run.
 
-The times of page faults, and of each wait, are not kept by the kernel. Who wants their distribution loads a module that traces
-them and costs what the table says.
+The kernel does not keep the duration of each page fault or of each wait. Their distribution needs a module that traces
+them, at the cost in the table.
 
 `
 
-// kept tells what a pass costs in place of the tracing.
+// kept writes the section on what iterators read, with the cost of a pass.
 func kept(r *results) string {
 	var b strings.Builder
 	b.WriteString(keptHead)
 	if s := spreadOf(r.of(quantity{refreshName(ownThreads, 100), nsPerOp})); s.N > 0 {
-		fmt.Fprintf(&b, "One pass over a process of 100 threads takes %s (quartiles %s to %s, n=%d), once for each collection; "+
-			"`go test -bench Refresh ./observer` repeats it on any machine.\n\n", us(s.Median), us(s.P25), us(s.P75), s.N)
+		fmt.Fprintf(&b, "One pass over a process of 100 threads takes %s (quartiles %s to %s, n=%d), once per collection.\n"+
+			"To repeat the measurement on any machine: `go test -bench Refresh ./observer`.\n\n", us(s.Median), us(s.P25), us(s.P75), s.N)
 	}
 	return b.String()
 }
 
-// us is a time of so many nanoseconds, in a unit that fits.
+// us formats nanoseconds in a suitable unit.
 func us(ns float64) string {
 	switch {
 	case ns < 1000:
@@ -69,7 +69,7 @@ func us(ns float64) string {
 	}
 }
 
-// scaling tells how the cost grows, each with the measurement that supports it.
+// scaling writes the sections on how the cost grows.
 func scaling(r *results) string {
 	sections := []string{scaleCPUs(r), scaleThreads(r), scaleCollisions(r), scaleModules(r)}
 	sections = slices.DeleteFunc(sections, func(s string) bool { return s == "" })
@@ -79,7 +79,7 @@ func scaling(r *results) string {
 	return "## How the cost grows\n\n" + strings.Join(sections, "\n") + "\n"
 }
 
-// scaleCPUs tells of the snapshot, which reads the counters of each CPU.
+// scaleCPUs writes the section on the snapshot, which reads the counters of each CPU.
 func scaleCPUs(r *results) string {
 	var b strings.Builder
 	for cpus := 1; cpus <= 256; cpus *= 2 {
@@ -96,16 +96,16 @@ func scaleCPUs(r *results) string {
 	}
 	return `### With CPUs
 
-The programs count on the CPU that they run on and share nothing, so that a call costs the same on any number of CPUs. The
-maps grow by the same for each CPU; the table of bars has it. Only the snapshot has more to read. It passes over histograms
-that have counted nothing on a CPU, so both ends are measured:
+The programs count on the CPU that they run on and share nothing, so a call costs the same on any number of CPUs. The
+maps grow by the same amount for each CPU, see the table of results. Only the snapshot has more to read. It skips
+histograms that are empty on a CPU, so both extremes are measured:
 
-| CPUs | snapshot, if everything has counted everywhere (quartiles) | for each counter and CPU | if nothing has | allocations |
+| CPUs | snapshot, all counters nonzero (quartiles) | per counter and CPU | snapshot, all counters zero | allocations |
 |---|---|---|---|---|
-` + b.String() + "\nEntries of CPUs that are not there are simulated; nobody writes them meanwhile.\n"
+` + b.String() + "\nEntries of CPUs that this machine does not have are simulated. They are not written during the measurement.\n"
 }
 
-// scaleThreads tells of the pass over the threads.
+// scaleThreads writes the section on the pass over the threads.
 func scaleThreads(r *results) string {
 	var b strings.Builder
 	var counts, own []float64
@@ -126,23 +126,24 @@ func scaleThreads(r *results) string {
 	start, each := fit(counts, own)
 	text := fmt.Sprintf(`### With threads
 
-A call costs the same in any thread. What grows is the pass of the iterators, which the kernel makes over all tasks of the host.
-Here a process starts threads that sleep:
+A call costs the same in any thread. Only the pass of the iterators takes longer: the kernel runs them over all tasks of
+the host. Here a process starts threads that sleep:
 
-| threads of the process | a pass, if it is observed (quartiles) | if another one is | threads without a place |
+| threads of the process | pass, this process observed (quartiles) | pass, another one observed | untracked threads |
 |---|---|---|---|
 %s
-The line through these points is %s and %s for each thread.`, b.String(), us(start), us(each))
+A linear fit gives %s plus %s for each thread.`, b.String(), us(start), us(each))
 	if last := manyThreads[len(manyThreads)-1]; counts[len(counts)-1] < float64(last) {
-		text += fmt.Sprintf(" This machine allows no more threads; by that line a pass over %d takes %s.", last, us(start+each*float64(last)))
+		text += fmt.Sprintf(" This machine allows no more threads; by the fit, a pass over %d takes %s.", last, us(start+each*float64(last)))
 	}
 	return text + `
-A thread without a place is one whose waits for a CPU that pass could not tell, because the module sched remembers 1,024 threads;
-ebpf_sched_run_queue_wait_skipped_total counts them, and all its other metrics are exact with any number.
+For an untracked thread, the pass could not determine the wait for a CPU, because the module sched tracks 1,024 threads.
+ebpf_sched_run_queue_wait_skipped_total counts these. All other metrics of the module are exact for any number of
+threads.
 `
 }
 
-// fit is the line through points with the least squares.
+// fit returns the least-squares line through points.
 func fit(x, y []float64) (start, each float64) {
 	n := float64(len(x))
 	var sx, sy, sxx, sxy float64
@@ -155,7 +156,7 @@ func fit(x, y []float64) (start, each float64) {
 	return (sy - each*sx) / n, each
 }
 
-// scaleCollisions tells what the tables of start times lose.
+// scaleCollisions writes the section on what the tables of start times lose.
 func scaleCollisions(r *results) string {
 	var b strings.Builder
 	for _, threads := range collisionThreads {
@@ -172,17 +173,17 @@ func scaleCollisions(r *results) string {
 	}
 	return fmt.Sprintf(`### The tables of start times
 
-A call's start is kept in a table of %d slots, by the low bits of the thread's id. A call loses its duration, not its count, if
-another thread of its slot begins one meanwhile, and ebpf_events_lost_total counts that. Simulated, with calls at random times, %d of
-them for each figure:
+The start time of a call is kept in a table of %d slots, by the low bits of the thread id. If another thread with the
+same slot starts a call meanwhile, the first call loses its duration, but not its count. ebpf_events_lost_total counts
+these. The figures are from a simulation with calls at random times, %d for each figure:
 
-| threads | of these in a traced call at once | lost, ids in a row | lost, ids at random |
+| threads | in a traced call at once | lost, consecutive ids | lost, random ids |
 |---|---|---|---|
 %s
-Ids in a row are what a process has that starts its threads one after the other. Up to as many threads as there are slots these
-never meet. Otherwise the part that is lost is about the number of threads in a call at once divided by the slots, however
-many threads there are. Calls that use a CPU are no more at once than there are CPUs; those that wait for a device or a peer add
-to these.
+A process that starts its threads one after the other has consecutive ids. These do not collide unless there are more
+threads than slots. Otherwise the part that is lost is about the number of threads in a call at once divided by the
+number of slots, for any number of threads. At most as many calls as there are CPUs use a CPU at once; calls that wait
+for a device or a peer come on top.
 `, slots, simulated, b.String())
 }
 
@@ -193,7 +194,7 @@ func percent(part float64) string {
 	return strconv.FormatFloat(100*part, 'f', 2, 64) + "%"
 }
 
-// scaleModules tells what more modules, and so more series, cost.
+// scaleModules writes the section on the cost of more modules and series.
 func scaleModules(r *results) string {
 	var names []string
 	for _, l := range r.lines {
@@ -213,35 +214,37 @@ func scaleModules(r *results) string {
 	}
 	return fmt.Sprintf(`### With modules and series
 
-The bridge's times are CPU time of one collection in which every series moves; beside them what one series takes. A series that does
-not move costs a comparison, one that never has moved is not even there, so that a server pays for less than this:
+The last two columns are the CPU time of one collection of the bridge in which every series changes, and the time per
+series. A server pays less: a series that does not change costs one comparison, and a series that has never changed does
+not exist.
 
-| modules | start | maps, per CPU | snapshot here | series at most | native instruments (each) | Prometheus instruments (each) |
+| modules | start | maps, per CPU | snapshot | series at most | native instruments (per series) | Prometheus instruments (per series) |
 |---|---|---|---|---|---|---|
 %s
-A module costs a call only where it has a hook that the
-call passes: the rows of the modules alone, above, have the two of the path of a pread.
+A module adds to the cost of a call only if one of its hooks is on the path of the call. The rows of single modules in
+the table of results show the two that are on the path of a pread.
 `, b.String())
 }
 
-// ownCost tells what the metric of the observer's own cost is.
+// ownCost writes the section on the metric of the observer's own cost.
 func ownCost(r *results) string {
 	text := `## ebpf_overhead_seconds_total
 
-What a module costs the server, as the server itself tells it: events times what one costs. What one costs is measured when the
-modules are verified, on this machine, by known work with the module's programs and without: a call that reads a cached page, a
-page that comes into the page cache, a fault on new memory. How long the iterators run is measured as they run. It needs no
-statistics of the kernel and no switch that others would pay for. It leaves out what other processes pay, and events of a kind
-that has no such work. --ebpf-max-overhead holds each module to its part of the server's CPU time by it.
+This metric is the server's own estimate of what a module costs it: the number of events times the cost of an event. The
+cost of an event is measured during verification, on this machine, by known work with and without the module's programs:
+a call that reads a cached page, a page that enters the page cache, a fault on new memory. The time of the iterators is
+measured at each run. The estimate does not need the kernel's statistics of programs, which slow down all eBPF programs
+of the host. It does not include what other processes pay, nor events of a kind for which there is no such work.
+--ebpf-max-overhead uses it to limit each module to its part of the server's CPU time.
 
 `
 	both := spreadOf(r.of(quantity{overheadName, "ratio"}))
 	if both.N == 0 {
 		return text
 	}
-	return text + fmt.Sprintf(`A test (TestOverhead) holds it against the kernel's own statistics of the programs, which are switched on for that: in this run
-it was %.2f times these (quartiles %.2f to %.2f, n=%d), where 0.7 to 1.3 is allowed. The statistics see the programs alone, not what
-it takes to call them, and cost something themselves.
+	return text + fmt.Sprintf(`A test (TestOverhead) compares it with the kernel's own statistics of the programs, which the test enables. In this run,
+the estimate was %.2f times the statistics (quartiles %.2f to %.2f, n=%d); 0.7 to 1.3 is allowed. The statistics only
+include the programs, not the cost of calling them, and have a cost of their own.
 
 `, both.Median, both.P25, both.P75, both.N)
 }

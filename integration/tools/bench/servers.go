@@ -45,10 +45,10 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// idle is how long a server is left alone before its memory is read.
+// idle is how long a server is idle before its memory is read.
 const idle = 2 * time.Second
 
-// timedConn notes how long each query takes.
+// timedConn records how long each query takes.
 type timedConn struct {
 	grpc.ClientConnInterface
 
@@ -56,7 +56,7 @@ type timedConn struct {
 	took []time.Duration
 }
 
-// Invoke makes a call that is no stream: a query is one.
+// Invoke makes a unary call, such as a query.
 func (c *timedConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	start := time.Now()
 	err := c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
@@ -86,13 +86,13 @@ func (c *timedConn) p99() float64 {
 // collectInterval is how often a server collects: its default.
 const collectInterval = 5 * time.Second
 
-// diskSize is that of the servers' file system, of which little is used.
+// diskSize is the size of the servers' file system, of which little is used.
 const diskSize = 4 << 30
 
-// serverDisk makes a file system with a journal for the servers' data, as they have it wherever they are run in earnest.
-// ext4 without one does not give the number of a deleted file away again for minutes, and looks past all of these when a
-// file is created: here that took 20 us in one directory and 800 us in the next, by what had been deleted near it, and a
-// server that creates and deletes files all the time ran at one of two speeds.
+// serverDisk makes a file system with a journal for the servers' data, as in production. ext4 without a journal does
+// not reuse the inode number of a deleted file for minutes, and skips all of these when it creates a file. Here that
+// took 20 us in one directory and 800 us in the next, depending on what had been deleted near it, and a server that
+// creates and deletes files all the time ran at one of two speeds.
 func (b *bench) serverDisk(ctx context.Context) (dir string, undo func() error, err error) {
 	image, dir := filepath.Join(b.dir, "disk.img"), filepath.Join(b.dir, "disk")
 	if err = errors.Join(os.Mkdir(dir, 0o755), ext4.Make(ctx, image, diskSize)); err != nil {
@@ -104,11 +104,12 @@ func (b *bench) serverDisk(ctx context.Context) (dir string, undo func() error, 
 	return dir, func() error { return errors.Join(unix.Unmount(dir, 0), os.Remove(image)) }, nil
 }
 
-// servers measures the server under full load with the observer, with none, and beside KTM: a crossover. Two servers that do
-// the same work differ by a quarter of their speed, and one server is slower with each turn, since it has more to look
-// through. So in each round there are as many servers as kinds; each has a turn of each kind, and each kind comes once as the
-// first, second and so on. What a kind has in a round is the geometric mean of its turns, and the quotient of two kinds
-// that of the quotients within each server: neither the server's speed nor the order has a part in it.
+// servers measures the server under full load with the observer, without it, and with KTM, in a crossover design. The
+// speed of two servers that do the same work differs by a quarter, and a server gets slower with each turn, since
+// it has more data to search. So each round has as many servers as kinds; each server runs every kind, and each kind is
+// once the first, second and so on. The result of a kind in a round is the geometric mean of its turns. The ratio of
+// two kinds is then the geometric mean of the ratios within each server, and depends neither on the speed of a server
+// nor on the order.
 func (b *bench) servers(ctx context.Context) (err error) {
 	disk, undo, err := b.serverDisk(ctx)
 	if err != nil {
@@ -142,7 +143,7 @@ func (b *bench) servers(ctx context.Context) (err error) {
 	})
 }
 
-// meanOf is the geometric mean of the turns, unit by unit.
+// meanOf returns the geometric mean of the turns, unit by unit.
 func meanOf(turns [][]value) []value {
 	mean := slices.Clone(turns[0])
 	for i := range mean {
@@ -155,7 +156,7 @@ func meanOf(turns [][]value) []value {
 	return mean
 }
 
-// residentWithout is the resident memory of a server that has no observer at all.
+// residentWithout returns the resident memory of a server without the observer.
 func residentWithout(ctx context.Context, dir string) (resident float64, err error) {
 	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: load.ServerFlags, Dir: dir})
 	if err != nil {
@@ -166,14 +167,14 @@ func residentWithout(ctx context.Context, dir string) (resident float64, err err
 	return residentMemory(server.PID())
 }
 
-// server has one server do the same work once for each kind, one after the other. It adds to turns, and returns the resident
-// memory before all.
+// server runs the same work on one server once for each kind, one after the other. It adds the results to turns, and
+// returns the resident memory before the work.
 func (b *bench) server(ctx context.Context, disk string, kinds []string, turns map[string][][]value) (resident float64, err error) {
 	api, err := banyandtest.FreeAddress()
 	if err != nil {
 		return 0, err
 	}
-	// A module that is shed meanwhile would look cheaper than it is.
+	// A module that is shed during the measurement would look cheaper than it is.
 	flags := append(slices.Clone(load.ServerFlags), "--ebpf-enabled", "--ebpf-max-overhead=0", "--ebpf-http-addr="+api,
 		"--ebpf-collect-interval="+collectInterval.String())
 	server, err := banyandtest.Start(ctx, banyandtest.Options{Flags: flags, Dir: disk})
@@ -244,14 +245,15 @@ func (b *bench) serverTurn(ctx context.Context, pid int, conn grpc.ClientConnInt
 	}
 	if kind == serverOn {
 		if after <= before {
-			return nil, errors.New("the server says that its modules cost it nothing")
+			return nil, errors.New("the server reports no overhead of its modules")
 		}
 		values = append(values, value{overheadOfCPU, (after - before) / d.cpu.Seconds()})
 	}
 	return values, nil
 }
 
-// ownOverhead is what a server says that its modules have cost it, in seconds of CPU time. It reckons when it collects.
+// ownOverhead returns the overhead that a server reports for its modules, in seconds of CPU time. It is updated at each
+// collection.
 func ownOverhead(ctx context.Context, api string) (seconds float64, err error) {
 	const soon = 100 * time.Millisecond
 	if err = configure(ctx, api, "collect_interval", soon.String()); err != nil {
@@ -294,14 +296,14 @@ func configure(ctx context.Context, api, field string, is any) error {
 	return err
 }
 
-// driven is what a server's work took.
+// driven is the cost of a server's work.
 type driven struct {
 	stats load.Stats
 	p99   float64       // of the queries, in nanoseconds
 	cpu   time.Duration // of the server
 }
 
-// drive has a server do some work.
+// drive runs some work on a server.
 func drive(ctx context.Context, pid int, dialed grpc.ClientConnInterface, work load.Options) (d driven, err error) {
 	conn := &timedConn{ClientConnInterface: dialed}
 	before, err := cpuTime(pid)
@@ -316,7 +318,7 @@ func drive(ctx context.Context, pid int, dialed grpc.ClientConnInterface, work l
 	return d, errors.Join(err, ctx.Err())
 }
 
-// cpuTime is what a process has used of the CPUs, by its own clock: see clock_getcpuclockid(3).
+// cpuTime returns the CPU time of a process, by its own clock: see clock_getcpuclockid(3).
 func cpuTime(pid int) (time.Duration, error) {
 	const scheduler = 2 // CPUCLOCK_SCHED
 	var t unix.Timespec
@@ -335,7 +337,8 @@ func residentMemory(pid int) (float64, error) {
 	return float64(status.VmRSS), err
 }
 
-// mix counts which part of all system calls under load the module io traces, on a server that nothing else observes.
+// mix counts which part of all system calls under load the module io traces, on a server that is not observed
+// otherwise.
 func (b *bench) mix(ctx context.Context) (err error) {
 	traced, err := tracedCalls()
 	if err != nil {
@@ -346,7 +349,7 @@ func (b *bench) mix(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	// A child has the same process id in the initial namespace only if we are there; a wrong one counts nothing.
+	// The process id is that of the initial namespace only if we run there; with a wrong one, nothing is counted.
 	m, err := newMixer(kprobe.Scope{TGID: uint32(server.PID())})
 	if err != nil {
 		return err

@@ -22,14 +22,14 @@ import (
 	"slices"
 )
 
-// spread is where the middle of some samples lies, and the middle half of them. Not by golang.org/x/perf/benchmath: that tells how sure
-// a median is, and the tables tell how much the samples differ.
+// spread is the median and the quartiles of samples. golang.org/x/perf/benchmath is not used: it returns the confidence
+// of a median, and the tables show how much the samples differ.
 type spread struct {
 	Median, P25, P75 float64
 	N                int
 }
 
-// spreadOf summarizes samples. Without any it is zero.
+// spreadOf summarizes samples. Without samples it is zero.
 func spreadOf(samples []float64) spread {
 	if len(samples) == 0 {
 		return spread{}
@@ -38,7 +38,7 @@ func spreadOf(samples []float64) spread {
 	return spread{Median: quantile(sorted, 0.5), P25: quantile(sorted, 0.25), P75: quantile(sorted, 0.75), N: len(sorted)}
 }
 
-// quantile interpolates between the two samples next to the place, as most statistics programs do by default.
+// quantile interpolates between the two nearest samples, as most statistics programs do by default.
 func quantile(sorted []float64, q float64) float64 {
 	place := q * float64(len(sorted)-1)
 	low := int(math.Floor(place))
@@ -48,10 +48,11 @@ func quantile(sorted []float64, q float64) float64 {
 
 func median(samples []float64) float64 { return spreadOf(samples).Median }
 
-// added is what a measurement between two others has more than these: a drift of the machine is the same for all three.
+// added returns the difference between a measurement and the mean of those before and after it, which cancels a drift
+// of the machine.
 func added(before, with, after float64) float64 { return with - (before+after)/2 }
 
-// ratios divides the samples of the same round. What has no partner is left out, and what would be divided by nothing.
+// ratios divides the samples of the same round. It skips samples without a partner, and divisions by zero.
 func ratios(of, per []float64) []float64 {
 	var quotients []float64
 	for i := range min(len(of), len(per)) {

@@ -19,5 +19,5 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// sysFstatat has another name on each architecture.
+// sysFstatat has a different name on each architecture.
 const sysFstatat = unix.SYS_FSTATAT

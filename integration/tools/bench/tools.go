@@ -43,7 +43,7 @@ import (
 //go:embed bpf/*/*.bpf.o
 var objects embed.FS
 
-// attached is a tool at work. It must be closed.
+// attached is a tool that is attached. It must be closed.
 type attached struct {
 	close func() error
 	// preads returns how many pread calls the tool has counted, nil if it does not count them.
@@ -74,7 +74,7 @@ func loadObject(name string, configure func(*ebpf.CollectionSpec) error) (*ebpf.
 	return ebpf.NewCollection(spec)
 }
 
-// attachProgram attaches a program of ours as its section says.
+// attachProgram attaches one of our own programs, as its section says.
 func attachProgram(spec *ebpf.ProgramSpec, program *ebpf.Program) (link.Link, error) {
 	if group, name, classic := strings.Cut(spec.AttachTo, "/"); classic {
 		return link.Tracepoint(group, name, program, nil)
@@ -82,7 +82,7 @@ func attachProgram(spec *ebpf.ProgramSpec, program *ebpf.Program) (link.Link, er
 	return link.AttachTracing(link.TracingOptions{Program: program})
 }
 
-// empty attaches programs that do nothing, or next to nothing.
+// empty attaches programs that do nothing or almost nothing.
 func empty(name string, programs ...string) tool {
 	return tool{name: name, attach: func(scope kprobe.Scope) (*attached, error) {
 		only := make(map[string]*ebpf.ProgramSpec)
@@ -135,7 +135,7 @@ func ours(name string, opts observer.Options) tool {
 	}}
 }
 
-// operations is the metric that tells how many calls were counted.
+// operations is the metric with the number of counted calls.
 const operations = "ebpf_io_operations_total"
 
 // countOf adds up the series of a counter whose first label has the value.
@@ -153,7 +153,7 @@ func countOf(o *observer.Observer, name, first string) (uint64, error) {
 	return uint64(sum), nil
 }
 
-// ktmTool attaches what BanyanDB's sidecar agent attaches, by the agent's own code in a process of its own.
+// ktmTool attaches what BanyanDB's sidecar agent attaches, by the agent's own code in a separate process.
 func ktmTool(peer *child) tool {
 	return tool{name: ktm, attach: func(kprobe.Scope) (*attached, error) {
 		if _, err := peer.ask("start"); err != nil {
@@ -172,11 +172,11 @@ func ktmTool(peer *child) tool {
 	}}
 }
 
-// bpftraceProgram is the latency histogram as bpftrace's own tutorial has it.
+// bpftraceProgram is the latency histogram of bpftrace's tutorial.
 const bpftraceProgram = `tracepoint:syscalls:sys_enter_pread64 /pid == %[1]d/ { @start[tid] = nsecs; }
 tracepoint:syscalls:sys_exit_pread64 /@start[tid]/ { @ns = hist(nsecs - @start[tid]); delete(@start[tid]); }`
 
-// bpftraceSettle is how long bpftrace attaches after it has said that it will.
+// bpftraceSettle is how long bpftrace takes to attach after it has printed "Attaching".
 const bpftraceSettle = 700 * time.Millisecond
 
 func bpftraceTool() tool {
@@ -206,7 +206,8 @@ func bpftraceTool() tool {
 	}}
 }
 
-// attaching reads what bpftrace says until it attaches. It may complain of a limit first that no longer matters.
+// attaching reads the output of bpftrace until it attaches. It may first print a warning about a limit that no longer
+// matters.
 func attaching(out io.Reader) error {
 	var said []string
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -218,8 +219,8 @@ func attaching(out io.Reader) error {
 	return fmt.Errorf("bpftrace does not attach: %s", strings.Join(said, "; "))
 }
 
-// endBpftrace asks until it is heard: a signal that comes just before bpftrace waits for events is not. One that comes
-// while it cleans up ends it at once, which is as good.
+// endBpftrace sends signals until bpftrace ends: one that arrives just before bpftrace waits for events is lost. One
+// that arrives during its cleanup ends it at once, which is fine.
 func endBpftrace(cmd *exec.Cmd, out io.Reader) error {
 	said := make(chan error, 1)
 	go func() {

@@ -39,23 +39,24 @@ import (
 
 const (
 	blockSize = 4096
-	// fillStep is what one readahead adds; the kernel's default bound is no less.
+	// fillStep is the size of one readahead. The kernel's default limit is at least that.
 	fillStep = 128 << 10
 	fillFile = 8 << 20
-	// parts are timed one by one: their median forgives an interruption.
+	// parts are timed one by one: their median is not affected by single interruptions.
 	parts    = 30
 	priority = 10
 	workCPU  = 1
 )
 
-// workSizes are operations of one part: some milliseconds, for the real-time scheduler must not throttle us.
+// workSizes are the operations of one part. It takes some milliseconds, so that the real-time scheduler does not
+// throttle us.
 var workSizes = map[string]int{ownPread: 2000, strangerPread: 2000, strangerCall: 4000, ownFill: fillFile / blockSize}
 
-// work is what a worker does, one operation after the other; it returns how long n of them took.
+// work runs n operations, one after the other, and returns how long they took.
 type work func(n int) (time.Duration, error)
 
-// runWorker is the program's second life: it reads the name of a kind of work and a number, a line at a time, and
-// answers with the nanoseconds of one operation.
+// runWorker is the main function of a worker: it reads the name of a kind of work from each line, and answers with the
+// nanoseconds of one operation.
 func runWorker(name, dir string) error {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
@@ -80,7 +81,7 @@ func runWorker(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	// What this process needs of the kernel's memory is given back before anything is timed.
+	// Returns free memory to the kernel before anything is timed.
 	debug.FreeOSMemory()
 	fmt.Println(scope.TGID, fifo)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -117,7 +118,7 @@ func newWorks(dir string) (map[string]work, error) {
 	if _, err = small.Write(make([]byte, blockSize)); err != nil {
 		return nil, err
 	}
-	// A hole takes no device: what is timed is the page cache.
+	// A hole needs no device: only the page cache is timed.
 	large, err := os.CreateTemp(dir, "hole-")
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func getppid(n int) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// fillWork adds n pages to the page cache. That none was there before is not timed.
+// fillWork adds n pages to the page cache. Dropping them before that is not timed.
 func fillWork(file *os.File) work {
 	fd := int(file.Fd())
 	return func(n int) (time.Duration, error) {
@@ -236,7 +237,7 @@ func (c *child) close() error {
 	return errors.Join(c.in.Close(), c.cmd.Wait(), c.outFile.Close())
 }
 
-// worker is a process that does the work of calls.
+// worker is a process that makes the calls to be timed.
 type worker struct {
 	*child
 	scope kprobe.Scope
@@ -249,7 +250,8 @@ func startWorker(name, dir string) (*worker, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self, "-worker", name, "-dir", dir)
-	// Go interrupts a goroutine that runs for long with a signal, and reads the limits of its cgroup, with pread, now and then.
+	// Otherwise Go interrupts a long-running goroutine with a signal, and sometimes reads the limits of its cgroup with
+	// pread.
 	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0")
 	c, err := startChild(cmd)
 	if err != nil {
