@@ -39,10 +39,9 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TestBlockExact: a cold read of a file takes exactly its bytes from the device, a warm one none, and a write that is
-// synced puts at least its bytes there. The kernel's account of the thread says the same, and so do the device's own
-// statistics, of requests too, where no one else uses it. Each request waits in the queue once, and for a part of its
-// duration.
+// TestBlockExact: a cold read of a file reads exactly its bytes from the device, a warm one none, and a synced write
+// writes at least its bytes. The kernel's account of the thread says the same, and so do the device's own statistics,
+// also of requests, if nothing else uses the device. Each request waits in the queue once, for a part of its duration.
 func TestBlockExact(t *testing.T) {
 	eachAttach(t, "block", []string{"start", "issue", "complete"}, testBlockExact)
 }
@@ -50,7 +49,7 @@ func TestBlockExact(t *testing.T) {
 func testBlockExact(t *testing.T, o *observer.Observer) {
 	fd := cold(t, fileSize)
 	quiet(t)
-	// The file system may have to read a block of its own first, where the file lies, and then not again.
+	// The file system may first have to read a block of its own, with the location of the file, and then not again.
 	var before, got counts
 	skips := skippedCompletions(t)
 	for range skipTries {
@@ -86,7 +85,7 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	require.Positive(t, got["ebpf_block_queue_seconds_sum{read}"])
 	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
 
-	// Nothing is read again, but for what the kernel has taken meanwhile, which its account of the thread tells.
+	// Nothing is read again, except for what the kernel has evicted meanwhile, by its account of the thread.
 	for range skipTries {
 		skipped, read := skips(), threadReads(t)
 		before = count(t, o)
@@ -112,12 +111,12 @@ func testBlockExact(t *testing.T, o *observer.Observer) {
 	require.GreaterOrEqual(t, got["ebpf_block_bytes_total{write,false}"]+got["ebpf_block_bytes_total{write,true}"], uint64(1<<20))
 }
 
-// skipTries is how often something is done again of which the kernel has left out a part.
+// skipTries is how often something is tried if the kernel disturbs it, or skips a part of its events.
 const skipTries = 20
 
-// skippedCompletions returns how many completions of requests the kernel has kept from our program, by its own accounts: how many
-// there were, less how often the program ran. One that interrupts another is skipped and counted as missed; Linux 6.18 leaves out
-// some on a busy machine, and does not count them. Where nobody may ask for events, it returns 0.
+// skippedCompletions returns for how many completions of requests the kernel did not run our program, by its own
+// accounts: how many there were, less how often the program ran. One that interrupts another is skipped and counted as
+// missed; Linux 6.18 skips some on a busy machine, and does not count them. Without access to the event, it returns 0.
 func skippedCompletions(t *testing.T) func() uint64 {
 	t.Helper()
 	const event, program = "block/block_rq_complete", "complete__"
@@ -169,7 +168,7 @@ func skippedCompletions(t *testing.T) func() uint64 {
 	}
 }
 
-// directReader returns what reads a file from its device, by one request.
+// directReader returns a function that reads a file from its device, by one request.
 func directReader(t *testing.T, size int) (read func()) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
@@ -189,8 +188,8 @@ func directReader(t *testing.T, size int) (read func()) {
 	}
 }
 
-// TestBlockDirect: requests of a known number and size, which wait for nobody, so that each duration is part of the time
-// that the read took.
+// TestBlockDirect: a known number of requests of a known size, which wait for no others, so that each duration is part
+// of the time that the read took.
 func TestBlockDirect(t *testing.T) {
 	eachAttach(t, "block", []string{"start", "issue", "complete"}, testBlockDirect)
 }
@@ -226,7 +225,7 @@ func testBlockDirect(t *testing.T, o *observer.Observer) {
 	require.Less(t, got["ebpf_block_queue_seconds_sum{read}"], got["ebpf_block_duration_seconds_sum{read}"])
 }
 
-// TestBlockOthers: what this process reads is not another one's.
+// TestBlockOthers: reads of this process are not counted for another one.
 func TestBlockOthers(t *testing.T) {
 	kprobetest.Require(t)
 	if os.Getenv(workerEnv) != "" {
@@ -247,7 +246,7 @@ func openOn(t *testing.T, module string, w *worker) *observer.Observer {
 	return o
 }
 
-// deviceStat is what a device has read by its own statistics.
+// deviceStat is what a device has read according to its own statistics.
 type deviceStat struct{ requests, bytes uint64 }
 
 func deviceReads(t *testing.T, fd int) deviceStat {
@@ -262,7 +261,7 @@ func deviceReads(t *testing.T, fd int) deviceStat {
 	return deviceStat{requests: reads, bytes: sectors * 512}
 }
 
-// threadReads returns the bytes that the kernel says the calling thread had read from devices.
+// threadReads returns the bytes that the calling thread has read from devices, by the kernel's account.
 func threadReads(t *testing.T) uint64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/thread-self/io")

@@ -32,8 +32,9 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TestBlockSwitched: a module that is switched off and on, whole or by a hook, counts what it counted before. Before Linux 6.5
-// the hook issue counts requests to a device without a scheduler only if the program of the hook start runs before its own.
+// TestBlockSwitched: a module that is switched off and on, as a whole or by a hook, counts as before. Before Linux 6.5
+// the hook issue counts requests to a device without a scheduler only if the program of the hook start runs before its
+// own.
 func TestBlockSwitched(t *testing.T) {
 	kprobetest.Require(t)
 	withoutScheduler(t)
@@ -42,7 +43,7 @@ func TestBlockSwitched(t *testing.T) {
 	requireReads := func(t *testing.T, o *observer.Observer) {
 		t.Helper()
 		var got counts
-		// An interrupt within a program has its own run of it skipped: then the kernel says so, and it is tried again.
+		// The run of an interrupt within a program is skipped: then the kernel says so, and the test retries.
 		for missed := uint64(1); missed > 0; {
 			missed = o.Health().Modules[0].Missed
 			before := count(t, o)
@@ -73,7 +74,7 @@ func TestBlockSwitched(t *testing.T) {
 	})
 }
 
-// withoutScheduler takes the scheduler of the device with temporary files away, where nobody else uses the device.
+// withoutScheduler removes the I/O scheduler of the device with temporary files, if nothing else uses the device.
 func withoutScheduler(t *testing.T) {
 	t.Helper()
 	if os.Getenv(guest) == "" {

@@ -36,17 +36,17 @@ const (
 	restoreAtMost = 4
 )
 
-// keeps is what part of its budget a module may use at most to be restored: what is given back must have room.
+// keeps is the largest part of its budget that a module may use and still be restored: what is restored needs room.
 const keeps = 0.7
 
-// busier is by how much the budget must have grown since a module was shed for it to be restored at once: when a server gets
-// busy its modules are wanted, and cost a smaller part of its CPU time.
+// busier is the factor by which the budget must have grown since a module was shed for it to be restored at once: when
+// a server gets busy its modules are needed, and cost a smaller part of its CPU time.
 const busier = 2
 
-// usage is the CPU time that the process has used in a time.
+// usage is the CPU time that the process has used in a period.
 type usage struct{ cpu, wall time.Duration }
 
-// allowed returns what a module may have cost in it, for a share of the CPU time of the process.
+// allowed returns how much a module may cost in the period, for a share of the CPU time of the process.
 func (u usage) allowed(share float64) time.Duration {
 	return time.Duration(max(share*float64(u.cpu), overheadFloor*float64(u.wall)))
 }
@@ -54,20 +54,20 @@ func (u usage) allowed(share float64) time.Duration {
 // since returns what has been used since an earlier usage.
 func (u usage) since(earlier usage) usage { return usage{u.cpu - earlier.cpu, u.wall - earlier.wall} }
 
-// budget is where the time stood that modules are held to a part of.
+// budget holds the times from which the budgets of modules are computed.
 type budget struct {
 	opened time.Time // what usage.wall counts from
 	window usage     // when the window began
 	looked usage     // when it was last checked whether the server has become busy
 }
 
-// moduleBudget is what is remembered of one module.
+// moduleBudget is the budget state of one module.
 type moduleBudget struct {
 	cause    string        // why it is shed
 	overhead time.Duration // when the window began
-	kept     int           // windows, since the last change
+	kept     int           // windows within the budget, since the last change
 	wait     int           // windows to keep the budget before the next try
-	rate     float64       // what was allowed when it was shed, in seconds a second
+	rate     float64       // what was allowed when it was shed, in seconds per second
 }
 
 func newModuleBudget() moduleBudget { return moduleBudget{kept: restoreAfter, wait: restoreAfter} }
@@ -105,14 +105,14 @@ func (m *moduleBudget) decide(share float64, cost time.Duration, window usage, l
 	}
 }
 
-// busy tells whether the server has become busy since the module was shed.
+// busy reports whether the server has become busy since the module was shed.
 func (m *moduleBudget) busy(share float64, recent usage) bool {
 	return float64(recent.allowed(share)) >= busier*m.rate*float64(recent.wall)
 }
 
-// keepBudget sheds the modules that have cost more than they may, step by step, and restores those that are shed. It is called by
-// each Refresh, and looks once a second at most. cpu returns the CPU time of the process. What cannot be changed is in the error, and
-// tried again after the next window.
+// keepBudget sheds modules that have exceeded their budget, step by step, and restores those that are shed. Each
+// Refresh calls it; it checks once a second at most. cpu returns the CPU time of the process. Changes that fail are in
+// the error, and are tried again after the next window.
 func (o *Observer) keepBudget(now time.Time, cpu func() time.Duration) error {
 	b := &o.budget
 	if b.opened.IsZero() {
@@ -152,7 +152,7 @@ func (o *Observer) keepBudget(now time.Time, cpu func() time.Duration) error {
 	})
 }
 
-// restoreAll undoes all that a module was shed by.
+// restoreAll restores a module to LevelFull.
 func (o *Observer) restoreAll(m *module) error {
 	for m.state.level > LevelFull {
 		if err := o.move(m, -1); err != nil {
@@ -162,8 +162,8 @@ func (o *Observer) restoreAll(m *module) error {
 	return nil
 }
 
-// move sheds a module by one level, or restores it by one. Levels that would change nothing are passed over. If it fails, the
-// module's level stays.
+// move sheds a module by one level, or restores it by one. Levels that would change nothing are skipped. If it fails,
+// the module keeps its level.
 func (o *Observer) move(m *module, by Level) error {
 	next := m.state
 	next.level += by
@@ -183,7 +183,7 @@ func (o *Observer) move(m *module, by Level) error {
 	return nil
 }
 
-// changes tells whether a level would be another than the one before for the module.
+// changes reports whether a level differs from the previous one for the module.
 func (o *Observer) changes(m *module, level Level) bool {
 	if level == LevelSampled {
 		return m.probes.CanSample() && o.config.LatencySampling < shedSampling || m.iterates()
@@ -191,7 +191,7 @@ func (o *Observer) changes(m *module, level Level) bool {
 	return level == LevelReduced && m.mostExpensive() != ""
 }
 
-// mostExpensive returns the hook that has cost the module most, if it has others.
+// mostExpensive returns the hook that has cost the module most, if the module has others.
 func (m *module) mostExpensive() string {
 	if len(m.hooks()) < 2 {
 		return ""
@@ -205,10 +205,10 @@ func (m *module) mostExpensive() string {
 	return hook
 }
 
-// shedRefresh is for how many calls of Refresh the iterators of a shed module are run once.
+// shedRefresh is how many calls of Refresh there are for each run of a shed module's iterators.
 const shedRefresh = 8
 
-// due tells whether this Refresh runs the module's iterators.
+// due reports whether this Refresh runs the module's iterators.
 func (m *module) due() bool {
 	if m.state.level < LevelSampled {
 		return true
@@ -217,7 +217,7 @@ func (m *module) due() bool {
 	return m.rested%shedRefresh == 0
 }
 
-// tellShed enters into a module's health how far it is shed, and why.
+// tellShed records in a module's health how far it is shed, and why.
 func (m *module) tellShed(h *ModuleHealth) {
 	if m.state.level == LevelFull {
 		return

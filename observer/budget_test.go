@@ -24,10 +24,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// window is what a process and a module of it do in one minute.
+// window is what a process and one of its modules use in one minute.
 type window struct{ cpu, cost time.Duration }
 
-// afterWindows returns the module's level after each window, where it may cost a hundredth. A module has the levels full, sampled
+// afterWindows returns the module's level after each window, with a limit of 1%. A module has the levels full, sampled
 // and off.
 func afterWindows(windows ...window) []Level {
 	m, level := newModuleBudget(), LevelFull
@@ -46,7 +46,7 @@ func afterWindows(windows ...window) []Level {
 
 func TestBudget(t *testing.T) {
 	const full, sampled, off = LevelFull, LevelSampled, LevelOff
-	// costs are those of a process that uses half a CPU, of which a hundredth is 300 ms.
+	// costs returns windows of a process that uses half a CPU, of which 1% is 300 ms.
 	costs := func(ms ...int) []window {
 		var windows []window
 		for _, n := range ms {
@@ -77,15 +77,15 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestBudgetNoLimit: what was shed before the limit was lifted comes back, and nothing is shed.
+// TestBudgetNoLimit: without a limit nothing is shed, and what was shed before is restored.
 func TestBudgetNoLimit(t *testing.T) {
 	m, minute := newModuleBudget(), usage{cpu: time.Second, wall: budgetWindow}
 	require.Zero(t, m.decide(0, time.Hour, minute, LevelFull))
 	require.Equal(t, Level(-1), m.decide(0, time.Hour, minute, LevelSampled))
 }
 
-// TestBudgetBusy: a module is wanted back when the process uses twice the CPU time that it used when the module was shed, unless
-// both are so little that the same is allowed.
+// TestBudgetBusy: a module is restored when the process uses twice the CPU time that it used when the module was shed,
+// unless both are so low that the same is allowed.
 func TestBudgetBusy(t *testing.T) {
 	second := func(cpu time.Duration) usage { return usage{cpu: cpu, wall: time.Second} }
 	m := newModuleBudget()

@@ -46,12 +46,12 @@ const (
 	fileSize = 64 << 20
 	// cachedCalls are reads of a page that is in the cache.
 	cachedCalls = 10_000
-	// forcedCharges is the most that a run of the reclaim test was seen to have.
+	// forcedCharges is the most that was seen in a run of the reclaim test.
 	forcedCharges = 2
 )
 
-// readAll reads a file from its start to its end, a MiB at a time. It does not ask for more behind the end: Linux 5.10
-// makes a page for that.
+// readAll reads a file from its start to its end, a MiB at a time. It does not read past the end: Linux 5.10 allocates
+// a page for that.
 func readAll(t testing.TB, fd int) {
 	t.Helper()
 	var stat unix.Stat_t
@@ -65,8 +65,8 @@ func readAll(t testing.TB, fd int) {
 	}
 }
 
-// TestCacheExact: a cold read fills the file's pages, and pages, not folios; a warm one only what the kernel has taken
-// away meanwhile, which is none unless memory is short; DONTNEED deletes what was there, by mincore(2).
+// TestCacheExact: a cold read fills the file's pages, counted as pages, not folios; a warm one fills only what the
+// kernel has evicted meanwhile, none unless memory is short; DONTNEED deletes what was there, by mincore(2).
 func TestCacheExact(t *testing.T) {
 	eachAttach(t, "cache", []string{"fill", "delete"}, testCacheExact)
 }
@@ -78,8 +78,8 @@ func testCacheExact(t *testing.T, o *observer.Observer) {
 	pages := uint64(fileSize / pageSize)
 	quiet(t)
 
-	// The file system or this program may have to be read again too, of which the kernel took something: its account of the thread
-	// tells, and it is tried again.
+	// Evicted parts of the file system or of this program may have to be read again too: the kernel's account of the
+	// thread shows it, and the test retries.
 	var before, got counts
 	for range skipTries {
 		evict(t, fd, fileSize)
@@ -91,7 +91,7 @@ func testCacheExact(t *testing.T, o *observer.Observer) {
 		if read == fileSize {
 			break
 		}
-		t.Logf("%d bytes were read for %d", read, fileSize)
+		t.Logf("read %d bytes, want %d", read, fileSize)
 	}
 	require.Equal(t, counts{"ebpf_cache_filled_pages_total{}": pages}, got.without("lookups", "regret"))
 
@@ -128,7 +128,7 @@ func TestCacheLookups(t *testing.T) {
 	})
 }
 
-// TestAbsent: a metric whose hook is refused is named in the health and is in no schema; the others are not named.
+// TestAbsent: a metric whose hook is refused is listed in the health and is in no schema; the others are not listed.
 func TestAbsent(t *testing.T) {
 	kprobetest.Require(t)
 	observer.Steps(t, func(what string) error {
@@ -154,7 +154,7 @@ func TestAbsent(t *testing.T) {
 	for _, m := range o.Schema() {
 		require.False(t, absent[m.Name], m.Name)
 	}
-	// No kernel has a hook of the cache module on kprobes, and only the io module's on fentry.
+	// The cache module has no kprobe variants.
 	_, err = observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache"}}, Attachment: kprobe.Kprobe})
 	require.ErrorIs(t, err, kprobe.ErrNotSupported)
 	var refused *kprobe.RefusedError
@@ -162,7 +162,7 @@ func TestAbsent(t *testing.T) {
 	require.Len(t, refused.Plan, 9)
 }
 
-// memoryCgroup is a cgroup with a memory limit, of version 1 or 2, as the machine has it.
+// memoryCgroup is a cgroup with a memory limit, of version 1 or 2, whichever the machine has.
 type memoryCgroup struct {
 	dir string
 	v2  bool
@@ -171,9 +171,9 @@ type memoryCgroup struct {
 // cgroupRoom is what there is for the page cache in a full cgroup, in bytes: less than half of a file of fileSize.
 const cgroupRoom = 24 << 20
 
-// fullMemoryCgroup moves the caller into a cgroup that has no room for the whole of a file of fileSize beside the memory that
-// the process takes for itself when it does something once, which is more with the race detector. It must not give that
-// memory back while it is in there.
+// fullMemoryCgroup moves the caller into a cgroup without room for a whole file of fileSize beside the memory that the
+// process itself takes on first use, which is more with the race detector. The process must not free that memory while
+// it is in there.
 func fullMemoryCgroup(t *testing.T, fd int, do func()) memoryCgroup {
 	t.Helper()
 	group := emptyMemoryCgroup(t, unlimited)
@@ -284,11 +284,11 @@ func (g memoryCgroup) number(t *testing.T, file, key string) uint64 {
 	return 0
 }
 
-// TestMemcgReclaim: a reader in a full cgroup has to reclaim, as often as the cgroup was found full, and what it stood
-// still for is part of the time it took.
+// TestMemcgReclaim: a reader in a full cgroup has to reclaim, as often as the cgroup was found full, and its stall is
+// part of the time it took.
 func TestMemcgReclaim(t *testing.T) {
 	kprobetest.Require(t)
-	// A process of its own, so that the cgroup's limit meets nobody else.
+	// A separate process, so that the cgroup's limit affects nothing else.
 	if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") }) {
 		return
 	}
@@ -312,8 +312,8 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 
 	runs := got["ebpf_memory_reclaim_total{memcg}"]
 	require.Positive(t, runs)
-	// A charge that must not fail and may not wait is forced in without reclaim; the kernel counts it as full too. So does
-	// version 1 a charge for several pages at once, which is tried again for fewer before anyone reclaims.
+	// A charge that must not fail and may not wait is forced in without reclaim; the kernel counts it as full too.
+	// Version 1 also counts a charge for several pages at once, which is retried for fewer before any reclaim.
 	require.LessOrEqual(t, runs, full)
 	if group.v2 {
 		require.LessOrEqual(t, full-runs, uint64(forcedCharges))
@@ -325,10 +325,10 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 	scanned, reclaimed := got["ebpf_memory_reclaim_scanned_pages_total{memcg}"], got["ebpf_memory_reclaim_reclaimed_pages_total{memcg}"]
 	require.Positive(t, reclaimed)
 	require.GreaterOrEqual(t, scanned, reclaimed)
-	// Half of the file had to go again, and no more than all of it.
+	// At least half of the file had to be reclaimed, and at most all of it.
 	require.GreaterOrEqual(t, reclaimed, uint64(fileSize/2/pageSize))
 	require.LessOrEqual(t, reclaimed, uint64(fileSize/pageSize))
-	// The host's kswapd may have run for anyone.
+	// The host's kswapd may have run for any process.
 	require.Empty(t, got.without("{memcg}", "{kswapd}", "page_fault_duration"))
 	t.Logf("%d runs, %d times full, %d of %d pages, %s of %s", runs, full, reclaimed, scanned, stall, took)
 }
@@ -336,7 +336,7 @@ func testMemcgReclaim(t *testing.T, o *observer.Observer) {
 //go:embed testdata/*/*.bpf.o
 var testModules embed.FS
 
-// TestArgumentsChangedPlaces: a module with a flavour for either order of a tracepoint's arguments gets the one of this
+// TestArgumentsChangedPlaces: a module with a flavour for each order of a tracepoint's arguments gets the one of this
 // kernel. The other one would take the flags of an allocation, a large number, for its order.
 func TestArgumentsChangedPlaces(t *testing.T) {
 	const largestOrder = 10
@@ -363,9 +363,9 @@ func TestArgumentsChangedPlaces(t *testing.T) {
 	t.Logf("MATRIX\treclaim's arguments\t%s", o.Health().Modules[0].Plan[0].Variant)
 }
 
-// TestDirectReclaim: with the page cache full of clean pages, a thread that no other may interrupt touches more memory than
-// is free. It has to reclaim itself where kswapd does not come first, and /proc/vmstat counts the same runs and pages. Only
-// in a virtual machine of our own, where no one else is in need of memory.
+// TestDirectReclaim: with the page cache full of clean pages, a real-time thread touches more memory than is free. It
+// has to reclaim itself unless kswapd is first, and /proc/vmstat counts the same runs and pages. Only in a virtual
+// machine of the kernel matrix, where nothing else needs memory.
 func TestDirectReclaim(t *testing.T) {
 	if os.Getenv(guest) == "" {
 		t.Skip("takes all the memory of the machine; the kernel matrix runs it in one of its own")
@@ -380,7 +380,7 @@ func testDirectReclaim(t *testing.T, o *observer.Observer) {
 	t.Cleanup(func() {
 		require.NoError(t, unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr}, 0))
 	})
-	// The truth is the whole machine's, so a thread of the kernel that had to reclaim makes a try worthless.
+	// /proc/vmstat is machine-wide, so a try is void if a thread of the kernel had to reclaim.
 	const tries = 20
 	for try := range tries {
 		readAll(t, fd)
@@ -388,12 +388,13 @@ func testDirectReclaim(t *testing.T, o *observer.Observer) {
 		if runs > 0 && runs == stalls {
 			return
 		}
-		t.Logf("try %d: %d runs of ours, %d of the machine", try, runs, stalls)
+		t.Logf("try %d: counted %d runs, the machine %d", try, runs, stalls)
 	}
-	t.Fatalf("in none of %d tries did this thread reclaim, and no other", tries)
+	t.Fatalf("in %d tries this thread never was the only one to reclaim", tries)
 }
 
-// reclaimDirectly returns the runs that the observer and that the kernel counted. If they are the same, so is the rest.
+// reclaimDirectly returns the runs that the observer and that the kernel counted. If they are equal, it requires equal
+// pages too.
 func reclaimDirectly(t *testing.T, o *observer.Observer) (runs, stalls uint64) {
 	t.Helper()
 	vm, before := vmstat(t), count(t, o)
@@ -418,7 +419,7 @@ func reclaimDirectly(t *testing.T, o *observer.Observer) (runs, stalls uint64) {
 	stall := time.Duration(got["ebpf_memory_reclaim_duration_seconds_sum{direct}"])
 	require.Equal(t, runs > 0, stall > 0)
 	require.Less(t, stall, took)
-	// The kernel says nothing of a pass that could take no page off the list, though it had looked at some.
+	// The kernel has no event for a pass that took no page off the list, though it scanned some.
 	scanned, all := got["ebpf_memory_reclaim_scanned_pages_total{direct}"], grown("pgscan_direct")
 	reclaimed := got["ebpf_memory_reclaim_reclaimed_pages_total{direct}"]
 	require.LessOrEqual(t, scanned, all)

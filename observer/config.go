@@ -26,16 +26,16 @@ import (
 	"time"
 )
 
-// ErrInvalidConfig is returned for a configuration that has a value which is not allowed.
+// ErrInvalidConfig is returned for a configuration with a value that is not allowed.
 var ErrInvalidConfig = errors.New("invalid configuration")
 
-// ErrUnknownModule is returned for the name of a module that no source gives, in a FieldError.
+// ErrUnknownModule is returned for the name of a module that no source provides, in a FieldError.
 var ErrUnknownModule = errors.New("unknown module")
 
 // ErrUnknownHook is returned for the name of a hook that a module does not have, in a FieldError.
 var ErrUnknownHook = errors.New("unknown hook")
 
-// What a Config may have.
+// Limits and defaults of a Config.
 const (
 	minInterval     = 100 * time.Millisecond
 	maxInterval     = time.Hour
@@ -51,21 +51,22 @@ type Config struct {
 	Modules []string `json:"modules" yaml:"modules"`
 	// CollectInterval is the time between two calls of Refresh, which the host makes. 0 means DefaultInterval.
 	CollectInterval time.Duration `json:"collect_interval" yaml:"collect_interval"`
-	// MaxOverheadPercent is how much of the process's CPU time each module may cost; a thousandth of one CPU is always allowed. Refresh
-	// sheds a module that costs more, and Health tells how far. 0 means no limit.
+	// MaxOverheadPercent is how much of the process's CPU time each module may cost; a thousandth of one CPU is always
+	// allowed. Refresh sheds a module that costs more, and Health reports how far. 0 means no limit.
 	MaxOverheadPercent float64 `json:"max_overhead_percent" yaml:"max_overhead_percent"`
-	// LatencySampling times one in so many frequent events, as a sample of all. Counts and bytes stay exact. 0 and 1 time all.
+	// LatencySampling is n to time one in n frequent events, as a sample of all. Counts and bytes stay exact. 0 and 1
+	// time all.
 	LatencySampling uint32 `json:"latency_sampling" yaml:"latency_sampling"`
 }
 
-// FieldError tells which field of a Config has a value that is not allowed. It is an ErrInvalidConfig.
+// FieldError reports which field of a Config has a value that is not allowed. It is an ErrInvalidConfig.
 type FieldError struct {
 	Err error
 	// Field is the name that the field has in JSON and YAML.
 	Field string
 }
 
-// Error names the field and tells what is wrong with it.
+// Error names the field and says what is wrong with it.
 func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
 
 // Unwrap returns what is wrong with the field, and ErrInvalidConfig.
@@ -90,7 +91,7 @@ func (c Config) Validate() error {
 	check("collect_interval", c.CollectInterval >= minInterval && c.CollectInterval <= maxInterval,
 		"%v is out of range (%v to %v)", c.CollectInterval, minInterval, maxInterval)
 	check("latency_sampling", c.LatencySampling >= 1 && c.LatencySampling <= maxSampling, "%d is out of range (1 to %d)", c.LatencySampling, maxSampling)
-	// It is not in the range either if it is no number.
+	// NaN is out of range too.
 	check("max_overhead_percent", c.MaxOverheadPercent >= 0 && c.MaxOverheadPercent <= 100,
 		"%v is out of range (0, which is no limit, to 100)", c.MaxOverheadPercent)
 	return errors.Join(errs...)
@@ -106,7 +107,7 @@ func repeated(names []string) (string, bool) {
 	return "", false
 }
 
-// normal returns the configuration in the form in which it is told: with defaults in place of zeros, and no list that is empty.
+// normal returns the configuration in normal form: with defaults for zeros, sorted hooks, and no empty list of hooks.
 func (c Config) normal() Config {
 	c = c.clone()
 	maps.DeleteFunc(c.DisabledHooks, func(_ string, hooks []string) bool { return len(hooks) == 0 })
@@ -129,7 +130,7 @@ func (c Config) clone() Config {
 	return c
 }
 
-// jsonConfig is a Config in JSON: the interval is a text such as "5s".
+// jsonConfig is a Config in JSON: the interval is a string such as "5s".
 type jsonConfig struct {
 	*plainConfig
 	CollectInterval string `json:"collect_interval"`
@@ -137,7 +138,7 @@ type jsonConfig struct {
 
 type plainConfig Config
 
-// MarshalJSON writes lists and maps without entries as such, not as null.
+// MarshalJSON writes empty lists and maps as such, not as null.
 func (c Config) MarshalJSON() ([]byte, error) {
 	c = c.clone()
 	if c.Modules == nil {

@@ -33,7 +33,7 @@ type state struct {
 	disabled      bool
 }
 
-// attached tells whether a hook is.
+// attached reports whether a hook is attached.
 func (s *state) attached(hook string) bool {
 	switch {
 	case s.off(), slices.Contains(s.disabledHooks, hook):
@@ -43,10 +43,10 @@ func (s *state) attached(hook string) bool {
 	}
 }
 
-// off tells whether the whole module is detached.
+// off reports whether the whole module is detached.
 func (s *state) off() bool { return s.disabled || s.level >= LevelOff }
 
-// sampling returns how many events one timed event stands for, where the observer's is n.
+// sampling returns how many events one timed event stands for, if the observer's setting is n.
 func (s *state) sampling(n uint32) uint32 {
 	if s.level >= LevelSampled {
 		return max(n, shedSampling)
@@ -54,20 +54,21 @@ func (s *state) sampling(n uint32) uint32 {
 	return max(n, 1)
 }
 
-// Available returns the names of all modules that the sources give, those of the first source before the others, whether or not they
-// count.
+// Available returns the names of all modules that the sources provide, those of the first source first, whether or not
+// they are enabled.
 func (o *Observer) Available() []string { return slices.Clone(o.objects.names) }
 
-// Config returns the wanted configuration. It is in force, except for modules that are down or shed: Health tells which.
+// Config returns the wanted configuration. It is in force, except for modules that are down or shed: Health reports
+// which.
 func (o *Observer) Config() Config {
 	o.callMu.Lock()
 	defer o.callMu.Unlock()
 	return o.config.clone()
 }
 
-// Enable makes a module count, or some of its hooks. Its counters continue from their old values; what happened in between is not
-// counted. A module that was not open, or was down, is opened and verified as Open does. If that fails, nothing changes, and the error
-// says why. Returns a *FieldError for an unknown name, and ErrClosed.
+// Enable enables a module, or some of its hooks. Its counters continue from their old values; what happened in between
+// is not counted. A module that was not open, or was down, is opened and verified as by Open. If that fails, nothing
+// changes, and the error says why. Returns a *FieldError for an unknown name, and ErrClosed.
 func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) error {
 	return o.edit(ctx, module, hooks, func(c *Config) {
 		if len(hooks) == 0 {
@@ -77,8 +78,8 @@ func (o *Observer) Enable(ctx context.Context, module string, hooks ...string) e
 	})
 }
 
-// Disable stops a module, or some of its hooks. What they feed leaves the schema, and has no cost until it is enabled again. Counters
-// keep their values. Returns a *FieldError for an unknown name, and ErrClosed.
+// Disable disables a module, or some of its hooks. The metrics that they feed leave the schema, and cost nothing until
+// they are enabled again. Counters keep their values. Returns a *FieldError for an unknown name, and ErrClosed.
 func (o *Observer) Disable(module string, hooks ...string) error {
 	return o.edit(context.Background(), module, hooks, func(c *Config) {
 		if len(hooks) == 0 {
@@ -89,7 +90,7 @@ func (o *Observer) Disable(module string, hooks ...string) error {
 	})
 }
 
-// edit changes the configuration. Of the module that it is about, being down is no state to stay in.
+// edit changes the configuration. If the module is down, it is opened again.
 func (o *Observer) edit(ctx context.Context, module string, hooks []string, change func(c *Config)) error {
 	return o.configure(ctx, module, func(c Config) (Config, error) {
 		err := o.objects.checkHooks("modules", module, hooks)
@@ -98,10 +99,10 @@ func (o *Observer) edit(ctx context.Context, module string, hooks []string, chan
 	})
 }
 
-// Configure changes the configuration, as a whole or not at all: after an error nothing has changed. Modules that the new configuration
-// names are enabled, all others are disabled, as by Enable and Disable. A module that was wanted before and is down is not tried again.
-// Changes are serialized, and change must not call the Observer. Returns the error of change, a *FieldError for each value that is not
-// allowed, and ErrClosed.
+// Configure changes the configuration, as a whole or not at all: after an error nothing has changed. Modules that the
+// new configuration names are enabled, all others are disabled, as by Enable and Disable. A module that was enabled
+// before and is down is not opened again. Changes are serialized, and change must not call the Observer. Returns the
+// error of change, a *FieldError for each value that is not allowed, and ErrClosed.
 func (o *Observer) Configure(ctx context.Context, change func(Config) (Config, error)) error {
 	return o.configure(ctx, "", change)
 }
@@ -150,8 +151,8 @@ func (o *Observer) module(name string) *module {
 	return o.modules[i]
 }
 
-// settle attaches and detaches what a configuration wants of the open modules, and makes it the one that is wanted. If that
-// fails, some modules are changed, and the old one is still wanted.
+// settle attaches and detaches hooks of the open modules as a configuration wants, and makes it the wanted one. If that
+// fails, some modules are changed, and the old configuration is still the wanted one.
 func (o *Observer) settle(c Config) error {
 	err := o.each(func(m *module) error {
 		next := m.state
@@ -167,7 +168,7 @@ func (o *Observer) settle(c Config) error {
 	return nil
 }
 
-// publish makes a schema of the metrics that count now.
+// publish sets the schema to the metrics that count now.
 func (o *Observer) publish() {
 	var schema []Metric
 	for _, m := range o.modules {
@@ -182,12 +183,12 @@ func (o *Observer) publish() {
 	o.schema = schema
 }
 
-// fed tells whether a hook counts now.
+// fed reports whether a hook counts now.
 func (m *module) fed(hook string) bool {
 	return m.probes.Plan().Attached(hook) && m.state.attached(hook)
 }
 
-// hooks returns the hooks of the module that the kernel took.
+// hooks returns the hooks of the module that the kernel accepted.
 func (m *module) hooks() []string {
 	var hooks []string
 	for _, h := range m.probes.Plan() {
@@ -198,8 +199,8 @@ func (m *module) hooks() []string {
 	return hooks
 }
 
-// settleModule brings a module to a state. If it fails, the module has the state that it had, but for a hook that the kernel
-// does not take back, which the error tells.
+// settleModule brings a module to a state. If it fails, the module keeps its old state, except for a hook that the
+// kernel does not reattach, which is in the error.
 func (o *Observer) settleModule(m *module, next state, sampling uint32) error {
 	old := m.state
 	if err := o.attach(m, next, sampling); err != nil {
@@ -218,10 +219,10 @@ func (o *Observer) attach(m *module, next state, sampling uint32) error {
 			off = append(off, hook)
 		}
 	}
-	// What was counted up to now has cost what it cost up to now.
+	// Events up to now are accounted at their old cost.
 	errs := []error{o.account()}
 	if !m.state.disabled && next.disabled {
-		// What its iterators have not seen yet still belongs to it.
+		// What its iterators have not read yet still belongs to it.
 		errs = append(errs, m.refresh())
 	}
 	errs = append(errs, m.probes.SetSampling(next.sampling(sampling)))
@@ -238,7 +239,7 @@ func (o *Observer) attach(m *module, next state, sampling uint32) error {
 	return errors.Join(errs...)
 }
 
-// putBack attaches hooks again. Where the kernel attaches programs only once, they are loaded anew, on the same counters.
+// putBack attaches hooks again. If the kernel attaches programs only once, they are reloaded, on the same counters.
 func (o *Observer) putBack(m *module, hooks []string) error {
 	err := m.probes.Attach(hooks...)
 	if !errors.Is(err, kprobe.ErrNotSupported) {
@@ -254,8 +255,8 @@ func (o *Observer) putBack(m *module, hooks []string) error {
 	return err
 }
 
-// skipDisabled has the counters that iterators feed go on from where they were: what the kernel has added up while the module was
-// disabled is not counted. No snapshot may see them in between.
+// skipDisabled makes the counters that iterators feed continue from their old values: what the kernel has added up
+// while the module was disabled is not counted. No snapshot may be taken in between.
 func (o *Observer) skipDisabled(m *module) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -275,7 +276,7 @@ func (o *Observer) skipDisabled(m *module) error {
 	return err
 }
 
-// forget closes the modules that were opened last, but for the first n.
+// forget closes all modules but the first n.
 func (o *Observer) forget(n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

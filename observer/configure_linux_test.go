@@ -41,7 +41,7 @@ func modulesOf(schema []observer.Metric) []string {
 	return names
 }
 
-// readOnce reads the beginning of a file, and not what lies at its end, for which Linux 5.10 makes a page.
+// readOnce reads the beginning of a file. It does not read past the end, for which Linux 5.10 allocates a page.
 func readOnce(t *testing.T, fd, size int) {
 	t.Helper()
 	n, err := unix.Pread(fd, make([]byte, size), 0)
@@ -49,12 +49,13 @@ func readOnce(t *testing.T, fd, size int) {
 	require.Equal(t, size, n)
 }
 
-// to changes any configuration to one.
+// to returns a change that yields the given configuration.
 func to(c observer.Config) func(observer.Config) (observer.Config, error) {
 	return func(observer.Config) (observer.Config, error) { return c, nil }
 }
 
-// TestConfigure: modules come and go, count just what happens while they are there, and go on from where they were.
+// TestConfigure: modules are enabled and disabled, count only while they are enabled, and continue from their old
+// values.
 func TestConfigure(t *testing.T) {
 	o := open(t, "io", "sched")
 	quiet(t)
@@ -67,7 +68,7 @@ func TestConfigure(t *testing.T) {
 	preads(t, fd, 7)
 	require.Equal(t, []string{"sched"}, modulesOf(o.Schema()))
 	_, there := count(t, o)[pread]
-	require.False(t, there, "a disabled module's series are no more")
+	require.False(t, there, "a disabled module has no series")
 	require.Equal(t, []string{"sched"}, o.Config().Modules)
 	for _, m := range o.Health().Modules {
 		require.Equal(t, m.Name == "io", m.Disabled)
@@ -80,7 +81,7 @@ func TestConfigure(t *testing.T) {
 	require.Equal(t, first+3, count(t, o)[pread])
 	require.Equal(t, []string{"sched", "io"}, o.Config().Modules)
 
-	// One that was not there at the start.
+	// A module that was not open at the start.
 	old := o.Schema()
 	require.NoError(t, o.Configure(t.Context(), to(observer.Config{Modules: []string{"io", "cache"}, LatencySampling: 16})))
 	require.ElementsMatch(t, []string{"io", "cache"}, modulesOf(o.Schema()))
@@ -89,10 +90,10 @@ func TestConfigure(t *testing.T) {
 	before := count(t, o)
 	readOnce(t, file, 64<<10)
 	require.Equal(t, uint64(16), count(t, o).since(before)["ebpf_cache_filled_pages_total{}"])
-	require.Equal(t, []string{"io", "sched"}, modulesOf(old), "a schema that was given stays as it was")
+	require.Equal(t, []string{"io", "sched"}, modulesOf(old), "a returned schema does not change")
 }
 
-// TestConfigureHook: a hook alone comes and goes, and what no other hook feeds goes with it.
+// TestConfigureHook: a single hook is disabled and enabled, and with it the metrics that no other hook feeds.
 func TestConfigureHook(t *testing.T) {
 	o := open(t, "cache")
 	names := func() (names []string) {
@@ -108,7 +109,7 @@ func TestConfigureHook(t *testing.T) {
 	require.Equal(t, []string{"delete"}, o.Health().Modules[0].DisabledHooks)
 	require.NotContains(t, names(), "ebpf_cache_deleted_pages_total")
 	require.Contains(t, names(), "ebpf_cache_filled_pages_total")
-	require.NoError(t, o.Disable("cache", "delete"), "what is off stays off")
+	require.NoError(t, o.Disable("cache", "delete"), "disabling it again changes nothing")
 	require.Equal(t, []string{"delete"}, o.Health().Modules[0].DisabledHooks)
 
 	quiet(t)
@@ -126,7 +127,7 @@ func TestConfigureHook(t *testing.T) {
 	require.Equal(t, pages, grown["ebpf_cache_filled_pages_total{}"])
 }
 
-// TestConfigureIterated: what the kernel adds up while a module is disabled is not counted when it comes back.
+// TestConfigureIterated: what the kernel adds up while a module is disabled is not counted when it is enabled again.
 func TestConfigureIterated(t *testing.T) {
 	o := open(t, "io", "sched")
 	const cpu = "ebpf_sched_cpu_seconds_total{}"
@@ -134,7 +135,7 @@ func TestConfigureIterated(t *testing.T) {
 	begun := processCPU(t)
 	require.NoError(t, o.Enable(t.Context(), "sched"))
 	before := count(t, o)[cpu]
-	// What is counted is of after the module came back, and so at most as much as this process has used since begun.
+	// Only CPU time after the module was enabled is counted, so at most as much as this process has used since begun.
 	opening := processCPU(t) - begun
 	require.NoError(t, o.Disable("sched"))
 	disabled := processCPU(t)
@@ -161,7 +162,7 @@ func processCPU(t *testing.T) uint64 {
 	return uint64(ts.Nano())
 }
 
-// stateOf returns the health but for what the modules have cost, which grows with each call.
+// stateOf returns the health without the overhead, which grows with each call.
 func stateOf(o *observer.Observer) observer.Health {
 	health := o.Health()
 	for i := range health.Modules {
@@ -170,7 +171,7 @@ func stateOf(o *observer.Observer) observer.Health {
 	return health
 }
 
-// TestConfigureFails: a change that fails leaves all as it was, whatever part of it fails.
+// TestConfigureFails: a change that fails leaves everything as it was, whatever part of it fails.
 func TestConfigureFails(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -219,7 +220,7 @@ func TestConfigureFails(t *testing.T) {
 			require.Equal(t, health, stateOf(o))
 			require.NoError(t, o.Snapshot(&s))
 			require.Equal(t, schema, modulesOf(s.Schema()))
-			require.Equal(t, held, kernelObjects(t), "nothing is left of what was opened for it")
+			require.Equal(t, held, kernelObjects(t), "what was opened for the change is closed")
 		})
 	}
 	require.ErrorIs(t, o.Enable(t.Context(), "nosuch"), observer.ErrUnknownModule)
@@ -229,7 +230,7 @@ func TestConfigureFails(t *testing.T) {
 	require.ErrorIs(t, o.Enable(t.Context(), "cache"), observer.ErrClosed)
 }
 
-// TestEnableWhatIsDown: what was down for a reason that is gone is opened when it is asked for by its name.
+// TestEnableWhatIsDown: a module that was down for a reason that is gone is opened when it is enabled by name.
 func TestEnableWhatIsDown(t *testing.T) {
 	kprobetest.Require(t)
 	refuse := true
@@ -244,7 +245,7 @@ func TestEnableWhatIsDown(t *testing.T) {
 	defer func() { require.NoError(t, o.Close()) }()
 	require.False(t, o.Health().Modules[1].Up)
 	require.ErrorIs(t, o.Enable(t.Context(), "sched"), kprobe.ErrPermission)
-	require.NoError(t, o.Configure(t.Context(), func(c observer.Config) (observer.Config, error) { return c, nil }), "what is down and was wanted before is no reason to refuse a change")
+	require.NoError(t, o.Configure(t.Context(), func(c observer.Config) (observer.Config, error) { return c, nil }), "a module that is down already does not make a change fail")
 	require.False(t, o.Health().Modules[1].Up)
 	refuse = false
 	require.NoError(t, o.Enable(t.Context(), "sched"))

@@ -33,7 +33,7 @@ type counters struct {
 	entries    [][rows][]uint64
 	histograms []span   // each a sum, and the slots
 	rest       []span   // what is between them
-	without    []uint64 // what is counted and not told, by word; nil for nothing
+	without    []uint64 // counts to subtract, by word; nil for none
 	words      int      // of an entry
 }
 
@@ -43,7 +43,7 @@ const rows = 4
 // span is a run of words.
 type span struct{ from, to int }
 
-// spansOf divides an entry: each series of a histogram is a span, and what is between them.
+// spansOf divides an entry: each series of a histogram is a span, and so is what is between two.
 func spansOf(metrics []Metric, words int) (histograms, rest []span) {
 	next := 0
 	for _, m := range metrics {
@@ -65,8 +65,8 @@ func spansOf(metrics []Metric, words int) (histograms, rest []span) {
 	return histograms, rest
 }
 
-// mapCounters maps a module's counters, of which metrics has those that stand in the order of their offsets. The mapping
-// outlives the map's descriptor and must be closed.
+// mapCounters maps a module's counters. The metrics are in the order of their offsets. The mapping outlives the map's
+// descriptor and must be closed.
 func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, error) {
 	page := os.Getpagesize()
 	size := (words*wordSize*cpus + page - 1) / page * page
@@ -80,7 +80,8 @@ func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, err
 	return c, nil
 }
 
-// entriesOf divides counters into entries of so many words. Those that the last rows lack have counted nothing.
+// entriesOf divides counters into entries of the given number of words. The last group is filled up with entries of
+// zeros.
 func entriesOf(all []uint64, words int) [][rows][]uint64 {
 	var entries [][rows][]uint64
 	none := make([]uint64, words)
@@ -94,8 +95,8 @@ func entriesOf(all []uint64, words int) [][rows][]uint64 {
 	return entries
 }
 
-// sum adds the CPUs' entries up into dst. Most histograms are empty, and are not read: where the sum is 0 no value was above
-// 0, and only the first slot can have counted.
+// sum adds the CPUs' entries up into dst. Most histograms are empty, and are not read: if the sum is 0 no value was
+// above 0, and only the first slot can have counted.
 func (c *counters) sum(dst []uint64) {
 	dst = dst[:c.words]
 	clear(dst)
@@ -118,14 +119,14 @@ func (c *counters) sum(dst []uint64) {
 	}
 }
 
-// counted tells whether a word is not 0 in any of the entries.
+// counted reports whether a word is not 0 in any of the entries.
 func counted(of *[rows][]uint64, word int) bool {
 	return atomic.LoadUint64(&of[0][word])|atomic.LoadUint64(&of[1][word])|atomic.LoadUint64(&of[2][word])|atomic.LoadUint64(&of[3][word]) != 0
 }
 
-// add adds words that the kernel goes on counting in.
+// add adds words that the kernel keeps counting in.
 func add(dst []uint64, of *[rows][]uint64, from int) {
-	// The compiler sees that all have the same length.
+	// With equal lengths the compiler omits bounds checks.
 	n := len(dst)
 	a, b, c, d := of[0][from:][:n], of[1][from:][:n], of[2][from:][:n], of[3][from:][:n]
 	for i := range dst {
@@ -133,7 +134,7 @@ func add(dst []uint64, of *[rows][]uint64, from int) {
 	}
 }
 
-// subtract has a word tell n less than is counted.
+// subtract makes a word n less than it was counted.
 func (c *counters) subtract(word int, n uint64) {
 	if c.without == nil {
 		c.without = make([]uint64, c.words)

@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCountersSum: all CPUs count, whichever the counting thread was on, and however many there are.
+// TestCountersSum: the counts of all CPUs are added up, however many CPUs there are.
 func TestCountersSum(t *testing.T) {
 	for cpus := range 10 {
 		var all, sum []uint64
@@ -40,7 +40,7 @@ func TestCountersSum(t *testing.T) {
 	}
 }
 
-// TestCountersSumHistograms: an empty histogram is passed over, one that has counted nothing but zeros is not, on whichever CPU.
+// TestCountersSumHistograms: an empty histogram is skipped, one that has counted only zeros is not, on whichever CPU.
 func TestCountersSumHistograms(t *testing.T) {
 	metrics := []Metric{
 		{Kind: Counter, width: 1, offset: 0},

@@ -15,14 +15,14 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package observer turns probe modules into metrics: it reads what each module says of itself, attaches it, and sums its
-// counters.
+// Package observer turns probe modules into metrics: it reads each module's description of itself, attaches it, and
+// sums its counters.
 //
-// A module is one compiled C file (see the bpf package) whose BTF names its metrics, their labels and help. The observer
-// knows no module: the built-in ones and a user's own go the same way. Counters live in memory that is shared with the
-// kernel, so a snapshot costs no system call and no allocation. What the kernel keeps for each task is brought into them
-// by Refresh, which the caller calls when it wants it newer.
+// A module is one compiled C file (see the bpf package) whose BTF names its metrics, their labels and help. The
+// observer does not know any module: built-in and user modules are treated alike. Counters live in memory that is
+// shared with the kernel, so a snapshot costs no system call and no allocation. Refresh adds what the kernel keeps for
+// each task; the caller decides when.
 //
-// The package has no goroutine and no logger, and knows no BanyanDB. Needs Linux 5.10 with BTF, CAP_BPF and CAP_PERFMON;
-// elsewhere Open returns an error that is kprobe.ErrNotSupported.
+// The package does not log, does not depend on BanyanDB, and runs no goroutine, except for verification. It needs Linux
+// 5.10 with BTF, CAP_BPF and CAP_PERFMON; elsewhere Open returns an error that is kprobe.ErrNotSupported.
 package observer

@@ -63,7 +63,8 @@ and in the modules. -->
 	require.Equal(t, b.String(), string(have), "run go test ./observer -run TestMetricsDocument -update")
 }
 
-// TestUnits: a unit is one that Prometheus has, or the kernel's pages. It is that of the metric's type, and the document says no other.
+// TestUnits: a unit is one of Prometheus', or the kernel's pages. It follows from the metric's type, and the document
+// has the same one.
 func TestUnits(t *testing.T) {
 	allowed := []string{"", "seconds", "bytes", "pages"}
 	names, err := observer.Files(bpf.Modules("amd64")).Modules()
@@ -98,7 +99,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// reading returns what people have to say of a module.
+// reading returns the hand-written text about a module.
 func reading(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/reading/" + name + ".md")
@@ -140,13 +141,13 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 	}
 }
 
-// hook is what a module's programs say of one of its hooks.
+// hook is what a module's programs declare about one of its hooks.
 type hook struct {
 	name            string
 	attaches, costs []string
 }
 
-// costOf tells who pays for a program, and when.
+// costOf returns who pays for a program, and when.
 func costOf(section string) string {
 	kind, target, _ := strings.Cut(section, "/")
 	switch kind {
@@ -163,8 +164,8 @@ func costOf(section string) string {
 	return "by " + kind + " each such event of the host"
 }
 
-// hooksOf reads the hooks of a module, with what they may be attached by, in the order in which that is tried. The sections
-// of the programs tell, which stand in the order of the source.
+// hooksOf reads the hooks of a module, with their kinds of attachment in the order in which they are tried. Both are in
+// the sections of the programs, which are in the order of the source.
 func hooksOf(t *testing.T, module string) []*hook {
 	t.Helper()
 	object, err := fs.ReadFile(bpf.Modules("amd64"), module+bpf.Suffix)

@@ -54,7 +54,7 @@ const (
 	droppedPages = 256
 )
 
-// eachDropAttach runs a test of what needs to see the pages themselves.
+// eachDropAttach runs a test that needs the hooks that see the pages themselves.
 func eachDropAttach(t *testing.T, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	eachAttach(t, "cache", []string{"fill", "delete", "dirty"}, test)
@@ -71,7 +71,8 @@ func closedFile(t *testing.T, pages int) (fd int, name string) {
 	return fd, name
 }
 
-// hole makes a file that takes no place on disk and has never been in the page cache. Reading it reads no neighbors.
+// hole makes a file that takes no space on disk and has never been in the page cache. Reading it does not read
+// neighbors.
 func hole(t *testing.T, pages int) int {
 	t.Helper()
 	fd := openFile(t, filepath.Join(t.TempDir(), "hole"), unix.O_RDWR|unix.O_CREAT)
@@ -97,7 +98,7 @@ func writePages(t *testing.T, fd, from, pages int) {
 	}
 }
 
-// willNeed has the kernel read a file ahead, and waits until mincore(2) says that it has.
+// willNeed makes the kernel read a file ahead, and waits until it has, by mincore(2).
 func willNeed(t *testing.T, fd, pages int) {
 	t.Helper()
 	const step = 16
@@ -107,8 +108,8 @@ func willNeed(t *testing.T, fd, pages int) {
 	require.Eventually(t, func() bool { return residentPages(t, fd, pages*pageSize) == pages }, patience, time.Millisecond)
 }
 
-// TestCacheUnused: of the pages that the kernel was told to read ahead, those are unused that were not read until they were
-// dropped, however often the others were.
+// TestCacheUnused: of the pages that the kernel was told to read ahead, those that were not read before they were
+// dropped are unused, however often the others were read.
 func TestCacheUnused(t *testing.T) {
 	eachDropAttach(t, testCacheUnused)
 }
@@ -132,7 +133,7 @@ func testCacheUnused(t *testing.T, o *observer.Observer) {
 		require.EqualValues(t, pages-len(different), got[unusedPages], "used: %v", used)
 	}
 
-	// What is used through a mapping is used. The kernel maps neighbors too, which count with it.
+	// Pages used through a mapping are used. The kernel maps neighbors too, which count as used.
 	before := count(t, o)
 	willNeed(t, fd, pages)
 	mem, err := unix.Mmap(fd, 0, pages*pageSize, unix.PROT_READ, unix.MAP_SHARED)
@@ -146,7 +147,7 @@ func testCacheUnused(t *testing.T, o *observer.Observer) {
 	require.EqualValues(t, pages, got[deletedPages])
 	require.Zero(t, got[unusedPages])
 
-	// What a writer drops after it has written it did not come in vain, nor what goes with its file.
+	// Pages that a writer drops after it has written them are not unused, nor are those of a removed file.
 	writer := openFile(t, name, unix.O_RDWR)
 	before = count(t, o)
 	writePages(t, writer, 0, pages)
@@ -169,21 +170,21 @@ func testCacheUnused(t *testing.T, o *observer.Observer) {
 	require.Zero(t, got[unusedPages])
 }
 
-// TestCacheDirtied: every page that is written to once, each time that it has become clean, as the kernel accounts it for
+// TestCacheDirtied: each page that is written to counts once each time that it was clean, as the kernel accounts it in
 // /proc/thread-self/io.
 func TestCacheDirtied(t *testing.T) {
 	eachAttach(t, "cache", []string{"dirty"}, testCacheDirtied)
 }
 
 func testCacheDirtied(t *testing.T, o *observer.Observer) {
-	// A file system without a journal dirties pages with what it knows of a file now and then.
+	// A file system without a journal sometimes dirties pages with its metadata.
 	const pages, metadata = 200, 4
 	fd := openFile(t, filepath.Join(t.TempDir(), "file"), unix.O_RDWR|unix.O_CREAT)
 	require.NoError(t, unix.Ftruncate(fd, 2*int64(pages*pageSize)))
 	quiet(t)
 	dirtied := func(what string, want int, do func()) {
 		t.Helper()
-		// What another thread of the test makes dirty between two looks is in one of them only.
+		// Pages that another thread of the test dirties between two readings are in only one of them.
 		first, before, second := written(t), count(t, o), written(t)
 		do()
 		third, got, fourth := written(t), count(t, o).since(before), written(t)
@@ -213,7 +214,7 @@ func testCacheDirtied(t *testing.T, o *observer.Observer) {
 		}
 	})
 
-	// What the file system does of its own is accounted in the same way.
+	// What the file system itself writes is accounted in the same way.
 	accounted, before := written(t), count(t, o)
 	require.NoError(t, unix.Fsync(fd))
 	got, after := count(t, o).since(before), written(t)
@@ -257,7 +258,7 @@ func testCacheRegret(t *testing.T, o *observer.Observer) {
 	nothing := func(what string, filled int, do func()) {
 		t.Helper()
 		got := grown(do)
-		// The file system may have to read what it knows of a file.
+		// The file system may have to read its metadata.
 		require.GreaterOrEqual(t, got[filledPages], uint64(filled), what)
 		require.Zero(t, got[regretPages], what)
 	}
@@ -278,7 +279,7 @@ func testCacheRegret(t *testing.T, o *observer.Observer) {
 	require.EqualValues(t, missing, got[filledPages])
 	require.EqualValues(t, missing, got[regretPages])
 
-	// Pages among those that were dropped, but were not there.
+	// Pages between the dropped ones, which were not in the page cache.
 	sparse := hole(t, droppedPages)
 	for page := 0; page < droppedPages; page += 7 {
 		readPage(t, sparse, page)
@@ -300,7 +301,7 @@ func testCacheRegret(t *testing.T, o *observer.Observer) {
 		require.NoError(t, unix.Fsync(writer))
 		evict(t, writer, (n+1)*droppedPages*pageSize)
 	}
-	// By one write the kernel may fill larger folios than by reading.
+	// One write may fill larger folios than reading.
 	got = grown(func() {
 		n, err := unix.Pwrite(writer, make([]byte, droppedPages*pageSize), 0)
 		require.NoError(t, err)
@@ -335,7 +336,7 @@ func testCacheRegret(t *testing.T, o *observer.Observer) {
 	})
 }
 
-// TestCacheSameNumber: a file that has the number of one that was dropped and is gone is another file.
+// TestCacheSameNumber: a file with the inode number of a removed file, whose pages were dropped, is another file.
 func TestCacheSameNumber(t *testing.T) {
 	o := open(t, "cache")
 	name := filepath.Join(t.TempDir(), "file")
@@ -358,10 +359,10 @@ func TestCacheSameNumber(t *testing.T) {
 		require.NoError(t, unix.Close(fd))
 		require.NoError(t, os.Remove(name))
 	}
-	t.Logf("a number was used again: %v", reused)
+	t.Logf("an inode number was reused: %v", reused)
 }
 
-// TestCacheForgotten: what has no place in the table is counted, so that nothing that was dropped goes unnoticed.
+// TestCacheForgotten: dropped pages without a place in the table are counted, so that none goes unnoticed.
 func TestCacheForgotten(t *testing.T) {
 	const runPages, runs, places = 64, 2048, 1024
 	o := open(t, "cache")
@@ -386,7 +387,8 @@ func TestCacheForgotten(t *testing.T) {
 	require.Greater(t, got[regretPages], uint64(places*3/4), "most places are taken")
 }
 
-// TestCacheReclaimed: what reclaim has taken, in our own threads too, was not dropped: it is neither regretted nor unused.
+// TestCacheReclaimed: pages taken by reclaim, also in our own threads, were not dropped: they are neither regretted nor
+// unused.
 func TestCacheReclaimed(t *testing.T) {
 	kprobetest.Require(t)
 	if !kprobetest.InChild(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOGC=off") }) {
@@ -415,14 +417,14 @@ func TestCacheReclaimed(t *testing.T) {
 	require.Zero(t, got[unusedPages])
 }
 
-// withRegret opens the module with another time within which a page is regretted.
+// withRegret opens the module with another time limit for regretting a page.
 func withRegret(t *testing.T, within time.Duration) *observer.Observer {
 	t.Helper()
 	kprobetest.Require(t)
 	object, err := fs.ReadFile(bpf.Modules(runtime.GOARCH), "cache.bpf.o")
 	require.NoError(t, err)
 	minute := binary.LittleEndian.AppendUint64(nil, uint64(time.Minute))
-	require.Equal(t, 1, bytes.Count(object, minute), "the time stands once in the object")
+	require.Equal(t, 1, bytes.Count(object, minute), "the time is in the object once")
 	object = bytes.Replace(object, minute, binary.LittleEndian.AppendUint64(nil, uint64(within)), 1)
 	o, err := observer.Open(context.Background(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{"cache.bpf.o": {Data: object}})}})
 	require.NoError(t, err)
@@ -430,10 +432,10 @@ func withRegret(t *testing.T, within time.Duration) *observer.Observer {
 	return o
 }
 
-// TestCacheRegretInTime: a page that comes back later than the time is not regretted.
+// TestCacheRegretInTime: a page that is read again after the time limit is not regretted.
 func TestCacheRegretInTime(t *testing.T) {
 	t.Run("short", func(t *testing.T) {
-		// A machine on which reading in time takes longer than that gets more time.
+		// A machine that takes longer to read than that gets more time.
 		within, inTime := 2*time.Second, false
 		for ; !inTime && within < patience; within *= 2 {
 			o := withRegret(t, within)
@@ -472,7 +474,7 @@ func regretOf(t *testing.T, o *observer.Observer, fd int) uint64 {
 	return got[regretPages]
 }
 
-// TestCacheOthers: what another process reads, drops and writes is not counted, though it be the same file.
+// TestCacheOthers: what another process reads, drops and writes is not counted, even if it is the same file.
 func TestCacheOthers(t *testing.T) {
 	const stranger = "OBSERVER_TEST_STRANGER_FILE"
 	kprobetest.Require(t)
@@ -500,7 +502,8 @@ func TestCacheOthers(t *testing.T) {
 	require.Zero(t, got[unusedPages])
 	require.Zero(t, got[dirtiedPages])
 	require.Zero(t, got["ebpf_cache_writeback_waits_total{}"])
-	// What this process has dropped is regretted by it alone, and the other one has not changed that.
+	// Pages that this process has dropped are regretted only if it reads them, and the other process has not changed
+	// that.
 	before = count(t, o)
 	readAll(t, fd)
 	require.EqualValues(t, droppedPages, count(t, o).since(before)[regretPages])

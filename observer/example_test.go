@@ -28,13 +28,13 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// A server that is not BanyanDB observes itself. What it does with the numbers is its own business.
+// A server other than BanyanDB observes itself, and uses the values as it likes.
 func Example() {
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache", "sched"}}})
 	var down *observer.DownError
 	switch {
 	case errors.As(err, &down):
-		// The server goes on without.
+		// The server continues without metrics.
 		log.Printf("%v; remedy: %s", err, down.Remedy())
 		return
 	case err != nil:
@@ -44,11 +44,11 @@ func Example() {
 	defer o.Close()
 	log.Print(o.Health())
 
-	// What the kernel keeps for each task is read when it is asked for. A module that fails does not hinder the others.
+	// Refresh reads what the kernel keeps for each task. A module that fails does not affect the others.
 	if err = o.Refresh(); err != nil {
 		log.Print(err)
 	}
-	var s observer.Snapshot // Kept, a snapshot allocates nothing the next time.
+	var s observer.Snapshot // Reused, a snapshot allocates nothing the next time.
 	if err = o.Snapshot(&s); err != nil {
 		log.Print(err)
 		return
@@ -62,8 +62,8 @@ func Example() {
 	}
 }
 
-// Users' own modules lie in a folder, or are embedded into the program. One that is not right is down, and the health tells
-// why; the others count.
+// User modules are in a folder, or embedded in the program. A faulty one is down, and the health says why; the others
+// count.
 func ExampleModuleDir() {
 	o, err := observer.Open(context.Background(), observer.Options{
 		Sources: []observer.Source{observer.BuiltIn(), observer.ModuleDir("/etc/myserver/modules")},

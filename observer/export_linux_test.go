@@ -31,11 +31,11 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// KeepTypes keeps the kernel's types for all that this process opens from now on. They do not change, and reading them is a third
-// of what an Open takes.
+// KeepTypes keeps the kernel's types for all that this process opens from now on. They do not change, and reading them
+// takes a third of the time of an Open.
 func KeepTypes() { newCache = sync.OnceValue(btf.NewCache) }
 
-// Steps has f called before each step of opening a module that may fail, as kprobetest.Steps does.
+// Steps calls f before each step of opening a module that may fail, as kprobetest.Steps does.
 func Steps(t testing.TB, f func(what string) error) {
 	kprobetest.Steps(t, f)
 	step = f
@@ -56,26 +56,26 @@ func (o *Observer) moveByName(name string, by Level) (Level, error) {
 	defer o.callMu.Unlock()
 	m := o.module(name)
 	err := o.move(m, by)
-	// A server that is busy does not get it back at once.
+	// Keep it shed even when the server is busy.
 	m.budget.rate = math.Inf(1)
 	return m.state.level, err
 }
 
-// KeepBudget does what Refresh does for the budget, at a time of the test's, by which the process has used some CPU time.
+// KeepBudget does what Refresh does for the budget, at a given time and with a given CPU time of the process.
 func (o *Observer) KeepBudget(now time.Time, cpu time.Duration) error {
 	o.callMu.Lock()
 	defer o.callMu.Unlock()
 	return o.keepBudget(now, func() time.Duration { return cpu })
 }
 
-// Spend adds to what a module has cost.
+// Spend adds to a module's overhead.
 func (o *Observer) Spend(name string, cost time.Duration) {
 	o.callMu.Lock()
 	defer o.callMu.Unlock()
 	o.module(name).overhead += cost
 }
 
-// CostOf returns what one count of a metric costs where all are timed.
+// CostOf returns what one count of a metric costs if all are timed.
 func (o *Observer) CostOf(name string) time.Duration {
 	for _, m := range o.modules {
 		for _, a := range m.accounts {

@@ -30,44 +30,45 @@ import (
 // Health is the state of an Observer.
 type Health struct {
 	Modules []ModuleHealth
-	// Warnings tell what is wrong with the observation as a whole, though the modules count.
+	// Warnings are problems of the observation as a whole, though the modules count.
 	Warnings []Warning
 }
 
-// Warning is something that an operator should mend.
+// Warning is a problem that an operator should fix.
 type Warning struct {
 	Cause string
-	// Remedy tells what to do about it, where that is known.
+	// Remedy is what to do about it, if that is known.
 	Remedy string
-	// Degraded means that what is counted cannot be relied on as usual.
+	// Degraded means that the counts are less reliable than usual.
 	Degraded bool
 }
 
 // ModuleHealth is the state of one module.
 type ModuleHealth struct {
 	Name string
-	// Cause tells why the module is down, in the kernel's words, or why it is shed to LevelOff; empty if it is up.
+	// Cause is why the module is down, in the kernel's words, or why it is shed to LevelOff; empty if it is up.
 	Cause string
-	// Remedy tells what to do about it, where that is known.
+	// Remedy is what to do about it, if that is known.
 	Remedy string
-	// Plan tells how each hook is attached. A module that is down has one if the kernel refused all its hooks.
+	// Plan is how each hook is attached. A module that is down has one if the kernel refused all its hooks.
 	Plan kprobe.Plan
-	// Feeds names the metrics that each hook feeds, exported or not. A metric may have several hooks; one that has none is not in it.
+	// Feeds names the metrics that each hook feeds, exported or not. A metric may have several hooks; one without hooks
+	// is not in it.
 	Feeds map[string][]string
 	// Absent names the metrics that no attached hook feeds.
 	Absent []string
 	// Metrics are the results of verification, for each metric that a hook feeds. Empty if there was none.
 	Metrics []MetricHealth
-	// MapMemory is what the kernel holds for the module, in bytes.
+	// MapMemory is what the kernel accounts for the module's maps, in bytes.
 	MapMemory uint64
-	// Overhead is the CPU time that the module has cost the process so far: its events, by the cost of one as it was measured
-	// when the module was verified, and its iterators.
+	// Overhead is the CPU time that the module has cost the process so far: its events, at the cost per event that
+	// verification measured, and its iterators.
 	Overhead time.Duration
 	// OverheadAssumed means that the cost of an event was not measured and is taken from a table.
 	OverheadAssumed bool
 	// Level is how far the module is shed.
 	Level Level
-	// Shed tells why it is shed; empty if it is not.
+	// Shed is why it is shed; empty if it is not.
 	Shed string
 	// ShedHooks are the hooks that are detached because of that.
 	ShedHooks []string
@@ -76,9 +77,9 @@ type ModuleHealth struct {
 	Missed uint64
 	// DisabledHooks are those that Configure or Disable has detached.
 	DisabledHooks []string
-	// Up tells whether the module counts.
+	// Up reports whether the module counts.
 	Up bool
-	// Disabled means that it does not because Configure or Disable says so.
+	// Disabled means that Configure or Disable has disabled the module.
 	Disabled bool
 }
 
@@ -86,7 +87,7 @@ func (h Health) clone() Health {
 	return Health{Modules: slices.Clone(h.Modules), Warnings: slices.Clone(h.Warnings)}
 }
 
-// enter puts a module's state in place of the one that it had, or at the end, and returns where.
+// enter replaces a module's state, or appends it, and returns its index.
 func (h *Health) enter(m ModuleHealth) int {
 	i := slices.IndexFunc(h.Modules, func(other ModuleHealth) bool { return other.Name == m.Name })
 	if i < 0 {
@@ -100,7 +101,7 @@ func (h *Health) enter(m ModuleHealth) int {
 // MetricHealth is what verification found out about a metric.
 type MetricHealth struct {
 	Name string
-	// Reason tells why the metric is not verified, or what was wrong.
+	// Reason is why the metric is not verified, or what was wrong.
 	Reason string
 	// Verified means that it has counted known work exactly, on this kernel, just now.
 	Verified bool
@@ -108,7 +109,7 @@ type MetricHealth struct {
 	LeftOut bool
 }
 
-// text renders the result as a line for people.
+// text renders the result as a human-readable line.
 func (m MetricHealth) text() string {
 	switch {
 	case m.Verified:
@@ -125,7 +126,7 @@ func (m *ModuleHealth) LeftOut() []MetricHealth {
 	return slices.DeleteFunc(slices.Clone(m.Metrics), func(h MetricHealth) bool { return !h.LeftOut })
 }
 
-// attached tells whether a hook counts now.
+// attached reports whether a hook counts now.
 func (m *ModuleHealth) attached(hook string) bool {
 	return !m.Disabled && !slices.Contains(m.DisabledHooks, hook) && !slices.Contains(m.ShedHooks, hook)
 }
@@ -138,7 +139,7 @@ func (m *ModuleHealth) fail(err error) {
 	}
 }
 
-// String renders the health as lines for people.
+// String renders the health as human-readable lines.
 func (h Health) String() string {
 	var b strings.Builder
 	for _, w := range h.Warnings {
@@ -179,7 +180,7 @@ type DownError struct {
 	err    error
 }
 
-// downError is for what fails all modules alike.
+// downError returns the error for a cause that all modules share.
 func downError(modules []string, err error) *DownError {
 	down := &DownError{err: err}
 	for _, name := range modules {
@@ -190,7 +191,7 @@ func downError(modules []string, err error) *DownError {
 	return down
 }
 
-// Error tells the cause once if all modules share it, else each module's.
+// Error has the cause once if all modules share it, else each module's.
 func (e *DownError) Error() string { return "no module could be attached: " + e.err.Error() }
 
 // Unwrap returns the cause, or all causes joined.

@@ -58,7 +58,7 @@ const (
 	guest = "BANYANDB_EBPF_GUEST"
 )
 
-// patience is how long what has to happen may take on the slowest and busiest machine: it only keeps a test from hanging.
+// patience is how long something may take on the slowest and busiest machine: it only keeps a test from hanging.
 const patience = 5 * time.Minute
 
 // open attaches modules for a test as a server would. All must be up.
@@ -79,15 +79,15 @@ func closeAfter(t testing.TB, o *observer.Observer) {
 	}
 }
 
-// eachAttach runs a test of some hooks of a module with the kinds of attachment that the kernel would choose, and then with
-// each single kind that it takes when it is forced: all must count the same. What gives the same plan again is not tested again.
-// The kernel matrix collects what was tested.
+// eachAttach runs a test of some hooks of a module with the kinds of attachment that are chosen on this kernel, and
+// then with each single kind that works when it is forced: all must count the same. A plan that was tested before is
+// skipped. The kernel matrix collects what was tested.
 func eachAttach(t *testing.T, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	eachAttachOn(t, kprobe.Scope{}, module, hooks, test)
 }
 
-// eachAttachOn does the same on another scope than this process.
+// eachAttachOn is eachAttach for another scope than this process.
 func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []string, test func(*testing.T, *observer.Observer)) {
 	t.Helper()
 	kprobetest.Require(t)
@@ -135,7 +135,8 @@ func eachAttachOn(t *testing.T, scope kprobe.Scope, module string, hooks []strin
 	}
 }
 
-// onlyAttach returns the kind by which all of a plan is attached, so that it would be the same if that were forced, or "" for several.
+// onlyAttach returns the only kind of attachment in a plan, so that forcing it would give the same plan, or "" for
+// several.
 func onlyAttach(plan kprobe.Plan) kprobe.Attachment {
 	var only kprobe.Attachment
 	for _, h := range plan {
@@ -150,8 +151,8 @@ func onlyAttach(plan kprobe.Plan) kprobe.Attachment {
 	return only
 }
 
-// anyKernel skips a test of the engine, which no kernel makes a difference to, where only short ones are asked for: in the virtual machines
-// of the gate, since it runs on the machine itself too.
+// anyKernel skips a test of the engine that does not depend on the kernel, if only short tests are wanted: in the
+// virtual machines of the gate, since it runs on the machine itself too.
 func anyKernel(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -159,7 +160,7 @@ func anyKernel(t *testing.T) {
 	}
 }
 
-// timeAll has all frequent events timed from now on.
+// timeAll turns sampling off: all frequent events are timed from now on.
 func timeAll(t *testing.T, o *observer.Observer) {
 	t.Helper()
 	c := o.Config()
@@ -167,8 +168,8 @@ func timeAll(t *testing.T, o *observer.Observer) {
 	require.NoError(t, o.Configure(t.Context(), to(c)))
 }
 
-// counts is a snapshot by name: "ebpf_io_operations_total{pread,ok}". Histograms give _count, _sum in counted units, and
-// _bucket for each bound as Prometheus writes it. What is zero is left out.
+// counts is a snapshot by name: "ebpf_io_operations_total{pread,ok}". Histograms give _count, _sum in counted units,
+// and _slot for each bound, not cumulative. Zeros are left out.
 type counts map[string]uint64
 
 func count(t testing.TB, o *observer.Observer) counts {
@@ -210,7 +211,7 @@ func (c counts) since(before counts) counts {
 	return d
 }
 
-// without drops what a test says nothing about: the sums and slots of durations.
+// without drops the series that a test does not check, such as the sums and slots of durations.
 func (c counts) without(parts ...string) counts {
 	d := maps.Clone(c)
 	maps.DeleteFunc(d, func(k string, _ uint64) bool {
@@ -219,11 +220,11 @@ func (c counts) without(parts ...string) counts {
 	return d
 }
 
-// quiet keeps the runtime from system calls of its own while the test counts: garbage is collected and given back
-// before, the collector is off, and the goroutine has its thread, and the one processor that there is, for itself.
+// quiet keeps the runtime from making system calls of its own while the test counts: garbage is collected and memory
+// returned beforehand, the collector is off, and the goroutine has its thread, and the only processor, to itself.
 func quiet(t testing.TB) {
 	t.Helper()
-	// What is collected may unmap files, at its own time: twice, since a cleanup may let go of more.
+	// Collected objects may unmap files later: collect twice, since a cleanup may free more.
 	for range 2 {
 		cleaned := make(chan struct{})
 		runtime.AddCleanup(new([16]int), func(done chan struct{}) { close(done) }, cleaned)
@@ -240,8 +241,8 @@ func quiet(t testing.TB) {
 	})
 }
 
-// undisturbed returns what was counted while something was done. If by that the runtime or the kernel did something of its own
-// meanwhile, it is tried again, three times at most.
+// undisturbed returns what was counted during do. If alone returns false, the runtime or the kernel did something of
+// its own meanwhile, and do runs again, three times at most.
 func undisturbed(t *testing.T, o *observer.Observer, do func(), alone func(got counts) bool) (got counts) {
 	t.Helper()
 	for range 3 {
@@ -277,7 +278,7 @@ func cold(t testing.TB, size int) int {
 	return fd
 }
 
-// evict takes a file's pages out of the page cache. One that another part of the kernel holds just then needs asking again.
+// evict drops a file's pages from the page cache. It retries for pages that another part of the kernel holds.
 func evict(t testing.TB, fd, size int) {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < time.Minute; {
@@ -317,10 +318,11 @@ const (
 	pwSize    = 512
 )
 
-// runtimeCalls are what the runtime may do for itself at any time: map memory, and drop it.
+// runtimeCalls are the calls that the runtime may make at any time: it maps memory, and drops it.
 var runtimeCalls = []string{"{mmap", "{munmap", "{madvise"}
 
-// operations are the calls that the exactness tests do: calls good ones and failing bad ones of each kind.
+// operations makes the calls of the exactness tests: of each kind, as many good ones as calls says and as many bad ones
+// as failing says.
 func operations(fd int) error {
 	buf := make([]byte, 4096)
 	kinds := []func(fd int) (int, error){
@@ -346,7 +348,7 @@ func operations(fd int) error {
 	return nil
 }
 
-// operationsFile is one that operations can be done on: reads find enough, writes go on behind.
+// operationsFile returns a file for operations: it is long enough for the reads, and the writes continue behind them.
 func operationsFile(t testing.TB) int {
 	t.Helper()
 	fd := openFile(t, filepath.Join(t.TempDir(), "operations"), unix.O_RDWR|unix.O_CREAT)
@@ -354,7 +356,7 @@ func operationsFile(t testing.TB) int {
 	return fd
 }
 
-// truth is what operations must have counted.
+// truth returns what operations must have counted.
 func truth() counts {
 	c := counts{
 		"ebpf_io_fadvise_total{dontneed}": calls + failing,
@@ -389,7 +391,7 @@ func TestIOExact(t *testing.T) {
 func testIOExact(t *testing.T, o *observer.Observer) {
 	fd := operationsFile(t)
 	quiet(t)
-	// A try begins with its snapshot, and so where the one before it has ended.
+	// A try begins with its snapshot, so where the previous one has ended.
 	ended := time.Now()
 	start := ended
 	got := undisturbed(t, o, func() {
@@ -416,8 +418,8 @@ func testIOExact(t *testing.T, o *observer.Observer) {
 	require.Greater(t, time.Duration(sum), 6*calls*20*time.Nanosecond)
 }
 
-// requireCounted wants exactly what was done. A kernel that preempts programs may skip a run, which it then says; only as
-// many calls may be missing.
+// requireCounted requires exactly what was done. A kernel that preempts programs may skip runs, which it reports; at
+// most as many calls may be missing.
 func requireCounted(t *testing.T, o *observer.Observer, want, got counts) {
 	t.Helper()
 	missed := o.Health().Modules[0].Missed
@@ -435,7 +437,7 @@ func requireCounted(t *testing.T, o *observer.Observer, want, got counts) {
 	}
 }
 
-// TestIOCopyOfNothing: a copy that finds the end of the file is a call, and none in the kernel's own account of the thread.
+// TestIOCopyOfNothing: a copy at the end of a file is a call, but not in the kernel's own account of the thread.
 func TestIOCopyOfNothing(t *testing.T) {
 	o := open(t, "io")
 	if o.Health().Modules[0].Plan[0].Variant == "fentry_inner" {
@@ -446,7 +448,7 @@ func TestIOCopyOfNothing(t *testing.T) {
 	dir, content := t.TempDir(), make([]byte, 1000)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "from"), content, 0o600))
 	from, to := openFile(t, filepath.Join(dir, "from"), unix.O_RDONLY), openFile(t, filepath.Join(dir, "to"), unix.O_RDWR|unix.O_CREAT)
-	// Each look is as many reads.
+	// Reading the account makes the same number of reads each time.
 	calls := func() uint64 {
 		text, err := os.ReadFile("/proc/thread-self/io")
 		require.NoError(t, err)
@@ -470,7 +472,7 @@ func TestIOCopyOfNothing(t *testing.T) {
 	require.Zero(t, got["ebpf_io_bytes_total{copy_file_range}"])
 }
 
-// TestIOOtherOps: the operations that the 10,000 leave out, once each in a known way.
+// TestIOOtherOps: the operations that TestIOExact leaves out, each a known number of times.
 func TestIOOtherOps(t *testing.T) {
 	eachAttach(t, "io", []string{"syscall"}, testIOOtherOps)
 }
@@ -612,8 +614,8 @@ func testIOCalls(t *testing.T, o *observer.Observer) {
 	require.Less(t, time.Duration(sum), took)
 }
 
-// TestIOSampling: with one of sixteen calls timed, at random, all calls and bytes are counted, and the durations stand for
-// about as many calls as there were; back again, for exactly as many.
+// TestIOSampling: with one in sixteen calls timed, at random, all calls and bytes are counted, and the durations stand
+// for about as many calls as there were; without sampling again, for exactly as many.
 func TestIOSampling(t *testing.T) {
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}, LatencySampling: 16}})
@@ -627,7 +629,7 @@ func TestIOSampling(t *testing.T) {
 	requireCounted(t, o, truth().without("duration"), got.without("seconds").without(runtimeCalls...))
 	for op := range map[string]int{"pread": 0, "read": 0, "write": 0, "pwrite": 0, "fsync": 0, "fadvise": 0} {
 		timed := got["ebpf_io_duration_seconds_count{"+op+"}"]
-		// 10,137 calls, of which about 634 are timed: three parts in a hundred are five times less than this.
+		// 10,137 calls, of which about 634 are timed: the deviation is about 3%, a fifth of the tolerance or less.
 		require.InEpsilon(t, calls+failing, timed, 0.2, op)
 		require.Zero(t, timed%16)
 		require.NotEqual(t, uint64(calls+failing), timed)
@@ -642,7 +644,7 @@ func TestIOSampling(t *testing.T) {
 	require.Equal(t, uint64(calls), count(t, o).since(before)["ebpf_io_duration_seconds_count{pread}"])
 }
 
-// TestIOErrors: the reasons that have a label of their own.
+// TestIOErrors: the errors with their own label.
 func TestIOErrors(t *testing.T) {
 	o := open(t, "io")
 	var pipe, pair [2]int
@@ -688,8 +690,7 @@ func TestIOErrors(t *testing.T) {
 	require.NoError(t, unix.Close(pair[1]))
 }
 
-// waitsInRead waits until the kernel says that a thread of this process sleeps in read(2), and that no signal is on its way to
-// it.
+// waitsInRead waits until a thread of this process sleeps in read(2), and has no signal pending.
 func waitsInRead(tid int) error {
 	for start := time.Now(); time.Since(start) < patience; time.Sleep(time.Millisecond) {
 		task := fmt.Sprintf("/proc/self/task/%d/", tid)
@@ -706,7 +707,7 @@ func waitsInRead(tid int) error {
 	return errors.New("the thread does not sleep in read")
 }
 
-// TestIONamespace does the same where the process has another id than the kernel's own.
+// TestIONamespace does the same in a pid namespace, where the process has another id than in the kernel.
 func TestIONamespace(t *testing.T) {
 	kprobetest.Require(t)
 	if !kprobetest.InChild(t, func(cmd *exec.Cmd) {
@@ -750,7 +751,7 @@ func TestIOOthers(t *testing.T) {
 	require.NoError(t, err)
 	n, err := unix.Read(done[0], ready)
 	require.NoError(t, err)
-	require.Equal(t, 1, n, "the other process ended before its time")
+	require.Equal(t, 1, n, "the other process ended early")
 	got := count(t, o).since(before)
 	// The two calls that this process made itself.
 	require.Equal(t, counts{

@@ -45,10 +45,10 @@ const (
 	futexPrivate    = 128
 )
 
-// futexWord is one that nobody else waits on.
+// futexWord is a futex that nothing else waits on.
 type futexWord [1]uint32
 
-// call does without the runtime, which would hand the thread's processor on, and wait to have it back by a futex.
+// call bypasses the runtime, which would hand off the thread's processor, and wait on a futex to get it back.
 func (w *futexWord) call(op int, value uint32, timeout time.Duration) unix.Errno {
 	var ts *unix.Timespec
 	if timeout != 0 {
@@ -62,8 +62,8 @@ func (w *futexWord) call(op int, value uint32, timeout time.Duration) unix.Errno
 
 func futexWaits(result string) string { return "ebpf_lock_futex_waits_total{" + result + "}" }
 
-// TestLockExact: waits of the calling thread, of each kind and result a known number, and how long they took. What does not
-// wait is not counted.
+// TestLockExact: a known number of waits of the calling thread, of each kind and result, and how long they took. Calls
+// that do not wait are not counted.
 func TestLockExact(t *testing.T) {
 	eachAttach(t, "lock", []string{"futex"}, testLockExact)
 }
@@ -81,7 +81,7 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 			op := futexWait
 			timeout := time.Millisecond
 			if done%2 == 1 {
-				// Its timeout is a point in time.
+				// Its timeout is absolute.
 				op = futexWaitBitset
 				var now unix.Timespec
 				require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
@@ -117,8 +117,8 @@ func testLockExact(t *testing.T, auto *observer.Observer) {
 	require.GreaterOrEqual(t, sum, waited.asleep)
 	want := counts{futexWaits("timeout"): timeouts, futexWaits("error"): errors}
 	require.Equal(t, want, got.without("_sum", "_slot", "_count", "woken", "again", "interrupted"))
-	// A goroutine that has run for 10 ms is asked to give its turn to others, and its thread waits to have it back. What asks is
-	// a signal, which may interrupt that wait too.
+	// The runtime preempts a goroutine that has run for 10 ms, and its thread waits to run again. It does so by a
+	// signal, which may interrupt that wait too.
 	woken, again, broken := got[futexWaits("woken")], got[futexWaits("again")], got[futexWaits("interrupted")]
 	require.GreaterOrEqual(t, woken, uint64(locks))
 	require.GreaterOrEqual(t, again, uint64(retries))
@@ -169,7 +169,7 @@ func TestLockWoken(t *testing.T) {
 	}
 	got := count(t, o)
 	took := time.Since(start)
-	// As above, the thread waits for its turn too.
+	// As above, the preempted thread waits too.
 	require.GreaterOrEqual(t, got[futexWaits("woken")], woken)
 	require.LessOrEqual(t, got[futexWaits("woken")], woken+uint64(took/(10*time.Millisecond))+1)
 	require.Positive(t, waited.asleep)
@@ -177,7 +177,7 @@ func TestLockWoken(t *testing.T) {
 	require.LessOrEqual(t, time.Duration(got["ebpf_lock_futex_wait_seconds_sum{}"]), took)
 }
 
-// TestLockOthers: what this process waits for is not another one's.
+// TestLockOthers: waits of this process are not counted for another one.
 func TestLockOthers(t *testing.T) {
 	kprobetest.Require(t)
 	if os.Getenv(workerEnv) != "" {

@@ -31,7 +31,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// allModules are those that are built in.
+// allModules returns the built-in modules.
 func allModules(t *testing.T) (names []string) {
 	t.Helper()
 	objects, err := fs.Glob(bpf.Modules(runtime.GOARCH), "*"+bpf.Suffix)
@@ -43,8 +43,8 @@ func allModules(t *testing.T) (names []string) {
 	return names
 }
 
-// TestMatrix tells the kernel matrix how each hook of each module is attached: a module's plan has all that it declares, those
-// too that this kernel refuses.
+// TestMatrix logs for the kernel matrix how each hook of each module is attached: a module's plan has all hooks that it
+// declares, including those that this kernel refuses.
 func TestMatrix(t *testing.T) {
 	for _, module := range allModules(t) {
 		t.Run(module, func(t *testing.T) {

@@ -51,8 +51,8 @@ const (
 	filePages = 300
 )
 
-// settled asks the observer between two looks at the truth, until both are the same: then so was the moment. It sees to
-// it that the runtime has memory that it need not fault on.
+// settled asks the observer between two readings of the ground truth, until both are equal: then it did not change in
+// between. First it faults in memory for the runtime, so that the runtime need not fault meanwhile.
 func settled(t *testing.T, look, ask func() counts) (counts, counts) {
 	t.Helper()
 	if raceDetector {
@@ -68,11 +68,11 @@ func settled(t *testing.T, look, ask func() counts) (counts, counts) {
 			return truth, got
 		}
 	}
-	t.Fatal("the truth never stands still")
+	t.Fatal("the ground truth never stopped changing")
 	return nil, nil
 }
 
-// processFaults is what /proc says of this process's faults, those too of threads that have ended.
+// processFaults returns this process's faults by /proc, including those of threads that have ended.
 func processFaults(t *testing.T) counts {
 	t.Helper()
 	stat, err := os.ReadFile("/proc/self/stat")
@@ -81,7 +81,7 @@ func processFaults(t *testing.T) counts {
 	return faultCounts(t, fields[7], fields[9])
 }
 
-// threadFaults is what the kernel says of the calling thread's.
+// threadFaults returns the calling thread's faults by rusage.
 func threadFaults(t *testing.T) counts {
 	t.Helper()
 	var usage unix.Rusage
@@ -122,7 +122,7 @@ func mapping(t *testing.T, fd, size, flags int) []byte {
 	return mem
 }
 
-// touch writes to each page, and does not read what it was.
+// touch writes to each page, without reading it.
 func touch(mem []byte) {
 	for i := 0; i < len(mem); i += pageSize {
 		mem[i] = 1
@@ -136,10 +136,10 @@ func read(mem []byte) {
 	}
 }
 
-// requireFaults does something that has to make this thread fault so often, as the kernel counts: the ground truth. It returns
-// the minor ones, of which there may be more: the kernel takes a page from a thread to move it, for example. It keeps
-// the runtime's signals from the thread: a fault that waited for a disk when one came is begun anew, finds its page, and
-// is a minor one.
+// requireFaults does something that must make this thread fault a given number of times, by the kernel's count: the
+// ground truth. It returns the minor faults, of which there may be more: the kernel takes a page from a thread to move
+// it, for example. It blocks the runtime's signals: a fault that is interrupted while it waits for a disk is retried,
+// finds its page, and is a minor one.
 func requireFaults(t *testing.T, minor, major int64, do func()) uint64 {
 	t.Helper()
 	var all, old unix.Sigset_t
@@ -159,10 +159,10 @@ func requireFaults(t *testing.T, minor, major int64, do func()) uint64 {
 	return uint64(grown[0])
 }
 
-// sink keeps the compiler from leaving out what is read.
+// sink keeps the compiler from removing the reads.
 var sink byte
 
-// inThread does something in a thread that ends with it, and waits until the kernel has it no more.
+// inThread does something in a thread that ends with it, and waits until the thread is gone.
 func inThread(do func()) {
 	tid := make(chan int)
 	go func() {
@@ -177,8 +177,8 @@ func inThread(do func()) {
 	}
 }
 
-// TestPageFaults: as many as /proc has, of threads too that have ended, and not of child processes. A page of fresh memory
-// is one minor fault, a page of a file that has to be read one major fault.
+// TestPageFaults: as many as in /proc, including those of threads that have ended, but not of child processes. A page
+// of fresh memory is one minor fault, a page of a file that has to be read one major fault.
 func TestPageFaults(t *testing.T) {
 	eachAttach(t, "memory", []string{"task"}, testPageFaults)
 }
@@ -220,7 +220,7 @@ func thisThread(t *testing.T) kprobe.Scope {
 	return scope
 }
 
-// TestPageFaultsOfThread: on the scope of a thread, that thread's alone.
+// TestPageFaultsOfThread: with the scope of a thread, only that thread's faults.
 func TestPageFaultsOfThread(t *testing.T) {
 	kprobetest.Require(t)
 	o := openScope(t, thisThread(t), "memory")
@@ -236,7 +236,7 @@ func TestPageFaultsOfThread(t *testing.T) {
 	require.GreaterOrEqual(t, got.since(before)["ebpf_memory_page_faults_total{minor}"], uint64(anonPages))
 }
 
-// resident is what /proc says of this process, in pages.
+// resident returns this process's resident pages by /proc.
 func resident(t *testing.T) counts {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
@@ -248,8 +248,8 @@ func resident(t *testing.T) counts {
 	return c
 }
 
-// TestResidentPages: as /proc has it. Since Linux 6.2 a CPU collects up to a batch before it adds it, and /proc, since a fix
-// of 2025, asks each CPU for it, which an iterator cannot.
+// TestResidentPages: as in /proc. Since Linux 6.2 a CPU collects up to a batch before it adds it to the total. Since a
+// fix of 2025 /proc includes what the CPUs have collected, which an iterator cannot.
 func TestResidentPages(t *testing.T) {
 	o := open(t, "memory")
 	kernel, err := btf.LoadKernelSpec()
@@ -266,7 +266,7 @@ func TestResidentPages(t *testing.T) {
 		truth, got := settled(t, func() counts { return resident(t) }, func() counts { return refreshed(t, o) })
 		for name, n := range truth {
 			off := max(int(n)-int(got[name]), int(got[name])-int(n))
-			require.LessOrEqualf(t, off, tolerance, "%s: %d, in /proc %d", name, got[name], n)
+			require.LessOrEqualf(t, off, tolerance, "%s: got %d, /proc has %d", name, got[name], n)
 			furthest = max(furthest, off)
 		}
 		return truth
@@ -280,7 +280,7 @@ func TestResidentPages(t *testing.T) {
 	read(mapping(t, fd, filePages*pageSize, unix.MAP_SHARED))
 	full := compare()
 	grown := full.since(before)
-	// What CPUs, and before Linux 6.2 threads, hold back is missing in /proc too.
+	// What CPUs, and before Linux 6.2 threads, have not added yet is missing in /proc too.
 	for kind, n := range map[string]uint64{"anon": anonPages, "file": filePages, "shmem": shmemPages} {
 		require.GreaterOrEqual(t, grown["ebpf_memory_resident_pages{"+kind+"}"], n/2, kind)
 	}
@@ -294,8 +294,9 @@ func faultDuration(labels string) string {
 	return "ebpf_memory_page_fault_duration_seconds_count{" + labels + "}"
 }
 
-// TestPageFaultDurations: each fault of the thread is timed, by its kind and area, as often as rusage counts it, and the
-// time of a fault that is tried again begins with the first try: reading a file by page faults is all a thread does.
+// TestPageFaultDurations: each fault of the thread is timed, by its kind and area, as often as rusage counts it. The
+// time of a fault that is retried begins with the first try: the thread does nothing but read a file by page faults, so
+// all its sleep is in them.
 func TestPageFaultDurations(t *testing.T) {
 	if health := open(t, "memory").Health().Modules[0]; !health.Plan.Attached("fault") {
 		t.Skipf("this kernel has no such hook: %v", health.Plan.Refusals())
@@ -328,7 +329,8 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 	quiet(t)
 	var before, after observer.Snapshot
 	require.NoError(t, o.Snapshot(&before))
-	// Snapshots, as little else as can be in between. What is done to take the time is counted too, and belongs to all of it.
+	// Two snapshots, with as little as possible in between. Faults of taking the time are counted too, and are within
+	// took.all.
 	during := func(do func()) (counts, elapsed) {
 		require.NoError(t, o.Snapshot(&after))
 		start := time.Now()
@@ -351,7 +353,7 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		got, took := during(func() { minor = requireFaults(t, c.minor, c.major, c.do) })
 		want, n, missed := uint64(c.minor+c.major), got[faultDuration(c.labels)], o.Health().Modules[0].Missed
 		require.GreaterOrEqual(t, n+missed, want, c.labels)
-		// What the test does for itself is fresh memory, now and then.
+		// The test itself sometimes touches fresh memory.
 		const own = "minor,anon"
 		switch {
 		case c.major > 0:
@@ -369,14 +371,14 @@ func testPageFaultDurations(t *testing.T, o *observer.Observer) {
 		t.Logf("%s: %d faults, %s of %s, %s asleep, %d missed", c.labels, n, sum, took.all, took.asleep, missed)
 	}
 
-	// All of them, by the whole of what rusage says.
+	// All of them together, compared with all that rusage counts.
 	ask := func() counts { return count(t, o) }
 	truth, begin := settled(t, func() counts { return threadFaults(t) }, ask)
 	require.NoError(t, unix.Madvise(anon, unix.MADV_DONTNEED))
 	touch(anon)
-	// Linux 5.10 takes the first write to a page of shared memory for a major one.
+	// Linux 5.10 counts the first write to a page of shared memory as a major fault.
 	touch(shared)
-	// The kernel is to write behind the end of the file: a fault that fails is none.
+	// The kernel writes behind the end of the file: a fault that fails is not counted.
 	_, err := unix.Pread(fd, behind, 0)
 	require.ErrorIs(t, err, unix.EFAULT)
 	inThread(func() { touch(other) })
@@ -409,8 +411,8 @@ func compactMemory(t *testing.T) {
 	require.NoError(t, os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0o600))
 }
 
-// TestCompactions: who tells the kernel to compact memory does it itself, once for each zone that has pages. What another
-// process does is not counted.
+// TestCompactions: a process that tells the kernel to compact memory does it itself, once for each zone that has pages.
+// Compactions by another process are not counted.
 func TestCompactions(t *testing.T) {
 	if !stranger(t, func() { compactMemory(t) }) {
 		return
@@ -444,7 +446,7 @@ func TestCompactions(t *testing.T) {
 // strangerEnv tells a test that it runs as another process.
 const strangerEnv = "OBSERVER_TEST_OTHER"
 
-// stranger is what a test begins with that has another process do something. It returns false in that one.
+// stranger must be called first by a test that lets another process do something. It returns false in that process.
 func stranger(t *testing.T, do func()) bool {
 	t.Helper()
 	if os.Getenv(strangerEnv) == "" {
@@ -468,7 +470,7 @@ func newStranger(t *testing.T) (*exec.Cmd, io.Closer) {
 	return cmd, in
 }
 
-// askStranger has another process do it.
+// askStranger lets another process do it.
 func askStranger(t *testing.T) {
 	t.Helper()
 	cmd, in := newStranger(t)
@@ -476,8 +478,8 @@ func askStranger(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 }
 
-// TestOOMKills: a process that takes more than its cgroup may have is killed, as often as the cgroup counts it, whatever
-// the number of its threads. Who observes it has one self, others have one other.
+// TestOOMKills: a process that exceeds its cgroup's limit is killed, as often as the cgroup counts it, whatever the
+// number of its threads. Its own observer counts one self, others count one other.
 func TestOOMKills(t *testing.T) {
 	const limit = 32 << 20
 	kprobetest.Require(t)
@@ -510,7 +512,7 @@ func TestOOMKills(t *testing.T) {
 	})
 }
 
-// takeTooMuch has some threads take memory. It does not return.
+// takeTooMuch lets some threads take memory. It does not return.
 func takeTooMuch(size int) {
 	for range 4 {
 		go func() {
@@ -525,7 +527,7 @@ func takeTooMuch(size int) {
 	time.Sleep(patience)
 }
 
-// hugePages is how many this process has, of anonymous memory.
+// hugePages returns how many huge pages of anonymous memory this process has.
 func hugePages(t *testing.T) uint64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/smaps_rollup")
@@ -543,7 +545,7 @@ func smallPages(t *testing.T, n int) []byte {
 	return mem
 }
 
-// requireCollapse skips a test of a kernel that makes huge pages only when it wants to.
+// requireCollapse skips a test on a kernel that does not make huge pages on demand.
 func requireCollapse(t *testing.T) {
 	t.Helper()
 	kprobetest.Require(t)
@@ -569,8 +571,8 @@ func TestTHPCollapsesOthers(t *testing.T) {
 	require.Empty(t, others(got))
 }
 
-// TestTHPCollapses: each huge page that is made of small ones on demand is one, and one that the cgroup has no room for is a
-// failed one.
+// TestTHPCollapses: each huge page that is made from small ones on demand counts as ok, and one that the cgroup has no
+// room for as failed.
 func TestTHPCollapses(t *testing.T) {
 	const pages = 3
 	requireCollapse(t)
@@ -604,8 +606,8 @@ func TestTHPCollapses(t *testing.T) {
 	})
 }
 
-// TestTHPCollapsesByKernel: what khugepaged does for this process is this process's. It is made to hurry, in a virtual
-// machine of our own.
+// TestTHPCollapsesByKernel: huge pages that khugepaged makes for this process are counted for it. The test speeds
+// khugepaged up, so it runs only in a virtual machine of the kernel matrix.
 func TestTHPCollapsesByKernel(t *testing.T) {
 	const pages = 3
 	if os.Getenv(guest) == "" {
@@ -630,7 +632,7 @@ func TestTHPCollapsesByKernel(t *testing.T) {
 		quiet(t)
 		have, before := hugePages(t), count(t, o)
 		smallPages(t, pages)
-		// The kernel says so a moment after it has made one, and may be making the next one.
+		// The event comes a moment after the huge page, and the kernel may be making the next one.
 		require.Eventually(t, func() bool {
 			there, told := hugePages(t)-have, count(t, o).since(before)["ebpf_memory_thp_collapses_total{ok}"]
 			return told >= pages && there == told

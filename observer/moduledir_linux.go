@@ -32,15 +32,15 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// ModuleDir returns the modules in a folder: each <module>.bpf.o in it. What it opens runs in the
-// kernel, so the folder and the file must belong to root or to the user whom the process runs as, and nobody else may
-// write to them; a link must not lead out of the folder. ErrUntrusted tells what is not so. It is the open descriptor that
-// is looked at: nothing can be exchanged between the look and the reading.
+// ModuleDir returns the modules in a folder: each <module>.bpf.o in it. They run in the kernel, so the folder and the
+// file must belong to root or to the process's user, nobody else may write to them, and a link must not lead out of the
+// folder; else the error is ErrUntrusted. The check is made on the open descriptor: nothing can be exchanged between
+// the check and the reading.
 func ModuleDir(dir string) Source { return Source{files: moduleDir(dir), dir: dir} }
 
 type moduleDir string
 
-// ReadDir lists the objects. There are no other folders.
+// ReadDir lists the objects. There are no subfolders.
 func (d moduleDir) ReadDir(name string) ([]fs.DirEntry, error) {
 	if name != "." {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
@@ -81,9 +81,9 @@ func (d moduleDir) Open(name string) (fs.File, error) {
 	return file, nil
 }
 
-// open opens the folder, if it is to be trusted.
+// open opens the folder, if it can be trusted.
 func (d moduleDir) open() (*os.File, error) {
-	// Not through os.Open, which would take a pipe too, and wait for somebody to write into it.
+	// Not os.Open, which would open a pipe too, and wait for a writer.
 	fd, err := uninterrupted(func() (int, error) { return unix.Open(string(d), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, openError(string(d), err)
@@ -95,7 +95,7 @@ func (d moduleDir) open() (*os.File, error) {
 	return folder, nil
 }
 
-// openError tells what to do about a folder or object that cannot be opened.
+// openError adds the remedy to the error of a folder or object that cannot be opened.
 func openError(path string, err error) error {
 	const itself = "put the object itself into the folder"
 	failed := &fs.PathError{Op: "open", Path: path, Err: err}
@@ -111,20 +111,21 @@ func openError(path string, err error) error {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return kprobe.WithRemedy(failed, "make the folder "+path+", or name the one with the modules")
 	}
-	// What has run out, kprobe knows a remedy for.
+	// kprobe knows the remedies for exhausted resources.
 	return failed
 }
 
-// maxLinks is by how many links, and how many folders deep, an object may lie: as many links as the kernel follows.
+// maxLinks bounds the links, and the depth of folders, on the way to an object: as many links as the kernel follows.
 const maxLinks = 40
 
-// openBeneath opens a file by a way that stays in the folder: EXDEV says that it does not, as openat2(2) with RESOLVE_BENEATH
-// would. That call is not used since Linux, and the filter of a container, may be older than it. Each part of the way is opened
-// from the one before it, and the kernel follows no link: a folder that is moved meanwhile leads nowhere else.
+// openBeneath opens a file by a path that stays in the folder; else it returns EXDEV, as openat2(2) with
+// RESOLVE_BENEATH does. openat2 is not used since Linux, or the seccomp filter of a container, may be older. Each
+// component is opened from the one before it, and the kernel follows no link: moving a folder meanwhile cannot redirect
+// the path.
 func openBeneath(folder int, name string) (int, error) {
 	// Opening a pipe would wait for its other end.
 	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_NOFOLLOW
-	way := []int{folder} // from the folder on
+	way := []int{folder} // the open folders, from the first on
 	defer func() {
 		for _, fd := range way[1:] {
 			unix.Close(fd)
@@ -171,11 +172,11 @@ func openBeneath(folder int, name string) (int, error) {
 		}
 		way = append(way, next)
 	}
-	// It leads to a folder.
+	// The path leads to a folder.
 	return open(".", flags)
 }
 
-// readLink returns where a link leads, empty for what is no link.
+// readLink returns where a link leads, or an empty string for what is not a link.
 func readLink(folder int, name string) (string, error) {
 	buf := make([]byte, unix.PathMax)
 	n, err := uninterrupted(func() (int, error) { return unix.Readlinkat(folder, name, buf) })
@@ -185,7 +186,8 @@ func readLink(folder int, name string) (string, error) {
 	return string(buf[:max(n, 0)]), err
 }
 
-// uninterrupted does again what a signal has interrupted, as package os does: a file system may have to wait for its server.
+// uninterrupted retries what a signal has interrupted, as package os does: a file system may have to wait for its
+// server.
 func uninterrupted(do func() (int, error)) (int, error) {
 	for {
 		n, err := do()
@@ -195,7 +197,7 @@ func uninterrupted(do func() (int, error)) (int, error) {
 	}
 }
 
-// trust tells what is wrong with an open file or folder.
+// trust checks an open file or folder.
 func trust(fd int, path string, kind uint32) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {

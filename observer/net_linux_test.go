@@ -35,8 +35,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// inNetwork tells whether the test runs in a child process with a network of its own, of which the loopback is all. What
-// the kernel counts there is only the test's.
+// inNetwork reports whether the test runs in a child process with its own network namespace, which has only the
+// loopback. What the kernel counts there is only the test's.
 func inNetwork(t *testing.T) bool {
 	t.Helper()
 	kprobetest.Require(t)
@@ -89,7 +89,8 @@ func useAndReset(t *testing.T, listener int, addr unix.Sockaddr) {
 	require.NoError(t, err)
 	require.NoError(t, unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 	require.NoError(t, unix.Close(client))
-	// Until the reset is there: the end of a connection that is closed before is sent to nobody, whom the kernel resets once more.
+	// Wait for the reset: closing the server earlier would send a FIN to a closed socket, which the kernel answers by
+	// another reset.
 	_, err = unix.Read(server, make([]byte, 1))
 	require.ErrorIs(t, err, unix.ECONNRESET)
 	require.NoError(t, unix.Close(server))
@@ -109,7 +110,7 @@ func connected(t *testing.T, listener int, addr unix.Sockaddr) (client, server i
 	return client, server
 }
 
-// snmp is what the kernel counts of TCP in the network.
+// snmp returns what the kernel counts for TCP in the network namespace.
 func snmp(t *testing.T) counts {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/net/snmp")
@@ -144,8 +145,8 @@ const (
 	connectionSum   = "ebpf_net_connect_seconds_sum{}"
 )
 
-// TestNetBytes: what is sent and received, by each call that can, over TCP and UDP, of both versions of IP. Sockets that are
-// not of IP, what is looked at only, and what fails are not counted.
+// TestNetBytes: what is sent and received by each kind of call, over TCP and UDP, IPv4 and IPv6. Sockets of other
+// families, peeked data and failed calls are not counted.
 func TestNetBytes(t *testing.T) {
 	if !inNetwork(t) {
 		return
@@ -197,8 +198,8 @@ func testNetBytes(t *testing.T, o *observer.Observer) {
 	}
 }
 
-// TestNetConnections: a known number of connections, resets and retransmissions. The kernel counts the same in a network
-// where nobody else is.
+// TestNetConnections: a known number of connections, resets and retransmissions. The kernel counts the same in a
+// network namespace that nothing else uses.
 func TestNetConnections(t *testing.T) {
 	if !inNetwork(t) {
 		return
@@ -230,7 +231,7 @@ func testNetConnections(t *testing.T, o *observer.Observer) {
 	require.Positive(t, got[connectionSum])
 	require.Equal(t, counts{connectionCount: connections}, got.without("_sum"))
 
-	// Who closes without lingering resets. The other end is known once it has received something.
+	// Closing without lingering resets. The other end is known once it has received something.
 	got, truth = during(func() {
 		for range resets {
 			useAndReset(t, listener, addr)
@@ -244,7 +245,7 @@ func testNetConnections(t *testing.T, o *observer.Observer) {
 	}
 	require.Equal(t, want, got.without("_sum"))
 
-	// What no socket listens for is answered by the kernel, not by a socket of ours.
+	// Connections that no socket listens for are refused by the kernel, not by one of our sockets.
 	got, truth = during(func() {
 		free, freeAddr := listen(t, unix.AF_INET, 8)
 		require.NoError(t, unix.Close(free))
@@ -257,7 +258,7 @@ func testNetConnections(t *testing.T, o *observer.Observer) {
 	require.Equal(t, uint64(refused), truth["AttemptFails"])
 	require.Equal(t, counts{resetsReceived: refused}, got)
 
-	// A listener whose queue is full does not answer, so the second one asks again after a second.
+	// A listener whose queue is full does not answer, so the second one retransmits after a second.
 	full, fullAddr := listen(t, unix.AF_INET, 0)
 	var first, second int
 	got, truth = during(func() {
@@ -274,7 +275,7 @@ func testNetConnections(t *testing.T, o *observer.Observer) {
 	}
 }
 
-// TestNetOthers: what this process sends is not another one's.
+// TestNetOthers: what this process sends is not counted for another one.
 func TestNetOthers(t *testing.T) {
 	if os.Getenv(workerEnv) != "" {
 		work()

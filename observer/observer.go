@@ -33,27 +33,28 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/cputime"
 )
 
-// ErrClosed is returned by what needs an open Observer.
+// ErrClosed is returned by methods that need an open Observer.
 var ErrClosed = errors.New("observer is closed")
 
 // Options of Open. The zero value opens all built-in modules on the calling process.
 type Options struct {
-	// Sources give the modules. None means BuiltIn. The first module of a name counts; of two that have a metric of the same
-	// name, the first too. The later one is refused, which Health tells, as it tells what else is wrong with a module.
+	// Sources provide the modules. None means BuiltIn. Of two modules with the same name, or with a metric of the same
+	// name, the first counts. The later one is refused; Health reports that, and any other fault of a module.
 	Sources []Source
-	// Config is what may change later. No Modules mean all that the sources give.
+	// Config may be changed later. No Modules means all that the sources provide.
 	Config
 	// Attachment is the only kind of attachment to try, for measurement and troubleshooting. Empty means the first kind that works,
 	// hook by hook.
 	Attachment kprobe.Attachment
-	// ScratchDirs are where verification may make a folder of its own for known work, which it removes again: the first one on a
-	// disk is taken, since only there the page cache can be verified, else the first one that can be written to. Empty means the
+	// ScratchDirs are where verification may make a temporary folder for known work. It uses the first one on a disk,
+	// since the page cache can be verified only there, else the first one that can be written to. Empty means the
 	// system's folder for temporary files.
 	ScratchDirs []string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
-	// Verify checks each metric before it counts: the modules are opened for one thread alone, which does known work, and a metric
-	// that did not count exactly that is left out; Health tells why. It takes about a tenth of a second, ten seconds at most.
+	// Verify checks each metric before it is exported: the modules are opened for one thread alone, which does known
+	// work, and a metric that did not count exactly that is left out; Health reports why. It takes about a tenth of a
+	// second; the work is given up after ten seconds.
 	Verify bool
 }
 
@@ -63,15 +64,15 @@ type Observer struct {
 	opts    Options // those of Open
 
 	callMu    sync.Mutex // serializes Refresh, Health, Close and changes; it is taken before mu
-	config    Config     // that is wanted
+	config    Config     // the wanted one
 	health    Health
 	failures  []error  // of the modules that are down
-	accounted Snapshot // what the overhead is told from
+	accounted Snapshot // what the overhead is computed from
 	budget    budget
 
 	mu      sync.RWMutex // guards what Snapshot reads
 	modules []*module    // that are open, enabled or not
-	schema  []Metric     // of those that count; another slice after each change
+	schema  []Metric     // of those that count; a new slice after each change
 	words   int
 	closed  bool
 }
@@ -80,7 +81,7 @@ type Observer struct {
 type module struct {
 	probes   *kprobe.Probes
 	counters *counters
-	metrics  []Metric // that have proved to be right, whether or not they are fed at the moment
+	metrics  []Metric // that verification has not left out, whether or not they are fed at the moment
 	offset   int      // of its first word in a snapshot
 	health   int      // the index of its entry in the health
 	state    state
@@ -89,7 +90,7 @@ type module struct {
 	accounts []account
 	overhead time.Duration
 	budget   moduleBudget
-	rested   int // calls of Refresh that found it shed
+	rested   int // calls of Refresh while it was shed
 }
 
 // ValidateNames returns a *FieldError for each name of a module or hook that the sources do not have, joined. It needs no eBPF and works
@@ -102,9 +103,9 @@ func (opts Options) ValidateNames() error {
 	return objects.check(opts.Config)
 }
 
-// Open attaches modules. One that fails does not affect the others: Health tells its cause. Open returns an error if the configuration is
-// not valid (see Config.Validate and ValidateNames; zeros mean defaults), if ctx ends, or if no module could be attached, which is a
-// *DownError with the health. The Observer must be closed.
+// Open attaches modules. One that fails does not affect the others: Health has its cause. Open returns an error if the
+// configuration is not valid (see Config.Validate and ValidateNames; zeros mean defaults), if ctx ends, or if no module
+// could be attached, which is a *DownError with the health. The Observer must be closed.
 func Open(ctx context.Context, opts Options) (*Observer, error) {
 	objects, err := merge(opts.Sources)
 	if err != nil {
@@ -135,7 +136,7 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	return o, nil
 }
 
-// appendMetrics appends a module's metrics to a schema, of which the module's words begin at offset.
+// appendMetrics appends a module's metrics to a schema in which the module's words begin at offset.
 func appendMetrics(schema, metrics []Metric, offset int) []Metric {
 	for _, m := range metrics {
 		m.offset += offset
@@ -144,17 +145,17 @@ func appendMetrics(schema, metrics []Metric, offset int) []Metric {
 	return schema
 }
 
-// newCache makes what holds the kernel's types while modules are opened. They are tens of megabytes, so that nothing keeps them.
+// newCache makes the cache of the kernel's types for opening modules. They are tens of megabytes, so nothing keeps
+// them.
 var newCache = btf.NewCache
 
-// openAll opens modules, verified if that is wanted. What goes wrong with a module is in the health; the error is that of
-// ctx.
+// openAll opens modules, and verifies them if wanted. Failures of a module are in its health; the error is that of ctx.
 func (o *Observer) openAll(ctx context.Context, names []string) error {
 	objects := make([]*object, len(names))
 	for i, name := range names {
 		objects[i] = o.objects.object(name)
 	}
-	// They are large, and to open one again is rare.
+	// They are large, and rarely opened again.
 	clear(o.objects.decoded)
 	cache := newCache()
 	var verified *verdicts
@@ -173,15 +174,16 @@ func (o *Observer) openAll(ctx context.Context, names []string) error {
 	return nil
 }
 
-// step is called before each step of a module's opening that is not kprobe's; an error makes the step fail with it. Tests replace it.
+// step is called before each step of opening a module that is not in kprobe; if it returns an error, the step fails
+// with it. Tests replace it.
 var step = func(string) error { return nil }
 
-// probeOptions are those of each module.
+// probeOptions returns the options for each module.
 func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
 	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attachment: o.opts.Attachment}
 }
 
-// open attaches one module and enters it in the health. verified is nil where nothing is to be verified.
+// open attaches one module and adds it to the health. verified is nil without verification.
 func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts) {
 	health := ModuleHealth{Name: object.name}
 	m, err := o.load(object, opts)
@@ -230,7 +232,7 @@ func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts)
 // name returns a module's name.
 func (o *Observer) name(m *module) string { return o.health.Modules[m.health].Name }
 
-// each does something with every module. One that fails does not hinder the others: the errors are joined.
+// each calls do for every module. One that fails does not stop the others: the errors are joined.
 func (o *Observer) each(do func(m *module) error) error {
 	var errs []error
 	for _, m := range o.modules {
@@ -241,12 +243,12 @@ func (o *Observer) each(do func(m *module) error) error {
 	return errors.Join(errs...)
 }
 
-// fed tells whether a hook that feeds the metric is attached. A metric that names no hook belongs to the module.
+// fed reports whether a hook that feeds the metric is attached. A metric that names no hook belongs to the module.
 func fed(m Metric, plan kprobe.Plan) bool {
 	return len(m.Hooks) == 0 || slices.ContainsFunc(m.Hooks, plan.Attached)
 }
 
-// iterated tells whether the metric counts only when an iterator is run.
+// iterated reports whether the metric counts only when an iterator is run.
 func iterated(m Metric, plan kprobe.Plan) bool {
 	return len(m.Hooks) > 0 && !slices.ContainsFunc(plan, func(h kprobe.Hook) bool {
 		return h.Variant != "" && h.Attachment != kprobe.Iter && slices.Contains(m.Hooks, h.Name)
@@ -270,7 +272,7 @@ func (o *Observer) load(object *object, opts kprobe.Options) (*module, error) {
 	if err = checkHooks(object.metrics, probes.Plan()); err != nil {
 		return nil, errors.Join(err, probes.Close())
 	}
-	// What an iterator finds kept is not this module's: it adds what grows from its first pass on.
+	// The first pass takes the baseline: what the kernel has counted before is not this module's.
 	if err = step("running the iterators"); err == nil {
 		_, err = probes.Iterate()
 	}
@@ -287,7 +289,7 @@ func (o *Observer) load(object *object, opts kprobe.Options) (*module, error) {
 	return &module{probes: probes, counters: counters}, nil
 }
 
-// checkHooks finds a metric that names a hook which the module does not have, and so would never be there.
+// checkHooks returns an error for a metric that names a hook which the module does not have: it would never be fed.
 func checkHooks(metrics []Metric, plan kprobe.Plan) error {
 	for _, m := range metrics {
 		for _, hook := range m.Hooks {
@@ -299,24 +301,25 @@ func checkHooks(metrics []Metric, plan kprobe.Plan) error {
 	return nil
 }
 
-// Schema returns the metrics that are fed. The slice belongs to the Observer and does not change: after a change of what is enabled there
-// is a new one. Metrics of both are valid for snapshots that are taken later.
+// Schema returns the metrics that are fed. The slice belongs to the Observer and does not change: each change of what
+// is enabled makes a new one. Metrics of both are valid for later snapshots.
 func (o *Observer) Schema() []Metric {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	return o.schema
 }
 
-// Health returns the state of every module that was asked for, and what it has cost so far. It makes a system call for each program.
+// Health returns the state of every requested module, and what it has cost so far. It makes a system call for each
+// program.
 func (o *Observer) Health() Health {
 	o.callMu.Lock()
 	defer o.callMu.Unlock()
-	// Once it is closed, the overhead stays as it was.
+	// After Close the overhead stays as it was.
 	_ = o.account()
 	health := o.health.clone()
 	for _, m := range o.modules {
 		h := &health.Modules[m.health]
-		// What cannot be read stays as it was; that it cannot be read is no news of the module's.
+		// If it cannot be read it stays as it was: that is not the module's fault.
 		if missed, err := m.probes.Missed(); err == nil {
 			h.Missed = missed
 		}
@@ -351,10 +354,11 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 	return nil
 }
 
-// Refresh is to be called once in each interval, before the snapshot. It runs the iterators, which read what the kernel keeps for each
-// task and no event tells: their metrics grow only here. And it keeps the modules within their budget (Config.MaxOverheadPercent). It
-// makes system calls, and takes longer the more tasks the machine has. Calls are serialized. A module that fails does not affect the
-// others: its counters keep their values, and the errors are joined. Returns ErrClosed after Close.
+// Refresh must be called once per interval, before the snapshot. It runs the iterators, which read what the kernel
+// keeps for each task and no event reports: their metrics grow only here. It also keeps the modules within their budget
+// (Config.MaxOverheadPercent). It makes system calls, and takes longer the more tasks the machine has. Calls are
+// serialized. A module that fails does not affect the others: its counters keep their values, and the errors are
+// joined. Returns ErrClosed after Close.
 func (o *Observer) Refresh() error {
 	o.callMu.Lock()
 	defer o.callMu.Unlock()
@@ -370,7 +374,7 @@ func (o *Observer) Refresh() error {
 	return errors.Join(err, o.keepBudget(time.Now(), cputime.Process))
 }
 
-// iterates tells whether the module has iterators.
+// iterates reports whether the module has iterators.
 func (m *module) iterates() bool {
 	return slices.ContainsFunc(m.probes.Plan(), func(h kprobe.Hook) bool { return h.Attachment == kprobe.Iter })
 }

@@ -66,7 +66,7 @@ func TestSnapshotMakesNoSystemCall(t *testing.T) {
 	requireNoSystemCall(t, callCounter(t), func() error { return o.Snapshot(&s) })
 }
 
-// callCounter returns a function that has the kernel's perf events count the thread's system calls.
+// callCounter returns a function that counts the thread's system calls by perf events.
 func callCounter(t *testing.T) func(during func()) uint64 {
 	t.Helper()
 	id := tracepointID(t, "raw_syscalls/sys_enter")
@@ -89,8 +89,9 @@ func callCounter(t *testing.T) func(during func()) uint64 {
 	return calls
 }
 
-// requireNoSystemCall wants none from f in a thousand calls. The runtime interrupts a goroutine that has run for 10 ms, which
-// is a signal or a wait, and so a system call: each part is shorter, begins a new turn, and the least of some tries counts.
+// requireNoSystemCall requires that f makes none in a thousand calls. The runtime preempts a goroutine that has run for
+// 10 ms by a signal or a wait, and so by a system call: each part is shorter and begins a new time slice, and the
+// minimum of some tries counts.
 func requireNoSystemCall(t *testing.T, calls func(during func()) uint64, f func() error) {
 	t.Helper()
 	require.Zero(t, leastCalls(calls, f))
@@ -116,7 +117,7 @@ func leastCalls(calls func(during func()) uint64, f func() error) uint64 {
 	return least
 }
 
-// tracepointID reads the number of a tracepoint from tracefs.
+// tracepointID reads the id of a tracepoint from tracefs.
 func tracepointID(t *testing.T, name string) uint64 {
 	t.Helper()
 	file := filepath.Join(tracefs, "events", name, "id")
@@ -152,7 +153,7 @@ func kernelObjects(t *testing.T) map[string]bool {
 	return held
 }
 
-// objectID is the kernel's number of an object.
+// objectID returns the kernel's id of an object.
 func objectID(t *testing.T, object string) uint32 {
 	t.Helper()
 	_, text, _ := strings.Cut(object, " ")
@@ -203,8 +204,8 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestOpenCloseLeavesNothing: no descriptor, map, program, link, mapping or goroutine stays after 60 times, or fewer on an
-// emulated CPU.
+// TestOpenCloseLeavesNothing: no descriptor, map, program, link, mapping or goroutine remains after opening and closing
+// 60 times, or fewer on an emulated CPU.
 func TestOpenCloseLeavesNothing(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -216,7 +217,7 @@ func TestOpenCloseLeavesNothing(t *testing.T) {
 	}
 	made := map[string]bool{}
 	once := func() {
-		// What is closed by the collector of garbage was left open.
+		// What only the garbage collector would close has leaked, so it is off.
 		defer debug.SetGCPercent(debug.SetGCPercent(-1))
 		fds := descriptors(t)
 		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: modules}})

@@ -23,50 +23,50 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/work"
 )
 
-// Level is how far a module is shed, so that it costs less. Counters never fall, whatever the level.
+// Level is how far a module is shed, so that it costs less. Counters never decrease, whatever the level.
 type Level int
 
 // The levels, each one less than the one before. A module skips those that would change nothing.
 const (
 	// LevelFull counts and times everything that the options ask for.
 	LevelFull Level = iota
-	// LevelSampled times one of sixteen frequent events and runs iterators by every eighth Refresh; counts stay exact.
+	// LevelSampled times one in sixteen frequent events and runs iterators at every eighth Refresh; counts stay exact.
 	LevelSampled
-	// LevelReduced has the hook detached that costs most, of several. The metrics that only it feeds leave the schema.
+	// LevelReduced detaches the most expensive of several hooks. The metrics that only it feeds leave the schema.
 	LevelReduced
-	// LevelOff has all hooks detached: the module is not up, and its metrics leave the schema.
+	// LevelOff detaches all hooks: the module is not up, and its metrics leave the schema.
 	LevelOff
 )
 
 // String returns the level's name.
 func (l Level) String() string { return [...]string{"full", "sampled", "reduced", "off"}[l] }
 
-// shedSampling is one of how many events LevelSampled times.
+// shedSampling is n where LevelSampled times one in n events.
 const shedSampling = 16
 
-// costs are what an operation costs more with a module than without, by operation.
+// costs are how much more an operation costs with a module than without, by operation.
 type costs map[string]cost
 
 type cost struct{ full, sampled time.Duration }
 
-// assumed is what operations cost more where it could not be measured, on the high side of what was measured on several
-// machines (docs/performance.md): a module of which nothing is known must keep its budget too.
+// assumed are the costs to use if they could not be measured, at the high end of measurements on several machines
+// (docs/performance.md): a module with unknown costs must keep its budget too.
 var assumed = costs{
 	"call":  {full: 500 * time.Nanosecond, sampled: 350 * time.Nanosecond},
 	"page":  {full: 150 * time.Nanosecond, sampled: 150 * time.Nanosecond},
 	"fault": {full: 500 * time.Nanosecond, sampled: 350 * time.Nanosecond},
 }
 
-// at returns the cost of an event where one of n is timed: what does not depend on that, and a part of the rest.
+// at returns the cost of an event if one in n is timed: the fixed part, and a share of the timing.
 func (c cost) at(n uint32) time.Duration {
 	timing := (c.full - c.sampled) * shedSampling / (shedSampling - 1)
 	return c.full - timing + timing/time.Duration(n)
 }
 
-// calibrate opens a module and measures what that costs the operations that its metrics name. What cannot be measured, or was
-// lost in the noise, is left out: the module is open all the same.
+// calibrate opens a module and measures how much that adds to the operations that its metrics name. What cannot be
+// measured, or is lost in noise, is left out: the module is open all the same.
 func calibrate(measure work.Measure, o *Observer, open func()) costs {
-	// Which operations matter is known when it is open, so all are measured before.
+	// Which operations matter is known only when it is open, so all are measured before.
 	before := make(map[string]time.Duration)
 	for _, operation := range []string{"call", "page", "fault"} {
 		if took, err := measure(operation); err == nil {
@@ -98,7 +98,7 @@ func calibrate(measure work.Measure, o *Observer, open func()) costs {
 			if with, err = measure(m.cost); err == nil {
 				c.sampled = min(c.full, max(0, with-without))
 			}
-			// The module is closed soon, and nothing else of it is timed.
+			// The module is closed soon, and nothing else in it is timed.
 			_ = probes.SetSampling(1)
 		}
 		all[m.cost] = c
@@ -114,7 +114,7 @@ type account struct {
 	spent  time.Duration
 }
 
-// accountsOf opens an account for each metric of a module that tells a cost, and tells whether some of the costs are assumed.
+// accountsOf returns an account for each metric of a module that has a cost, and whether some of the costs are assumed.
 func accountsOf(metrics []Metric, known costs) (accounts []account, guessed bool) {
 	for _, m := range metrics {
 		each, ok := known[m.cost]
@@ -129,8 +129,9 @@ func accountsOf(metrics []Metric, known costs) (accounts []account, guessed bool
 	return accounts, guessed
 }
 
-// account adds to each module's overhead what its events since the last call have cost. It needs no statistics of the kernel and
-// makes no system call. It is called before everything that changes what an event costs, and before the overhead is told.
+// account adds to each module's overhead what its events since the last call have cost. It needs no kernel statistics
+// and makes no system call. It is called before anything that changes the cost of an event, and before the overhead is
+// reported.
 func (o *Observer) account() error {
 	if err := o.Snapshot(&o.accounted); err != nil {
 		return err

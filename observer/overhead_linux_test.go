@@ -34,7 +34,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// calibrated opens modules that know what they cost.
+// calibrated opens modules with measured costs.
 func calibrated(t *testing.T, modules ...string) *observer.Observer {
 	t.Helper()
 	kprobetest.Require(t)
@@ -45,7 +45,7 @@ func calibrated(t *testing.T, modules ...string) *observer.Observer {
 	return o
 }
 
-// preads reads a cached page, so many times.
+// preads reads a cached page n times.
 func preads(t *testing.T, fd, n int) {
 	t.Helper()
 	buf := make([]byte, 100)
@@ -55,9 +55,9 @@ func preads(t *testing.T, fd, n int) {
 	}
 }
 
-// TestOverhead: the overhead is told by whoever asks for the health, and nothing else has to be called for it: what one call costs,
-// as often as calls were counted. How near that comes to what the kernel's own statistics say of the programs is measured by the
-// benchmarks, since it takes a machine that does nothing else.
+// TestOverhead: Health alone brings the overhead up to date: the cost of one call, times the calls that were counted.
+// How near that comes to the kernel's own statistics of the programs is measured by the benchmarks, since it takes an
+// idle machine.
 func TestOverhead(t *testing.T) {
 	anyKernel(t)
 	for _, verify := range []bool{true, false} {
@@ -75,7 +75,7 @@ func TestOverhead(t *testing.T) {
 		after := healthOf(t, o.Health(), "io")
 		grown := count(t, o).since(before)
 		require.GreaterOrEqual(t, after.Overhead-overhead, reads*each)
-		// Calls of the runtime's own may come before the first of the two pairs, or after the last one.
+		// The runtime's own calls may come between the counts and the health, at either end.
 		all := uint64(0)
 		for key, n := range grown {
 			if strings.HasPrefix(key, "ebpf_io_operations_total{") {
@@ -90,7 +90,7 @@ func TestOverhead(t *testing.T) {
 	}
 }
 
-// restore puts a module back by one level.
+// restore restores a module by one level.
 func restore(t *testing.T, o *observer.Observer, module string) observer.Level {
 	t.Helper()
 	level, err := o.Restore(module)
@@ -98,9 +98,9 @@ func restore(t *testing.T, o *observer.Observer, module string) observer.Level {
 	return level
 }
 
-// TestRefreshCosts: what an iterator takes is part of its module's overhead, and no more than all of it.
+// TestRefreshCosts: the CPU time of an iterator is part of its module's overhead, and at most the elapsed time.
 func TestRefreshCosts(t *testing.T) {
-	// No request of a disk's is this process's own here, so that the first one costs nothing.
+	// This process makes no disk requests here, so the first module costs nothing.
 	o := open(t, "block", "sched")
 	before := o.Health().Modules
 	start := time.Now()
@@ -112,15 +112,15 @@ func TestRefreshCosts(t *testing.T) {
 	require.LessOrEqual(t, after[1].Overhead-before[1].Overhead, took)
 }
 
-// TestShed: level by level a module costs less, down to nothing, and back; no count falls, and what is counted at a level is
-// exact.
+// TestShed: a module is shed level by level until it is off, and restored; no counter decreases, and the counts at each
+// level are exact.
 func TestShed(t *testing.T) {
 	anyKernel(t)
 	o := calibrated(t, "io", "cache")
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
 	preads(t, fd, 1)
 	quiet(t)
-	// No multiple of 16: what is sampled cannot come to it by chance.
+	// Not a multiple of 16: a sampled count cannot be equal by chance.
 	const reads = 2001
 	pread, timed, lookups := "ebpf_io_operations_total{pread,ok}", "ebpf_io_duration_seconds_count{pread}", "ebpf_cache_lookups_total{}"
 	hasLookups := count(t, o)[lookups] > 0
@@ -147,11 +147,11 @@ func TestShed(t *testing.T) {
 	require.NotEqual(t, uint64(reads), got[timed])
 	require.Zero(t, got[timed]%16)
 
-	// Who asks for more gets it when the module is whole again.
+	// A request to time all takes effect when the module is fully restored.
 	timeAll(t, o)
 	require.NotEqual(t, uint64(reads), done()[timed])
 
-	// It has one hook alone, of which none can be spared.
+	// It has only one hook, so LevelReduced is skipped.
 	level, err = o.Shed("io")
 	require.NoError(t, err)
 	require.Equal(t, observer.LevelOff, level)
@@ -163,7 +163,7 @@ func TestShed(t *testing.T) {
 	require.NotEmpty(t, health.Remedy)
 	require.Equal(t, health.Plan.Names(), health.ShedHooks)
 	for _, m := range o.Schema() {
-		require.NotEqual(t, "io", m.Module, "what does not count has no series")
+		require.NotEqual(t, "io", m.Module, "a module that is off has no series")
 	}
 	if hasLookups {
 		require.EqualValues(t, reads, got[lookups], "the other module")
@@ -189,7 +189,7 @@ func TestShed(t *testing.T) {
 	require.Less(t, time.Duration(got["ebpf_io_duration_seconds_sum{pread}"]), time.Second)
 }
 
-// TestShedForgetsTheBegun: a call that is under way while its module is detached has no duration after.
+// TestShedForgetsTheBegun: a call in progress while its module is detached has no duration afterwards.
 func TestShedForgetsTheBegun(t *testing.T) {
 	anyKernel(t)
 	o := calibrated(t, "io")
@@ -213,7 +213,7 @@ func TestShedForgetsTheBegun(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, <-read)
 	got := count(t, o).since(before)
-	// By fentry nobody sees the return of what was called before.
+	// With fentry the return of a call that began before attaching is not seen.
 	if o.Health().Modules[0].Plan[0].Attachment != kprobe.Fentry {
 		require.EqualValues(t, 1, got["ebpf_events_lost_total{io,no_start}"])
 	}
@@ -222,8 +222,8 @@ func TestShedForgetsTheBegun(t *testing.T) {
 	require.NoError(t, unix.Close(pipe[1]))
 }
 
-// TestBudgetSheds: a module that costs more than it may for a minute is shed by Refresh, step by step; it does not look healthy then,
-// comes back at once when the process gets busy, and no count falls.
+// TestBudgetSheds: a module that exceeds its budget for a minute is shed by Refresh, step by step; then it is not
+// healthy, it is restored at once when the process gets busy, and no counter decreases.
 func TestBudgetSheds(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -233,7 +233,7 @@ func TestBudgetSheds(t *testing.T) {
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
 	preads(t, fd, 1)
 	now, cpu := time.Now(), time.Duration(0)
-	// after lets some time pass, of which the process had the CPU for a part.
+	// after lets some time pass, in which the process used some CPU time.
 	after := func(wall, used time.Duration) {
 		now, cpu = now.Add(wall), cpu+used
 		require.NoError(t, o.KeepBudget(now, cpu))
@@ -241,7 +241,7 @@ func TestBudgetSheds(t *testing.T) {
 	level := func() observer.Level { return healthOf(t, o.Health(), "io").Level }
 	const minute = time.Minute
 	after(0, 0)
-	// An idle server sheds nothing, however much of its CPU time that is.
+	// An idle server sheds nothing, however large the share of its CPU time is.
 	for range 10 {
 		o.Spend("sched", 6*time.Millisecond)
 		o.Spend("io", 6*time.Millisecond)
@@ -262,7 +262,7 @@ func TestBudgetSheds(t *testing.T) {
 	require.Equal(t, observer.LevelOff, level())
 	require.Equal(t, observer.LevelFull, healthOf(t, o.Health(), "sched").Level, "the other module")
 	require.False(t, healthOf(t, o.Health(), "io").Up)
-	// The process goes on as before: it waits for four minutes, since it was shed twice.
+	// The process continues as before: the module waits for four minutes, since it was shed twice.
 	for range 3 {
 		after(minute, 6*time.Second)
 		require.Equal(t, observer.LevelOff, level())
@@ -271,7 +271,7 @@ func TestBudgetSheds(t *testing.T) {
 	require.Equal(t, observer.LevelSampled, level())
 	spend()
 	require.Equal(t, observer.LevelOff, level())
-	// It gets busy.
+	// The process gets busy.
 	after(time.Second, 199*time.Millisecond)
 	require.Equal(t, observer.LevelOff, level())
 	after(time.Second, 200*time.Millisecond)
@@ -283,7 +283,7 @@ func TestBudgetSheds(t *testing.T) {
 	for key, n := range before {
 		require.GreaterOrEqual(t, got[key], n, key)
 	}
-	// Without a limit nothing is shed, and what is shed comes back.
+	// Without a limit nothing is shed, and what is shed is restored.
 	spend()
 	require.Equal(t, observer.LevelSampled, level())
 	c := o.Config()
@@ -293,13 +293,13 @@ func TestBudgetSheds(t *testing.T) {
 	require.Equal(t, observer.LevelFull, level())
 }
 
-// TestShedIterators: before a module is switched off for what its iterators cost, they are run less often; what they read is complete
-// all the same.
+// TestShedIterators: before a module is turned off for the cost of its iterators, they run less often; what they read
+// is still complete.
 func TestShedIterators(t *testing.T) {
 	o := open(t, "sched")
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// The CPU time that an iterator takes tells nothing: it may be 0 by the clock of a busy emulated CPU.
+	// The CPU time of an iterator proves nothing: it may be 0 by the clock of a busy emulated CPU.
 	switches := func() uint64 { return count(t, o)["ebpf_sched_switches_total{voluntary}"] }
 	refresh := func() (ran bool) {
 		before := switches()

@@ -24,14 +24,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCostAt: what was measured with all and with one of sixteen timed tells what is in between and beyond.
+// TestCostAt: the costs with all and with one in sixteen events timed give those in between and beyond.
 func TestCostAt(t *testing.T) {
 	c := cost{full: 200 * time.Nanosecond, sampled: 125 * time.Nanosecond}
 	require.Equal(t, c.full, c.at(1))
 	require.Equal(t, c.sampled, c.at(shedSampling))
-	// 120 ns without its timing, of which 80 ns are for each event that is timed.
+	// 120 ns without timing, and 80 ns more for each event that is timed.
 	require.Equal(t, 160*time.Nanosecond, c.at(2))
 	require.Equal(t, 121*time.Nanosecond, c.at(80))
-	// What was not found to cost less costs the same.
+	// If sampling was not found to cost less, it costs the same.
 	require.Equal(t, 50*time.Nanosecond, cost{50, 50}.at(16))
 }

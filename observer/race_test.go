@@ -19,6 +19,6 @@
 
 package observer_test
 
-// raceDetector tells that the runtime touches memory of its own at each access, so that the truth about page faults and
-// resident pages never stands still. These tests run without it in the virtual machines.
+// raceDetector means that the runtime touches memory of its own at each access, so that the ground truth of page faults
+// and resident pages keeps changing. The virtual machines run these tests without it.
 const raceDetector = true

@@ -42,8 +42,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TestRefusals provokes each way in which a kernel or what stands before it says no, and wants it called by its name, with
-// what to do about it.
+// TestRefusals provokes each refusal by the kernel, or by what restricts access to it, and requires its cause by name,
+// with a remedy.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -139,10 +139,10 @@ func TestRefusals(t *testing.T) {
 			}) {
 				return
 			}
-			// Capabilities and filters are the thread's. The process ends with the test.
+			// Capabilities and filters are per thread. The process ends with the test.
 			runtime.LockOSThread()
 			c.provoke(t)
-			// Modules without an iterator, which no Attach keeps away.
+			// Modules without an iterator: iterators attach whatever Attachment is.
 			c.options.Modules = []string{"io", "cache"}
 			_, err := observer.Open(context.Background(), c.options)
 			var down *observer.DownError
@@ -188,8 +188,8 @@ func hide(t *testing.T, folders ...string) {
 	}
 }
 
-// TestMemlock: where eBPF is charged to RLIMIT_MEMLOCK, a limit that the process may lift is lifted, and one that it may
-// not is named. Elsewhere it does not matter and stays as it is.
+// TestMemlock: if eBPF is charged to RLIMIT_MEMLOCK, Open lifts the limit, or names it in the error if the process may
+// not lift it. Otherwise the limit does not matter and stays as it is.
 func TestMemlock(t *testing.T) {
 	for _, may := range []bool{true, false} {
 		t.Run(fmt.Sprint("may_lift_", may), func(t *testing.T) {
@@ -240,8 +240,8 @@ func hasCapability(t *testing.T, c uint) bool {
 	return data[c/32].Effective&(1<<(c%32)) != 0
 }
 
-// TestLeastPrivilege is a container: a user who is not root, with the two capabilities and no other, in a pid and a mount
-// namespace of its own, without tracefs. All modules are up, and exact.
+// TestLeastPrivilege simulates a container: a non-root user with only the two capabilities, in its own pid and mount
+// namespaces, without tracefs. All modules are up, and exact.
 func TestLeastPrivilege(t *testing.T) {
 	const level = "OBSERVER_TEST_USER"
 	const nobody = 65534
@@ -268,12 +268,12 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 	require.Equal(t, 1, os.Getpid())
 	hide(t, tracefs, "/sys/kernel/debug")
-	// Before Linux 5.11 whoever starts the container has to give it memory.
+	// Before Linux 5.11 the process that starts the container has to lift the limit of memory.
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); !errors.Is(err, unix.EPERM) {
 		require.NoError(t, err)
 	}
-	// Neither the folder of the test binary nor that of t.TempDir is open to others.
+	// Other users can access neither the folder of the test binary nor that of t.TempDir.
 	temp, err := os.MkdirTemp("", "least-privilege")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(temp)) })
@@ -297,8 +297,8 @@ func TestLeastPrivilege(t *testing.T) {
 	require.Contains(t, string(out), "--- PASS: TestLeastPrivilege")
 }
 
-// requireGone waits until the kernel has freed what was held: the loader's own mappings go with its garbage, and the rest
-// a little later.
+// requireGone waits until the kernel has freed what was held: the garbage collector releases the loader's own mappings,
+// and the rest follows a little later.
 func requireGone(t *testing.T, held map[string]bool, what string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -307,8 +307,8 @@ func requireGone(t *testing.T, held map[string]bool, what string) {
 	}, time.Minute, 20*time.Millisecond, what)
 }
 
-// TestFaults fails each step of opening all modules once. Nothing leaks, the step is named where it failed, and where
-// there was another way it was taken.
+// TestFaults fails each step of opening all modules once. Nothing leaks, the failed step is named, and an alternative
+// is used if there is one.
 func TestFaults(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -324,7 +324,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// testFaults has each step of a module's opening fail in turn, of those that stride leaves. Another module is opened after it.
+// testFaults fails every stride-th step of opening a module, one at a time. Another module is opened after it.
 func testFaults(t *testing.T, module string, stride int) {
 	beside := "lock"
 	if module == beside {
@@ -359,7 +359,7 @@ func testFaults(t *testing.T, module string, stride int) {
 			}
 			return nil
 		})
-		// One fault never takes all modules away.
+		// One fault never takes down all modules.
 		require.NoError(t, err, failed)
 		require.Equal(t, steps[n], failed)
 		health := o.Health()

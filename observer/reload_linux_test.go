@@ -27,8 +27,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// TestReload: programs that are loaded anew count on where those before them were, as kernels need it that attach a program
-// only once. Others are left alone.
+// TestReload: reloaded programs continue the counts of the old ones, as needed on kernels that attach a program only
+// once. Others are left alone.
 func TestReload(t *testing.T) {
 	kprobetest.Require(t)
 	o, err := Open(t.Context(), Options{Config: Config{Modules: []string{"io", "cache"}}})
@@ -59,12 +59,12 @@ func TestReload(t *testing.T) {
 	require.Equal(t, before, preads(4))
 	spec := o.objects.object("io").spec
 	require.NoError(t, io.probes.Reload(spec, o.probeOptions(btf.NewCache())))
-	// What reloading itself reads counts as soon as the programs for it are there.
+	// What reloading itself reads counts as soon as the programs are attached.
 	after := preads(0)
 	require.GreaterOrEqual(t, after, before)
 	require.Equal(t, after+5, preads(5))
 	require.Len(t, io.probes.Plan(), programs)
-	// There is nothing to put back any more, so nothing is loaded twice.
+	// There is nothing to reattach any more, so nothing is loaded twice.
 	require.NoError(t, io.probes.Reload(spec, o.probeOptions(btf.NewCache())))
 	after = preads(0)
 	require.Equal(t, after+6, preads(6))

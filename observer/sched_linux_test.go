@@ -50,8 +50,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// usage is what the kernel tells in /proc of the threads that a process has just now, by the names of the metrics. The
-// pattern chooses among the threads.
+// usage returns what /proc has for a process's current threads, by the names of the metrics. The pattern selects
+// threads.
 func usage(t testing.TB, pid, pattern string) counts {
 	t.Helper()
 	tasks, err := filepath.Glob(filepath.Join("/proc", pid, "task", pattern))
@@ -78,12 +78,12 @@ func usage(t testing.TB, pid, pattern string) counts {
 // elapsed is the time that something took.
 type elapsed struct {
 	all time.Duration
-	// asleep is what of it the calling thread was neither on a CPU nor waited for one, by what the kernel keeps of it, or less:
-	// on a busy machine no more than on an idle one.
+	// asleep is the part in which the calling thread was neither on a CPU nor waiting for one, by the kernel's account,
+	// or less: on a busy machine no more than on an idle one.
 	asleep time.Duration
 }
 
-// timed does something, in the goroutine's own thread.
+// timed does something, with the goroutine locked to its thread.
 func timed(t testing.TB, do func()) elapsed {
 	t.Helper()
 	runtime.LockOSThread()
@@ -105,7 +105,7 @@ func timed(t testing.TB, do func()) elapsed {
 	return elapsed{all, all - (notAsleep() - begin)}
 }
 
-// number finds the number that stands behind a key.
+// number returns the number behind a key.
 func number(t testing.TB, text, key string) uint64 {
 	t.Helper()
 	_, after, ok := strings.Cut(text, key)
@@ -121,7 +121,7 @@ func refreshed(t testing.TB, o *observer.Observer) counts {
 	return count(t, o)
 }
 
-// worker is a process whose threads do as they are told.
+// worker is a process whose threads work on request.
 type worker struct {
 	t       *testing.T
 	orders  *os.File
@@ -156,8 +156,8 @@ func newWorker(t *testing.T) *worker {
 
 // The orders to a worker.
 const (
-	startThreads = "start" // Start some threads more.
-	useThreads   = "use"   // They run, sleep, and are in each other's way.
+	startThreads = "start" // Start some more threads.
+	useThreads   = "use"   // They run, sleep, and compete for CPUs.
 	endThreads   = "end"   // All of them end.
 	doNothing    = "nothing"
 )
@@ -165,13 +165,13 @@ const (
 // someThreads are more than a test machine has CPUs.
 const someThreads = 20
 
-// answer is what the worker says of itself.
+// answer is the worker's report.
 type answer struct {
-	switches [2]uint64 // of its threads, those too that have ended: voluntary and not
+	switches [2]uint64 // of its threads, including those that have ended: voluntary and not
 	thread   int       // one that ends when it is told to, 0 if there is none
 }
 
-// do has the worker carry an order out.
+// do makes the worker carry out an order.
 func (w *worker) do(order string) (a answer) {
 	w.t.Helper()
 	_, err := fmt.Fprintln(w.orders, order)
@@ -211,7 +211,7 @@ func work() {
 	os.Exit(0)
 }
 
-// spenders are threads that spend, each whenever it is told to.
+// spenders are threads that call spend on request.
 type spenders []spender
 
 type spender struct {
@@ -245,7 +245,7 @@ func (s *spenders) use() {
 	}
 }
 
-// end waits until the kernel has them no more, except for a process's first thread, which the runtime keeps.
+// end waits until the threads are gone, except for a process's first thread, which the runtime keeps.
 func (s *spenders) end() {
 	for _, one := range *s {
 		close(one.tell)
@@ -258,7 +258,7 @@ func (s *spenders) end() {
 	*s = nil
 }
 
-// spend uses a CPU, gives it up, and wants it again.
+// spend uses a CPU and sleeps, several times.
 func spend() {
 	for range 5 {
 		for start := time.Now(); time.Since(start) < time.Millisecond; {
@@ -268,17 +268,17 @@ func spend() {
 	}
 }
 
-// look is what the kernel says of a process that stands still.
+// look is what is known about a stopped process.
 type look struct {
 	all     counts // all threads that it has
 	one     counts // one of them
-	cpuTime uint64 // of those too that have ended, in nanoseconds
+	cpuTime uint64 // including threads that have ended, in nanoseconds
 }
 
-// still stops the worker, and returns what the observers, and what the kernel says of it at that moment.
+// still stops the worker, and returns what the observers and the kernel have for it at that moment.
 func (w *worker) still(all, one *observer.Observer, tid int) (look, look) {
 	w.t.Helper()
-	// As clock_getcpuclockid(3) makes it: what the scheduler keeps for a process.
+	// As in clock_getcpuclockid(3): what the scheduler keeps for a process.
 	const schedClock = 2
 	pid := w.process.Pid
 	ask := func() (l look) {
@@ -290,7 +290,7 @@ func (w *worker) still(all, one *observer.Observer, tid int) (look, look) {
 	}
 	require.NoError(w.t, w.process.Signal(syscall.SIGSTOP))
 	var got, truth look
-	// Stopping takes a while. Two looks that are the same are not enough where all threads sleep.
+	// Stopping takes a while. Two equal readings are not enough if all threads sleep.
 	require.Eventually(w.t, func() bool {
 		truth = ask()
 		got = look{all: refreshed(w.t, all), one: refreshed(w.t, one)}
@@ -313,8 +313,8 @@ func (w *worker) stopped() bool {
 	return true
 }
 
-// TestSchedExact observes another process, and one thread of it, and stops it to look: then all that has grown has grown
-// as /proc has it, to the nanosecond. When threads end nothing falls, and what the kernel keeps of them is still exact.
+// TestSchedExact observes another process, and one thread of it, and stops it to compare: everything has grown as in
+// /proc, to the nanosecond. When threads end nothing decreases, and what the kernel keeps of them is still exact.
 func TestSchedExact(t *testing.T) {
 	kprobetest.Require(t)
 	if os.Getenv(workerEnv) != "" {
@@ -327,7 +327,7 @@ func TestSchedExact(t *testing.T) {
 		o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"sched"}}, Scope: scope})
 		require.NoError(t, err)
 		closeAfter(t, o)
-		require.Equal(t, []string{"ebpf_sched_threads{}"}, slices.Collect(maps.Keys(count(t, o))), "counting begins with nothing")
+		require.Equal(t, []string{"ebpf_sched_threads{}"}, slices.Collect(maps.Keys(count(t, o))), "counting starts at 0")
 		return o
 	}
 	all, one := openScope(0), openScope(tid)
@@ -335,12 +335,12 @@ func TestSchedExact(t *testing.T) {
 	switched := [4][2]uint64{w.do(useThreads).switches}
 	first, truthFirst := w.still(all, one, tid)
 	switched[1] = w.do(doNothing).switches
-	// Threads that are known, and new ones.
+	// Known threads, and new ones.
 	w.do(startThreads)
 	w.do(useThreads)
 	second, truthSecond := w.still(all, one, tid)
 	grown := truthSecond.all.since(truthFirst.all)
-	require.Len(t, grown, 6, "not everything has moved")
+	require.Len(t, grown, 6, "not everything has grown")
 	require.Equal(t, grown, second.all.since(first.all))
 	require.Equal(t, truthSecond.all["ebpf_sched_threads{}"], second.all["ebpf_sched_threads{}"])
 	require.NotEmpty(t, second.one.since(first.one))
@@ -366,7 +366,7 @@ func TestSchedExact(t *testing.T) {
 	require.Equal(t, kprobe.Iter, all.Health().Modules[0].Plan[0].Attachment)
 }
 
-// TestSched: what grows while this process works is between what /proc says before and after.
+// TestSched: the growth while this process works is between that of /proc read before and after.
 func TestSched(t *testing.T) {
 	eachAttach(t, "sched", []string{"task"}, func(t *testing.T, o *observer.Observer) { testSched(t, o, spend) })
 }
@@ -422,8 +422,8 @@ func tids(t *testing.T) []int {
 	return all
 }
 
-// withoutPlace tells how many threads find none of the eight places that begin at their id taken by others, where those of each pass
-// come in the order of their ids.
+// withoutPlace returns how many threads find all eight places from their id on taken by others, with the threads of
+// each pass in the order of their ids.
 func withoutPlace(places int, passes ...[]int) int {
 	taken := make(map[int]int)
 	skipped := 0
@@ -444,7 +444,8 @@ func withoutPlace(places int, passes ...[]int) int {
 	return skipped
 }
 
-// TestSchedFull: more threads than the table has places for are told of, and the table is free again when they have ended.
+// TestSchedFull: threads beyond the places of the table are counted as skipped, and the places are free again when the
+// threads have ended.
 func TestSchedFull(t *testing.T) {
 	const places = 1024
 	const skipped = "ebpf_sched_run_queue_wait_skipped_total{}"
@@ -463,13 +464,13 @@ func TestSchedFull(t *testing.T) {
 	self, err := kprobe.Self()
 	require.NoError(t, err)
 	if slices.Equal(was, tids(t)) && int(self.TGID) == os.Getpid() {
-		// Ids that others have in between spread those of the threads.
+		// Ids of other processes in between spread those of the threads.
 		require.EqualValues(t, withoutPlace(places, first, was), got[skipped])
 	}
 	require.LessOrEqual(t, got["ebpf_sched_run_queue_waits_total{}"], after["ebpf_sched_run_queue_waits_total{}"])
 
 	threads.end()
-	// One pass to miss them, and one to have their places.
+	// One pass to miss them, and one to reuse their places.
 	refreshed(t, o)
 	before = refreshed(t, o)
 	threads.start(someThreads)
@@ -479,12 +480,12 @@ func TestSchedFull(t *testing.T) {
 	require.Greater(t, got["ebpf_sched_run_queue_waits_total{}"], before["ebpf_sched_run_queue_waits_total{}"]+someThreads)
 }
 
-// TestRefreshCallsNothing: a module without an iterator costs no system call.
+// TestRefreshCallsNothing: Refresh makes no system call for a module without an iterator.
 func TestRefreshCallsNothing(t *testing.T) {
 	o, iterating := open(t, "io", "cache"), open(t, "sched")
 	calls := callCounter(t)
 	require.GreaterOrEqual(t, calls(func() { require.NoError(t, iterating.Refresh()) }), uint64(3), "open, read, close")
-	// On some machines the clock that the budget looks at takes a system call.
+	// On some machines reading the budget's clock takes a system call.
 	clock := leastCalls(calls, func() error {
 		_ = time.Now()
 		return nil
@@ -492,8 +493,8 @@ func TestRefreshCallsNothing(t *testing.T) {
 	require.Equal(t, clock, leastCalls(calls, o.Refresh))
 }
 
-// TestRefreshFails: a module whose iterator cannot be run says so, and keeps neither the others from it nor anybody from a
-// snapshot. The next time it is made up for.
+// TestRefreshFails: an iterator that cannot run is reported, and affects neither other modules nor snapshots. The next
+// Refresh catches up.
 func TestRefreshFails(t *testing.T) {
 	kprobetest.Require(t)
 	if !kprobetest.InChild(t, nil) {
@@ -525,7 +526,7 @@ func TestRefreshFails(t *testing.T) {
 	require.Positive(t, grown["ebpf_two_cpu_seconds_total{}"])
 }
 
-// TestRefreshDuringClose: whoever refreshes in any number of goroutines has it done or gets ErrClosed, and totals grow.
+// TestRefreshDuringClose: any number of concurrent calls of Refresh succeed or return ErrClosed, and totals grow.
 func TestRefreshDuringClose(t *testing.T) {
 	kprobetest.Require(t)
 	for range 5 {

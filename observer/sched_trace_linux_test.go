@@ -50,12 +50,12 @@ func offCPU(part, state string) string {
 	return "ebpf_sched_trace_off_cpu_seconds_" + part + "{" + state + "}"
 }
 
-// offCPUTotal adds up all ways to be off a CPU.
+// offCPUTotal adds up all off-CPU states.
 func (c counts) offCPUTotal(part string) uint64 {
 	return c[offCPU(part, "sleep")] + c[offCPU(part, "uninterruptible")] + c[offCPU(part, "preempted")]
 }
 
-// standstill stops a worker, and returns what is counted and what the kernel says of it at that moment.
+// standstill stops a worker, and returns what is counted and what the kernel has for it at that moment.
 func (w *worker) standstill(o *observer.Observer) (got, truth counts) {
 	w.t.Helper()
 	pid := strconv.Itoa(w.process.Pid)
@@ -68,9 +68,9 @@ func (w *worker) standstill(o *observer.Observer) (got, truth counts) {
 	return got, truth
 }
 
-// TestSchedTraceExact observes a process whose threads are stopped before and after, and so off a CPU: in between each of
-// their waits is one of those that /proc has, and each time that they were off a CPU is one of its switches. A new thread
-// has waited, but was not off a CPU before.
+// TestSchedTraceExact observes a process whose threads are stopped before and after, and so off a CPU: in between each
+// of their waits is one of those in /proc, and each time off a CPU is one of the switches in /proc. A new thread has
+// waited, but was not off a CPU before.
 func TestSchedTraceExact(t *testing.T) {
 	kprobetest.Require(t)
 	if os.Getenv(workerEnv) != "" {
@@ -79,11 +79,11 @@ func TestSchedTraceExact(t *testing.T) {
 	got, truth := traceWorker(t)
 	waits := truth["ebpf_sched_run_queue_waits_total{}"]
 	voluntary, involuntary := truth["ebpf_sched_switches_total{voluntary}"], truth["ebpf_sched_switches_total{involuntary}"]
-	// Who is off a CPU waits for one in the end. The kernel's account has no wait of a thread that lost its CPU when it was about to
-	// sleep: sched_info_depart looks at its state.
+	// A thread that is off a CPU eventually waits for one. The kernel's account has no wait of a thread that was
+	// preempted when it was about to sleep: sched_info_depart checks its state.
 	require.LessOrEqual(t, got[waitCount], voluntary+involuntary+2)
 	require.LessOrEqual(t, float64(waits)-float64(got[waitCount]), math.Ceil(float64(waits)*untraced()))
-	// The kernel's clock of a run queue stands still while something is done under its lock.
+	// The kernel's clock of a run queue does not advance while its lock is held.
 	wait := truth["ebpf_sched_run_queue_wait_seconds_total{}"]
 	require.InDelta(t, wait, got[waitSum], float64(waits)*perWait()+float64(wait)*(0.1+untraced()))
 	requireTraced(t, voluntary+involuntary-truth["ebpf_sched_threads{}"], got.offCPUTotal("count"))
@@ -92,9 +92,9 @@ func TestSchedTraceExact(t *testing.T) {
 	require.LessOrEqual(t, float64(got["ebpf_events_lost_total{sched_trace,no_start}"]), float64(waits)*untraced())
 }
 
-// untraced is the part of the switches that a kernel makes and may not trace. The kernel of the machine that this was written
-// on leaves out some in a hundred, as a program says that only counts them all, beside ctxt of /proc/stat. Those of
-// the matrix leave out none.
+// untraced is the share of switches that a kernel may not trace. The kernel of the machine that this was written on
+// leaves out a few percent: a program that only counts switches was compared with ctxt of /proc/stat. Those of the
+// matrix leave out none.
 func untraced() float64 {
 	if os.Getenv(guest) != "" {
 		return 0
@@ -102,22 +102,23 @@ func untraced() float64 {
 	return 0.1
 }
 
-// requireTraced allows for two more than the truth: a thread that is stopped last may be on its way when that is read.
+// requireTraced tolerates two more than the truth: the thread that is stopped last may still be switching when that is
+// read.
 func requireTraced(t *testing.T, want, got uint64) {
 	t.Helper()
 	require.LessOrEqual(t, got, want+2)
 	require.LessOrEqual(t, float64(want)-float64(got), math.Ceil(float64(want)*untraced()))
 }
 
-// requireKind compares one kind of switches. Who is kept from sleeping by a signal, as by the one that stops a process or
-// those of the runtime, lost the CPU for us, and gave it up for the kernel.
+// requireKind compares one kind of switches. If a signal keeps a thread from sleeping, such as the one that stops a
+// process or those of the runtime, it was preempted for us, and gave up the CPU for the kernel.
 func requireKind(t *testing.T, want, got uint64) {
 	t.Helper()
 	const signals = 2
 	require.InDelta(t, want, got, signals+float64(want)*untraced())
 }
 
-// traceWorker returns what was counted of a busy worker, and what /proc has of it.
+// traceWorker returns what was counted for a busy worker, and what /proc has for it.
 func traceWorker(t *testing.T) (got, truth counts) {
 	t.Helper()
 	// The runtime's signals would wake threads that are about to sleep.
@@ -125,7 +126,7 @@ func traceWorker(t *testing.T) (got, truth counts) {
 	w := newWorker(t)
 	o := openOn(t, "sched_trace", w)
 	w.do(startThreads)
-	// A thread of the runtime that ends takes along what the kernel has of it.
+	// If a thread of the runtime ends, what /proc has for it is gone.
 	for range 5 {
 		before, truthBefore := w.standstill(o)
 		w.do(useThreads)
@@ -151,7 +152,7 @@ func perWait() float64 {
 	return 20_000
 }
 
-// onCPU has the calling thread, and what it starts, run on one CPU.
+// onCPU pins the calling thread, and what it starts, to one CPU.
 func onCPU(t testing.TB, cpu int) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -165,8 +166,8 @@ func onCPU(t testing.TB, cpu int) {
 	})
 }
 
-// TestSchedTraceOffCPU: a thread that sleeps, waits for a process that it makes, and shares its CPU with another. How it left the CPU is
-// what the kernel counts, and how long it was off the CPU is all the time that it was not on it.
+// TestSchedTraceOffCPU: a thread that sleeps, waits for a process that it starts, and shares its CPU with another. How
+// it left the CPU is as the kernel counts it, and the time off the CPU is all the time that it was not on it.
 func TestSchedTraceOffCPU(t *testing.T) {
 	kprobetest.Require(t)
 	if os.Getenv(workerEnv) != "" {
@@ -180,14 +181,14 @@ func TestSchedTraceOffCPU(t *testing.T) {
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"sched_trace"}}, Scope: kprobe.Scope{TGID: uint32(os.Getpid()), TID: uint32(unix.Gettid())}})
 	require.NoError(t, err)
 	closeAfter(t, o)
-	// What runs out while the kernel does not know where it began, is lost once.
+	// A time off the CPU that began before the module was opened is lost, once.
 	require.NoError(t, unix.Nanosleep(&unix.Timespec{Nsec: 1}, nil))
 	type now struct {
 		counts, usage counts
 		on, all       time.Duration
 	}
 	look := func() (n now) {
-		// Until there is no switch in between.
+		// Retry until there is no switch in between.
 		for {
 			n.usage = usage(t, "self", strconv.Itoa(unix.Gettid())).without("cpu")
 			n.counts = count(t, o)
@@ -206,18 +207,19 @@ func TestSchedTraceOffCPU(t *testing.T) {
 		after := look()
 		got, truth = after.counts.since(before.counts), after.usage.since(before.usage)
 		all, on := after.all-before.all, after.on-before.on
-		// Interrupts are on the thread's account or not, as the kernel is built.
+		// Whether interrupts are charged to the thread depends on how the kernel is built.
 		tolerance := all*15/100 + time.Millisecond
 		require.LessOrEqual(t, time.Duration(got.offCPUTotal("sum")), all-on+tolerance)
 		if untraced() == 0 {
-			// A host that takes the CPU away, and a switch that is not traced, look like time off the CPU too.
+			// CPU time that a host takes away, and untraced switches, look like time off the CPU too.
 			require.GreaterOrEqual(t, time.Duration(got.offCPUTotal("sum")), all-on-tolerance)
 		}
-		// Each switch leaves the CPU, and waits for it once.
+		// With each switch the thread leaves the CPU, and waits for it once.
 		involuntary := truth["ebpf_sched_switches_total{involuntary}"]
 		requireTraced(t, truth["ebpf_sched_switches_total{voluntary}"]+involuntary, got[waitCount])
 		require.Equal(t, got[waitCount], got.offCPUTotal("count"))
-		// Who loses the CPU when it is about to sleep waits like all others, and the kernel does not count that as a wait.
+		// A thread that is preempted when it is about to sleep waits like all others, and the kernel does not count
+		// that as a wait.
 		waits := truth["ebpf_sched_run_queue_waits_total{}"]
 		requireTraced(t, waits, min(got[waitCount], waits))
 		require.LessOrEqual(t, got[waitCount], waits+involuntary)
@@ -238,7 +240,8 @@ func TestSchedTraceOffCPU(t *testing.T) {
 	requireKind(t, truth["ebpf_sched_switches_total{involuntary}"], got[offCPU("count", "preempted")])
 	require.Zero(t, got[offCPU("count", "uninterruptible")])
 
-	// Who makes a process by vfork(2), as Go does, waits until that runs its own program, and on this CPU it cannot before.
+	// A process that starts another by vfork(2), as Go does, waits until the child calls exec. On this one CPU the
+	// child cannot run before its parent leaves it.
 	self, err := os.Executable()
 	require.NoError(t, err)
 	got, truth = during(func() {
@@ -251,7 +254,7 @@ func TestSchedTraceOffCPU(t *testing.T) {
 			require.NoError(t, err)
 		}
 	})
-	// A child that is as far as that before its parent sleeps keeps nobody waiting.
+	// If the child calls exec before its parent sleeps, the parent does not wait.
 	require.Positive(t, got[offCPU("count", "uninterruptible")])
 	require.Positive(t, got[offCPU("sum", "uninterruptible")])
 	requireKind(t, truth["ebpf_sched_switches_total{voluntary}"],
@@ -298,7 +301,7 @@ func TestSchedTraceMigrations(t *testing.T) {
 	t.Logf("MATRIX\tsched_trace migrate: chosen\t%s", o.Health().Modules[0].Plan[1].Attachment)
 }
 
-// migrations is how often the kernel says that it moved the calling thread.
+// migrations returns how often the kernel has moved the calling thread, by its own count.
 func migrations(t *testing.T) uint64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/thread-self/sched")

@@ -33,13 +33,13 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// namespace begins the name of every metric.
+// namespace is the prefix of every metric's name.
 const namespace = "ebpf"
 
 // countersMap is the map that holds a module's counters.
 const countersMap = "metrics"
 
-// maxSeries bounds the series of one metric: more is a label that should not be one.
+// maxSeries bounds the series of one metric: more means that a label should not be one.
 const maxSeries = 1024
 
 // maxWords bounds what one module counts, in 8-byte words of one CPU's entry. Each may become a series where it is stored.
@@ -51,13 +51,13 @@ const maxLabels = 8
 // maxName bounds the length of a name.
 const maxName = 64
 
-// oldestLinux is what all of this needs.
+// oldestLinux is the oldest supported Linux.
 const oldestLinux = "5.10"
 
 // nanosecond is the scale of what is counted in nanoseconds.
 const nanosecond = 1e-9
 
-// wordSize is the size in bytes of all that is counted.
+// wordSize is the size in bytes of each counter.
 const wordSize = 8
 
 // Kind is the kind of a metric.
@@ -73,14 +73,14 @@ const (
 	Histogram
 )
 
-// String returns the kind's name, as Prometheus has it.
+// String returns the kind's name, as in Prometheus.
 func (k Kind) String() string {
 	return [...]string{"counter", "gauge", "histogram"}[k]
 }
 
 // Metric describes one metric of one module.
 type Metric struct {
-	// Name is complete: ebpf_<module>_<metric>, or ebpf_<metric> for one that all modules share.
+	// Name is the full name: ebpf_<module>_<metric>, or ebpf_<metric> for one that all modules share.
 	Name string
 	// Module that feeds the metric.
 	Module string
@@ -95,11 +95,11 @@ type Metric struct {
 	// Since is the first Linux that can feed the metric.
 	Since string
 	Kind  Kind
-	// Verifiable tells whether the known work at start tells what the metric must have grown by.
+	// Verifiable reports whether verification knows what the metric must have grown by.
 	Verifiable bool
 
 	verify   []expectation
-	cost     string     // the operation that tells what a count of the metric costs, or empty
+	cost     string     // the operation whose cost is that of one count, or empty
 	offset   int        // of the first series, in words
 	values   [][]string // the label values of each series
 	scale    float64    // turns a counted value into the unit
@@ -113,16 +113,16 @@ type Label struct {
 	Values []string
 }
 
-// expectation is a part of what verification wants of a metric: all series with the labels have grown by the sum of the
-// quantities.
+// expectation is one condition of verification: the series of a metric with the labels have grown, together, by the sum
+// of the quantities.
 type expectation struct {
 	// labels are name and value, none for all series.
 	labels map[string]string
-	// quantities that the known work tells.
+	// quantities of the known work.
 	quantities []string
 }
 
-// matches tells whether a series is meant.
+// matches reports whether it is for a series with these labels.
 func (e *expectation) matches(names, values []string) bool {
 	for i, name := range names {
 		if want, ok := e.labels[name]; ok && want != values[i] {
@@ -141,14 +141,13 @@ func (m *Metric) series() int {
 	return n
 }
 
-// Unit returns seconds, bytes or pages. The type tells it, or else the end of the name. It is empty for what is counted in events
-// or things.
+// Unit returns seconds, bytes or pages, from the type or else from the end of the name. It is empty for a plain number.
 func (m *Metric) Unit() string {
 	switch {
 	case m.scale == nanosecond:
 		return "seconds"
 	case m.Kind == Histogram:
-		// Of what is not time there are only distributions of sizes.
+		// Distributions are of times or sizes.
 		return "bytes"
 	}
 	name := strings.TrimSuffix(m.Name, "_total")
@@ -179,7 +178,7 @@ func (m *Metric) labelValues(i int) []string {
 	return values
 }
 
-// errSchema is what a module's description of itself lacks.
+// errSchema returns an error about a module's description of a metric.
 func errSchema(member, format string, args ...any) error {
 	return fmt.Errorf("%w: metric %q: %w", kprobe.ErrInvalidModule, member, fmt.Errorf(format, args...))
 }
@@ -189,7 +188,7 @@ var (
 	validValue = regexp.MustCompile(`^[a-z0-9_]+$`)
 )
 
-// takenLabels are what Prometheus adds to a histogram, and what servers add to all that they export.
+// takenLabels are added by Prometheus to a histogram, or by servers to all that they export.
 var takenLabels = [...]string{"le", "quantile", "module", "node_type", "node_id", "grpc_address", "http_address"}
 
 // eventsLost is the one metric that all modules share.
@@ -206,7 +205,7 @@ func (m *Metric) exported() []string {
 // claims are the names of metrics that are taken, and by which module.
 type claims map[string]string
 
-// own is who has claimed StateMetrics. No module may have one of them, but for ebpf_events_lost_total, which is shared.
+// own is the owner of StateMetrics. No module may have one of them, except for ebpf_events_lost_total, which is shared.
 const own = "the observer"
 
 func newClaims() claims {
@@ -217,7 +216,7 @@ func newClaims() claims {
 	return c
 }
 
-// add claims the names of a module's metrics, or none and tells which is taken.
+// add claims the names of a module's metrics, all or none; the error names one that is taken.
 func (c claims) add(module string, metrics []Metric) error {
 	names := make(claims)
 	for i := range metrics {
@@ -444,8 +443,8 @@ func describeElement(metric *Metric, element btf.Type) error {
 	return fmt.Errorf("unknown type %q (known: counter_t, counter_ns_t, gauge_t, struct hist_ns, struct hist_ns_wide, struct hist_bytes)", element.TypeName())
 }
 
-// describeHistogram reads the bounds from the layout of a histogram: the sum, and then slots, of which the tag tells the first
-// bound and the step to the next one as powers of two.
+// describeHistogram reads the bounds from the layout of a histogram: the sum, and then the slots, whose tag has the
+// first bound and the step to the next one as powers of two.
 func describeHistogram(metric *Metric, layout *btf.Struct) error {
 	errLayout := fmt.Errorf("struct %s is not sum, then slot[n] with a tag le", layout.Name)
 	if len(layout.Members) != 2 || layout.Members[0].Name != "sum" || layout.Members[1].Name != "slot" {
@@ -479,8 +478,8 @@ func parseSlots(tag string) (first, step int, err error) {
 	return first, step, err
 }
 
-// scaled is v*scale, by a division where the scale is the inverse of a whole number: 1024 ns is then 1.024e-06 s and not
-// a neighbor of it.
+// scaled is v*scale, by a division if the scale is the inverse of a whole number: 1024 ns is then 1.024e-06 s and not a
+// neighbor of it.
 func scaled(v, scale float64) float64 {
 	if scale < 1 {
 		return v / math.Round(1/scale)

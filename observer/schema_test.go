@@ -92,7 +92,7 @@ func labelValues(m observer.Metric) [][]string {
 	return all
 }
 
-// TestSnapshotLayout: each series has words of its own.
+// TestSnapshotLayout: each series has its own words.
 func TestSnapshotLayout(t *testing.T) {
 	schema, err := observer.Files(bpf.Modules("amd64")).Describe("block", "cache", "io", "lock", "memory", "net", "sched", "sched_trace")
 	require.NoError(t, err)
@@ -134,7 +134,7 @@ func TestModules(t *testing.T) {
 	require.Empty(t, names)
 }
 
-// FuzzDescribe: whatever an object holds, it is described or refused, and never a panic.
+// FuzzDescribe: any object is described or refused, without a panic.
 func FuzzDescribe(f *testing.F) {
 	names, err := observer.Files(bpf.Modules("amd64")).Modules()
 	require.NoError(f, err)

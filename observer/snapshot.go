@@ -23,19 +23,19 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/layout"
 )
 
-// Snapshot holds the counters of one moment. It may be used again for the next one, and then costs no allocation. A
-// zero Snapshot is ready for use, and has no series.
+// Snapshot holds the counters of one moment. It may be reused for the next one, without allocation. A zero Snapshot is
+// ready for use, and has no series.
 type Snapshot struct {
 	words  []uint64
 	schema []Metric
 }
 
-// Schema returns the metrics that counted when the snapshot was taken. The slice stays the Observer's own; it is another one
-// after each change of what is enabled.
+// Schema returns the metrics that counted when the snapshot was taken. The slice belongs to the Observer; each change
+// of what is enabled makes a new one.
 func (s *Snapshot) Schema() []Metric { return s.schema }
 
-// All iterates over the series of all metrics, in the order of the schema, and makes no allocation. What it yields is valid until the
-// snapshot is used again.
+// All iterates over the series of all metrics, in the order of the schema, without allocation. What it yields is valid
+// until the snapshot is reused.
 func (s *Snapshot) All() iter.Seq[Series] {
 	return func(yield func(Series) bool) {
 		for i := range s.schema {
@@ -53,15 +53,16 @@ func (s *Snapshot) All() iter.Seq[Series] {
 
 // Series is one series of a snapshot.
 type Series struct {
-	// Metric that it is of.
+	// Metric that the series belongs to.
 	Metric *Metric
-	// Labels are the values of the metric's labels, in their order. The slice is the schema's own.
+	// Labels are the values of the metric's labels, in their order. The slice belongs to the schema.
 	Labels []string
 
 	words []uint64
 }
 
-// Empty tells that nothing has been counted yet, so that there is no series to show. A gauge is never empty: its 0 says something.
+// Empty reports whether nothing has been counted yet, so that there is no series to show. A gauge is never empty: its 0
+// is a value.
 func (s Series) Empty() bool {
 	switch s.Metric.Kind {
 	case Gauge:
@@ -76,8 +77,8 @@ func (s Series) Empty() bool {
 // Value returns the value of a counter or gauge, or the sum of a histogram's values, in the metric's unit.
 func (s Series) Value() float64 { return float64(s.words[0]) * s.Metric.scale }
 
-// Buckets returns how many values of a histogram fell between each of the metric's Bounds and the one before it; the last bucket is
-// without bound. The slice stays the snapshot's own. It is empty for a counter and a gauge.
+// Buckets returns how many values of a histogram fell between each of the metric's Bounds and the one before it; the
+// last bucket has no bound. The slice belongs to the snapshot. It is empty for a counter and a gauge.
 func (s Series) Buckets() []uint64 { return s.words[1:] }
 
 // Count returns how many values a histogram has.

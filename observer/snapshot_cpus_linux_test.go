@@ -29,11 +29,11 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// defaultModules are those that the server opens by itself.
+// defaultModules are those that the server opens by default.
 var defaultModules = []string{"io", "cache", "memory", "sched"}
 
-// BenchmarkSnapshotCPUs takes snapshots as on machines of more CPUs: the counters have an entry for each, in which everything
-// has counted, or nothing, which is cheaper to read. No program writes them meanwhile.
+// BenchmarkSnapshotCPUs takes snapshots as on machines with more CPUs: the counters have an entry for each, in which
+// all are above 0, or all are 0, which is cheaper to read. No program writes them meanwhile.
 func BenchmarkSnapshotCPUs(b *testing.B) {
 	for _, cpus := range []int{2, 8, 16, 32, 64, 128, 256} {
 		for _, counted := range []string{"all", "none"} {
@@ -52,7 +52,7 @@ func BenchmarkSnapshotCPUs(b *testing.B) {
 	}
 }
 
-// TestSnapshotAllocatesNothing: however many CPUs there are, a snapshot that was used before is enough.
+// TestSnapshotAllocatesNothing: reusing a snapshot allocates nothing, however many CPUs there are.
 func TestSnapshotAllocatesNothing(t *testing.T) {
 	for _, cpus := range []int{2, 128} {
 		t.Run(fmt.Sprintf("cpus=%d", cpus), func(t *testing.T) {
@@ -64,8 +64,8 @@ func TestSnapshotAllocatesNothing(t *testing.T) {
 	}
 }
 
-// unattached is an observer of the default modules whose counters have so many entries, none of them 0 if they are to have
-// counted, and whose programs are not loaded.
+// unattached returns an observer of the default modules whose programs are not loaded. Its counters have an entry for
+// each of cpus, all above 0 if counted is set.
 func unattached(t testing.TB, cpus int, counted bool) *Observer {
 	t.Helper()
 	kprobetest.Require(t)

@@ -35,30 +35,31 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// maxObject bounds the size of an object, in bytes. The largest built-in one has 208 KiB.
+// maxObject bounds the size of an object, in bytes. The largest built-in one has 220 KiB.
 const maxObject = 1 << 20
 
 // ErrUntrusted is returned for a folder or an object that somebody else could have changed.
 var ErrUntrusted = errors.New("not to be trusted")
 
-// Source gives modules: BuiltIn, Files, ModuleDir or Spec. It may be used by several goroutines at once.
+// Source provides modules: BuiltIn, Files, ModuleDir or Spec. It may be used by several goroutines at once.
 type Source struct {
 	files   fs.FS
 	spec    *ebpf.CollectionSpec // of the one module that is in memory, if there are no files
 	module  string               // its name
-	dir     string               // where the files are, for people
+	dir     string               // where the files are, for messages
 	builtIn bool
 }
 
-// BuiltIn returns the modules that this package comes with, for the architecture that the program was built for.
+// BuiltIn returns the modules of this package, for the architecture that the program was built for.
 func BuiltIn() Source {
 	return Source{files: bpf.Modules(runtime.GOARCH), builtIn: true}
 }
 
-// Files returns the modules among files, such as those that are embedded into a program: each <module>.bpf.o at the root.
+// Files returns the modules in a file system, such as one that is embedded in a program: each <module>.bpf.o at the
+// root.
 func Files(files fs.FS) Source { return Source{files: files} }
 
-// Spec returns one module, which is in memory. The spec must not be changed afterwards.
+// Spec returns one module from memory. The spec must not be changed afterwards.
 func Spec(module string, spec *ebpf.CollectionSpec) Source { return Source{spec: spec, module: module} }
 
 // Modules returns the names of the modules, sorted. It needs no eBPF and works everywhere.
@@ -96,7 +97,8 @@ func (s Source) Describe(modules ...string) ([]Metric, error) {
 	return schema, nil
 }
 
-// Hooks returns the names of a module's hooks, whether or not this kernel takes them. It needs no eBPF and works everywhere.
+// Hooks returns the names of a module's hooks, whether or not this kernel accepts them. It needs no eBPF and works
+// everywhere.
 func (s Source) Hooks(module string) ([]string, error) {
 	o := s.decode(module)
 	if o.spec == nil {
@@ -132,10 +134,10 @@ func (s Source) read(name string) (*ebpf.CollectionSpec, error) {
 	return spec, nil
 }
 
-// object is a decoded module: what it says of itself, and the programs that are to be loaded. It is not changed.
+// object is a decoded module: its description of itself, and the programs to load. It is not changed.
 type object struct {
 	spec    *ebpf.CollectionSpec
-	err     error // why there is nothing else here
+	err     error // why it cannot be opened
 	name    string
 	metrics []Metric // with offsets from the module's own first word
 	words   int
@@ -150,16 +152,16 @@ func (s Source) decode(name string) *object {
 	return o
 }
 
-// sources are the modules of several sources as one.
+// sources merges the modules of several sources.
 type sources struct {
 	of       map[string]Source  // the source of each module
-	decoded  map[string]*object // what has been decoded to be compared, and not been opened yet
+	decoded  map[string]*object // decoded for comparison, and not opened yet
 	refusals map[string]error   // modules that must not be opened
 	names    []string           // of all modules: those of the first source, sorted, and then the others, sorted
-	refused  []ModuleHealth     // what is no module that could be asked for, and why
+	refused  []ModuleHealth     // sources and modules that cannot be requested, and why
 }
 
-// merge lists what there is to open. What is wrong with a source after the first is in its health.
+// merge lists the modules of all sources. An error of a source after the first is in its health.
 func merge(all []Source) (*sources, error) {
 	if len(all) == 0 {
 		all = []Source{BuiltIn()}
@@ -172,7 +174,8 @@ func merge(all []Source) (*sources, error) {
 	taken := newClaims()
 	for _, name := range first {
 		s.of[name] = all[0]
-		// The built-in modules leave each other be, and are read for this only if others could be in their way.
+		// The built-in modules do not collide with each other, and are read here only if others could collide with
+		// them.
 		if !all[0].builtIn || len(all) > 1 {
 			s.claim(taken, name)
 		}
@@ -208,7 +211,7 @@ func (s *sources) refuse(name string, err error) {
 	s.refused = append(s.refused, health)
 }
 
-// failures are why modules are refused that cannot be asked for.
+// failures returns why the sources and modules that cannot be requested are refused.
 func (s *sources) failures() []error {
 	var errs []error
 	for _, m := range s.refused {
@@ -217,7 +220,7 @@ func (s *sources) failures() []error {
 	return errs
 }
 
-// claim takes the names of a module's metrics. What else is wrong with the module will be found when it is opened.
+// claim claims the names of a module's metrics. Other faults of the module are found when it is opened.
 func (s *sources) claim(taken claims, name string) {
 	o := s.of[name].decode(name)
 	s.decoded[name] = o
@@ -240,7 +243,7 @@ func (s *sources) object(name string) *object {
 	return s.of[name].decode(name)
 }
 
-// check returns a *FieldError for each name of a configuration that there is no module or hook of, joined.
+// check returns a *FieldError for each unknown name of a module or hook in a configuration, joined.
 func (s *sources) check(c Config) error {
 	var errs []error
 	for _, name := range c.Modules {
@@ -252,7 +255,7 @@ func (s *sources) check(c Config) error {
 	return errors.Join(errs...)
 }
 
-// checkHooks tells whether there is such a module, and whether it has such hooks.
+// checkHooks checks that there is such a module, and that it has such hooks.
 func (s *sources) checkHooks(field, module string, hooks []string) error {
 	if !slices.Contains(s.names, module) {
 		return &FieldError{Field: field, Err: fmt.Errorf("%w %q (available: %s)", ErrUnknownModule, module, strings.Join(s.names, ", "))}
@@ -263,7 +266,7 @@ func (s *sources) checkHooks(field, module string, hooks []string) error {
 	o := s.object(module)
 	s.decoded[module] = o
 	if o.spec == nil {
-		// What is wrong with it is told when it is opened.
+		// Its error is reported when it is opened.
 		return nil
 	}
 	names, err := kprobe.Hooks(o.spec)
@@ -275,7 +278,7 @@ func (s *sources) checkHooks(field, module string, hooks []string) error {
 	return nil
 }
 
-// collision is why a module is refused whose names are taken.
+// collision adds the remedy to the error of a module with a name that is taken.
 func collision(err error) error {
 	return kprobe.WithRemedy(err, "give the module's file, or the metric, another name: the built-in modules come first, then the sources in their order")
 }

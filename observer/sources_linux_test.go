@@ -45,7 +45,7 @@ import (
 
 const userProgram, userMetrics = "call__tp_btf", "metrics"
 
-// userObject is a user's module as it should be.
+// userObject returns a valid user module.
 func userObject(t testing.TB) []byte {
 	t.Helper()
 	object, err := testModules.ReadFile("testdata/" + runtime.GOARCH + "/sdk.bpf.o")
@@ -53,7 +53,7 @@ func userObject(t testing.TB) []byte {
 	return object
 }
 
-// userSpec is the same, changed.
+// userSpec returns the same, changed.
 func userSpec(t testing.TB, change func(*ebpf.CollectionSpec)) *ebpf.CollectionSpec {
 	t.Helper()
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(userObject(t)))
@@ -64,15 +64,15 @@ func userSpec(t testing.TB, change func(*ebpf.CollectionSpec)) *ebpf.CollectionS
 	return spec
 }
 
-// members are the metrics that a module declares.
+// members returns the metrics that a module declares.
 func members(spec *ebpf.CollectionSpec) []btf.Member {
 	return spec.Maps[userMetrics].Value.(*btf.Struct).Members
 }
 
-// begin has the program begin with other instructions.
+// begin inserts instructions at the beginning of the program.
 func begin(spec *ebpf.CollectionSpec, with ...asm.Instruction) {
 	prog := spec.Programs[userProgram]
-	// The first instruction carries what is known of the function.
+	// The first instruction has the metadata of the function.
 	prog.Instructions = append(append(prog.Instructions[:1:1], with...), prog.Instructions[1:]...)
 }
 
@@ -84,17 +84,17 @@ func attachAs(typ ebpf.ProgramType, attach ebpf.AttachType, section string) func
 	}
 }
 
-// aMap gives the module one more map.
+// aMap adds a map to the module.
 func aMap(m ebpf.MapSpec) func(*ebpf.CollectionSpec) {
 	return func(spec *ebpf.CollectionSpec) { spec.Maps["more"] = &m }
 }
 
-// helper gives the program a call of a helper function.
+// helper adds a call of a helper function to the program.
 func helper(fn asm.BuiltinFunc) func(*ebpf.CollectionSpec) {
 	return func(spec *ebpf.CollectionSpec) { begin(spec, fn.Call()) }
 }
 
-// requireCounts wants the good module to count one call, whatever stands beside it.
+// requireCounts requires that the good module counts one call, whatever other modules there are.
 func requireCounts(t *testing.T, o *observer.Observer, module string) {
 	t.Helper()
 	quiet(t)
@@ -106,7 +106,7 @@ func requireCounts(t *testing.T, o *observer.Observer, module string) {
 	require.Equal(t, uint64(1), got["ebpf_"+module+"_calls_total{ok}"], got)
 }
 
-// health returns a module's.
+// healthOf returns a module's health.
 func healthOf(t *testing.T, h observer.Health, module string) observer.ModuleHealth {
 	t.Helper()
 	for _, m := range h.Modules {
@@ -118,8 +118,8 @@ func healthOf(t *testing.T, h observer.Health, module string) observer.ModuleHea
 	return observer.ModuleHealth{}
 }
 
-// TestBadModules: each way in which a module can be wrong is refused with its own reason, before the kernel is asked where that
-// is possible, and the good module beside it counts.
+// TestBadModules: each fault of a module is refused with its own reason, without asking the kernel if possible, and the
+// good module beside it counts.
 func TestBadModules(t *testing.T) {
 	anyKernel(t)
 	for name, c := range map[string]struct {
@@ -248,7 +248,7 @@ func breakBTF(object []byte) []byte {
 	return object
 }
 
-// TestCollisions: the first of a name counts.
+// TestCollisions: the first module of a name counts.
 func TestCollisions(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -258,7 +258,7 @@ func TestCollisions(t *testing.T) {
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "good", "x", "x_y", "module", "Not-A-Name", "sched_cpu"}}, Sources: []observer.Source{
 		observer.BuiltIn(),
 		observer.Spec("io", userSpec(t, nil)),         // a built-in module's name
-		observer.Spec("net", userSpec(t, nil)),        // one's that is not even to be loaded
+		observer.Spec("net", userSpec(t, nil)),        // one that is not even requested
 		observer.Spec("good", userSpec(t, nil)),       //
 		observer.Spec("good", userSpec(t, nil)),       // another user's
 		observer.Spec("x", named("y_calls_total")),    //
@@ -406,8 +406,8 @@ func TestModuleDir(t *testing.T) {
 	}
 }
 
-// TestModuleDirOfAUser: a server that is not root's trusts root and its own user, and a link that stays in the folder, and
-// never opens anything else by a name.
+// TestModuleDirOfAUser: a non-root server trusts root and its own user, and a link that stays in the folder, and opens
+// nothing by another name.
 func TestModuleDirOfAUser(t *testing.T) {
 	kprobetest.Require(t)
 	dir := t.TempDir()
@@ -428,8 +428,8 @@ func TestModuleDirOfAUser(t *testing.T) {
 	require.NotEmpty(t, kprobe.Remedy(err))
 }
 
-// TestModuleDirOfLinks: a folder as Kubernetes makes it of a ConfigMap, where each file is a link by the link ..data, also where a
-// filter refuses openat2(2), and other ways that stay in the folder.
+// TestModuleDirOfLinks: a folder as Kubernetes makes it from a ConfigMap, where each file is a link through the link
+// ..data, and other paths that stay in the folder, also if a filter refuses openat2(2).
 func TestModuleDirOfLinks(t *testing.T) {
 	for name, provoke := range map[string]func() error{
 		"plain":           func() error { return nil },
@@ -493,7 +493,7 @@ func TestModuleDirOfLinks(t *testing.T) {
 	}
 }
 
-// TestSwitchUserModule: a user's module is one of those that there are, and can be switched like any other.
+// TestSwitchUserModule: a user's module is available, and can be disabled and enabled like any other.
 func TestSwitchUserModule(t *testing.T) {
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"cache", "good"}}, Sources: []observer.Source{observer.BuiltIn(), observer.Spec("good", userSpec(t, nil))}})

@@ -26,7 +26,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// TestBuiltInModulesDoNotCollide: Open does not look, where there are no others.
+// TestBuiltInModulesDoNotCollide: Open does not check them if there are no others.
 func TestBuiltInModulesDoNotCollide(t *testing.T) {
 	s, err := merge([]Source{Files(bpf.Modules("amd64"))})
 	require.NoError(t, err)
@@ -35,7 +35,7 @@ func TestBuiltInModulesDoNotCollide(t *testing.T) {
 	require.Empty(t, s.refused)
 }
 
-// TestEmptySource: a source of nothing is refused, and is no panic.
+// TestEmptySource: an empty source is refused, without a panic.
 func TestEmptySource(t *testing.T) {
 	for _, source := range []Source{{}, Spec("nothing", nil)} {
 		_, err := source.Describe("nothing")

@@ -17,8 +17,9 @@
 
 package observer
 
-// StateMetrics describes the metrics of the observer's own state, which Health.Each gives values to, but for CollectSuccess,
-// CollectDuration and LabelsDiffer. Their labels have no values. The runs that the kernel skipped join a metric that the modules have too.
+// StateMetrics describes the metrics of the observer's own state. Health.Each has their values, except for
+// CollectSuccess, CollectDuration and LabelsDiffer. Their labels have no values. The runs that the kernel skipped are
+// in a metric that the modules have too.
 func StateMetrics() []Metric {
 	labels := func(names ...string) []Label {
 		var all []Label
@@ -53,15 +54,15 @@ func StateMetrics() []Metric {
 	}
 }
 
-// The metrics of the observer's own state that whoever collects or stores them sets.
+// The metrics of the observer's own state that the collector or the store of the metrics sets.
 const (
 	LabelsDiffer    = "ebpf_labels_differ"
 	CollectSuccess  = "ebpf_collect_success"
 	CollectDuration = "ebpf_collect_duration_seconds"
 )
 
-// Each calls f for each series of the observer's own state, in the unit of the metric, with label values in the order of
-// StateMetrics. What is not so is left out: the memory of a module that is down, a hook that is not attached, and counters that
+// Each calls f for each series of the observer's own state, in the unit of the metric, with label values in the order
+// of StateMetrics. It leaves out the memory of a module that is down, hooks that are not attached, and counters that
 // have counted nothing.
 func (h Health) Each(f func(metric string, value float64, labelValues ...string)) {
 	for _, m := range h.Modules {

@@ -32,7 +32,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTroubleshooting: docs/troubleshooting.md has every remedy that the code has, word for word, but for names and numbers.
+// TestTroubleshooting: docs/troubleshooting.md has every remedy of the code, word for word, except for names and
+// numbers.
 func TestTroubleshooting(t *testing.T) {
 	document, err := os.ReadFile("../docs/troubleshooting.md")
 	if os.IsNotExist(err) {
@@ -61,8 +62,8 @@ func TestTroubleshooting(t *testing.T) {
 	require.Greater(t, known, 30)
 }
 
-// remediesIn returns the expressions that are a remedy: the last field of a finding, the last argument of WithRemedy and what a warning
-// has for it.
+// remediesIn returns the expressions that are a remedy: the last field of a finding, the last argument of WithRemedy
+// and the Remedy field of a warning.
 func remediesIn(file *ast.File) []ast.Expr {
 	var found []ast.Expr
 	constants := make(map[string]ast.Expr)
@@ -92,7 +93,7 @@ func remediesIn(file *ast.File) []ast.Expr {
 				}
 			}
 		case *ast.FuncDecl:
-			// What tells a remedy by itself.
+			// This function returns a remedy.
 			if n.Name.Name == "compileFor" {
 				found = append(found, n.Body.List[0].(*ast.ReturnStmt).Results[0])
 			}

@@ -37,32 +37,33 @@ import (
 const verifyLimit = 10 * time.Second
 
 // verifyTries is how often a part of the known work is done before a metric that was not exact is given up: the kernel
-// does work of its own in our thread's name, such as reading a block of the file system's, but not every time.
-// A try in which the kernel's own account shows that something came between is none; there may be disturbedTries of them.
+// sometimes does work of its own in our thread, such as reading a block of the file system. A try that was disturbed,
+// by the kernel's own account, does not count; there may be disturbedTries of them.
 const (
 	verifyTries    = 10
 	disturbedTries = 100
 )
 
-// errDisturbed says that the thread did more than the known work while it was observed, such as a page fault of the runtime's.
+// errDisturbed means that the thread did more than the known work while it was observed, such as a page fault of the
+// runtime.
 var errDisturbed = errors.New("the thread did more than the known work, each time that it was tried")
 
-// tells tells whether the metric has an expectation of what the phase tells.
+// tells reports whether the metric has an expectation about a quantity of the phase.
 func tells(p *work.Phase, m *Metric) bool {
 	return m.expects(func(quantity string) bool {
 		return slices.ContainsFunc(p.Of, func(of string) bool { return quantity == of || strings.HasPrefix(quantity, of+"_") })
 	})
 }
 
-// verdicts are the results of verification by metric, and why there are none.
+// verdicts are the results of verification by metric, or why there are none.
 type verdicts struct {
 	metrics map[string]MetricHealth
 	costs   map[string]costs // by module
-	err     error            // nothing was verified
-	warning string           // what was verified was not where it should have been
+	err     error            // why nothing was verified
+	warning string           // which scratch folders could not be used
 }
 
-// costsOf returns what the operations of a module cost. There are none without verification.
+// costsOf returns the costs of a module's operations, or nil without verification.
 func (v *verdicts) costsOf(module string) costs {
 	if v == nil {
 		return nil
@@ -70,7 +71,7 @@ func (v *verdicts) costsOf(module string) costs {
 	return v.costs[module]
 }
 
-// warnings are what an operator should know of the verification as a whole.
+// warnings returns what an operator should know about the verification as a whole.
 func (v *verdicts) warnings() []Warning {
 	switch {
 	case v.err != nil:
@@ -101,11 +102,11 @@ func (v *verdicts) of(metric *Metric) MetricHealth {
 	return health
 }
 
-// key tells metrics apart that several modules share.
+// key distinguishes metrics that several modules share.
 func key(metric *Metric) string { return metric.Module + " " + metric.Name }
 
-// verify opens the modules for one thread alone, lets it do known work, and compares. It counts nothing for others, and
-// leaves nothing behind.
+// verify opens the modules for one thread alone, lets it do known work, and compares. It does not count other threads,
+// and leaves nothing behind.
 func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cache) *verdicts {
 	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
@@ -147,8 +148,8 @@ func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cac
 	}
 }
 
-// judge does each phase and compares, again as long as it is worth it. A metric must be exact in every phase that it names. A
-// phase that cannot be done leaves those metrics unverified that it would have told of.
+// judge runs each phase and compares, and retries if that may help. A metric must be exact in every phase that it
+// names. If a phase cannot be done, the metrics that name it stay unverified.
 func (v *verdicts) judge(o *Observer, phases []work.Phase) {
 	undone := make(map[string]bool)
 	for _, p := range phases {
@@ -187,14 +188,14 @@ func (v *verdicts) judge(o *Observer, phases []work.Phase) {
 	}
 }
 
-// growth is what was counted during a phase: by events, and by iterators, which are run after it and whose own system calls
-// would be among the events.
+// growth is what was counted during a phase: by events, and by iterators, which run after it since their own system
+// calls would be among the events.
 type growth struct {
 	events, iterated Snapshot
 	took             time.Duration
 }
 
-// of returns the snapshot that a metric is to be read from.
+// of returns the snapshot to read a metric from.
 func (g *growth) of(m *Metric) *Snapshot {
 	if m.iterated {
 		return &g.iterated
@@ -202,8 +203,8 @@ func (g *growth) of(m *Metric) *Snapshot {
 	return &g.events
 }
 
-// observe does the work of a phase and returns what is known of it, and what was counted. Iterators are run before it and after it:
-// the kernel's account must not change meanwhile, else the error is errDisturbed.
+// observe does the work of a phase and returns its known quantities, and what was counted. Iterators run before and
+// after it: the kernel's account must not change while they run, else the error is errDisturbed.
 func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 	var before Snapshot
 	var g growth
@@ -212,7 +213,7 @@ func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 			return nil, nil, err
 		}
 	}
-	// Not Refresh: to ask for this thread's CPU time brings it up to date, and it would not be what the scheduler has told any more.
+	// Not Refresh: it reads this thread's CPU time, which updates it beyond what the scheduler has accounted.
 	iterate := func() error {
 		return o.each(func(m *module) error {
 			_, err := m.probes.Iterate()
@@ -225,7 +226,7 @@ func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 		}
 		return p.Account()
 	}
-	// All snapshots are taken once before, so that none has to be made while it counts: new memory is page faults.
+	// All snapshots are taken once beforehand, so that none is allocated while counting: new memory causes page faults.
 	err := errors.Join(o.Snapshot(&g.events), o.Snapshot(&g.iterated), o.Snapshot(&before))
 	ahead, aheadErr := account()
 	err = errors.Join(err, aheadErr, iterate(), o.Snapshot(&before))
@@ -253,17 +254,17 @@ func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 	return known, &g, nil
 }
 
-// names tells whether the metric has an expectation of what is known.
+// names reports whether the metric has an expectation about one of the known quantities.
 func (m *Metric) names(known work.Quantities) bool {
 	return m.expects(func(quantity string) bool { _, ok := known[quantity]; return ok })
 }
 
-// expects tells whether the metric has an expectation of a quantity of some kind.
+// expects reports whether the metric has an expectation about a quantity for which of is true.
 func (m *Metric) expects(of func(quantity string) bool) bool {
 	return slices.ContainsFunc(m.verify, func(e expectation) bool { return slices.ContainsFunc(e.quantities, of) })
 }
 
-// compare returns how a metric's growth differs from what is known.
+// compare returns how a metric's growth differs from the known quantities.
 func compare(m *Metric, known work.Quantities, grown *Snapshot, took time.Duration) error {
 	names, meant := m.LabelNames(), make([]bool, m.series())
 	for _, e := range m.verify {
@@ -279,7 +280,7 @@ func compare(m *Metric, known work.Quantities, grown *Snapshot, took time.Durati
 			}
 		}
 		if strings.HasSuffix(e.quantities[0], "_ns") {
-			// The kernel's own clock, of which what was counted is a reading.
+			// The metric is a reading of the kernel's own clock.
 			if passed != want {
 				return fmt.Errorf("%s: counted %s, want %s", e.quantities[0], time.Duration(passed), time.Duration(want))
 			}
@@ -297,8 +298,8 @@ func compare(m *Metric, known work.Quantities, grown *Snapshot, took time.Durati
 	return nil
 }
 
-// differs compares one number. How long work takes is not known, but it takes time if there is any, and no more than has
-// passed.
+// differs compares one number. The duration of the work is not known, but it is above 0 if there is any work, and at
+// most the elapsed time.
 func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
 	if m.Kind != Counter || m.scale != nanosecond {
 		if got != want {
@@ -311,7 +312,7 @@ func (m *Metric) differs(want, got uint64, passed, took time.Duration) error {
 	return nil
 }
 
-// counted is the value of a series, or how many values a histogram has, and the nanoseconds that are counted in it.
+// counted returns the value of a series, or a histogram's number of values, and the nanoseconds that are counted in it.
 func (s *Snapshot) counted(m *Metric, i int) (n, ns uint64) {
 	one := s.series(m, i)
 	if m.scale == nanosecond {

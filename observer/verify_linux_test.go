@@ -63,7 +63,7 @@ func toVerify() []string {
 	return []string{"io", "cache", "memory", "sched"}
 }
 
-// requireAllVerified wants each metric verified that has an expectation.
+// requireAllVerified requires that each metric with an expectation is verified.
 func requireAllVerified(t *testing.T, o *observer.Observer) {
 	t.Helper()
 	require.Empty(t, o.Health().Warnings)
@@ -81,15 +81,15 @@ func requireAllVerified(t *testing.T, o *observer.Observer) {
 	}
 }
 
-// TestVerify: on a kernel where all is right every metric with an expectation proves itself, and nothing is left out.
+// TestVerify: if all is right, every metric with an expectation is verified, and none is left out.
 func TestVerify(t *testing.T) {
 	o := verified(t, observer.Options{Config: observer.Config{Modules: toVerify()}})
 	requireAllVerified(t, o)
-	// What the known work did is not among what is counted of this process.
+	// The known work is not counted for this process.
 	require.Empty(t, count(t, o)["ebpf_io_operations_total{mkdirat,ok}"])
 }
 
-// TestVerifyBites: a metric that is wrong is left out, with the difference; one that nobody can tell is not called wrong.
+// TestVerifyBites: a wrong metric is left out, with the difference; one that cannot be verified is not called wrong.
 func TestVerifyBites(t *testing.T) {
 	objects, err := fs.Sub(testModules, "testdata/"+runtime.GOARCH)
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestVerifyBites(t *testing.T) {
 	}
 	require.Equal(t, []string{"ebpf_wrong_right_total", "ebpf_wrong_unknown_total", "ebpf_wrong_silent_total"}, exported)
 	require.Contains(t, health.Summary(), "ebpf_wrong_doubled_total: left out, it is wrong: calls: pread: counted 10, want 5")
-	// What is left counts in its own place.
+	// The other metrics count in their own words.
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
 	quiet(t)
 	before := count(t, o)
@@ -127,7 +127,7 @@ func TestVerifyBites(t *testing.T) {
 	}, count(t, o).since(before))
 }
 
-// TestVerifyInMemory: where pages cannot be dropped, nobody can tell what the page cache should count.
+// TestVerifyInMemory: if pages cannot be dropped, it is not known what the page cache should count.
 func TestVerifyInMemory(t *testing.T) {
 	kprobetest.Require(t)
 	dir, err := os.MkdirTemp("/dev/shm", "")
@@ -144,7 +144,7 @@ func TestVerifyInMemory(t *testing.T) {
 	}
 }
 
-// TestVerifyStale: what a killed process has left goes, what another one uses stays.
+// TestVerifyStale: a folder that a killed process has left is removed, one that another process uses stays.
 func TestVerifyStale(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -163,8 +163,8 @@ func TestVerifyStale(t *testing.T) {
 	require.DirExists(t, used)
 }
 
-// TestVerifyScratch: without a place for the known work the metrics are there, and are not called verified; the health warns of it, and
-// the modules cost what a table says.
+// TestVerifyScratch: without a folder for the known work the metrics are exported, but not as verified; the health has
+// a warning, and the costs are from a table.
 func TestVerifyScratch(t *testing.T) {
 	anyKernel(t)
 	kprobetest.Require(t)
@@ -190,7 +190,7 @@ func TestVerifyScratch(t *testing.T) {
 	require.GreaterOrEqual(t, healthOf(t, o.Health(), "io").Overhead-io.Overhead, 100*o.CostOf("ebpf_io_operations_total"))
 }
 
-// TestVerifyFallback: the first folder on a disk is taken, and the health tells of one that could not be used.
+// TestVerifyFallback: the first folder on a disk is used, and the health reports one that could not be used.
 func TestVerifyFallback(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	o := verified(t, observer.Options{Config: observer.Config{Modules: []string{"cache"}}, ScratchDirs: []string{t.TempDir(), none}})
@@ -220,8 +220,8 @@ func TestVerifyFallback(t *testing.T) {
 	}
 }
 
-// TestVerifyNotDumpable: a process that has its capabilities from its file is not dumpable, and much of /proc/self is root's. It is
-// verified like any other.
+// TestVerifyNotDumpable: a process with file capabilities is not dumpable, and much of /proc/self belongs to root. It
+// is verified like any other.
 func TestVerifyNotDumpable(t *testing.T) {
 	kprobetest.Require(t)
 	const nobody = 65534
@@ -243,7 +243,7 @@ func TestVerifyNotDumpable(t *testing.T) {
 	}
 	require.Equal(t, nobody, os.Getuid())
 	_, err := os.ReadFile("/proc/self/io")
-	require.ErrorIs(t, err, os.ErrPermission, "this is not what is to be tested")
+	require.ErrorIs(t, err, os.ErrPermission, "the process is dumpable")
 	o := verified(t, observer.Options{Config: observer.Config{Modules: toVerify()}})
 	requireAllVerified(t, o)
 }

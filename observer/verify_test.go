@@ -27,7 +27,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/work"
 )
 
-// TestExpectations: what a built-in module says is taken apart, {op} for each value.
+// TestExpectations: a built-in module's expectations are parsed, with {op} for each value.
 func TestExpectations(t *testing.T) {
 	schema, err := BuiltIn().Describe("io")
 	require.NoError(t, err)
@@ -42,7 +42,7 @@ func TestExpectations(t *testing.T) {
 	t.Fatal("no such metric")
 }
 
-// TestVerifyCompare: what is known against what was counted, part by part.
+// TestVerifyCompare: known quantities are compared with what was counted, part by part.
 func TestVerifyCompare(t *testing.T) {
 	counter := Metric{
 		Kind: Counter, scale: 1, width: 1, Labels: []Label{{"op", []string{"read", "write"}}, {"result", []string{"ok", "error"}}},
@@ -86,7 +86,7 @@ func TestVerifyCompare(t *testing.T) {
 	}
 }
 
-// TestVerifyUndone: a phase that cannot be done leaves those metrics unverified that it would have told of, and is no reason for others.
+// TestVerifyUndone: a phase that cannot be done leaves the metrics that name it unverified, and does not affect others.
 func TestVerifyUndone(t *testing.T) {
 	metric := func(name, verify string, offset int) Metric {
 		m := Metric{Name: name, Kind: Counter, scale: 1, width: 1, offset: offset}
@@ -111,8 +111,8 @@ func TestVerifyUndone(t *testing.T) {
 	}
 }
 
-// TestVerifyDisturbed: where the kernel's account changes between the known work and the iterators, the work is done again, and it is no
-// fault of the metric's.
+// TestVerifyDisturbed: if the kernel's account changes between the known work and the iterators, the work is done
+// again, and the metric is not blamed.
 func TestVerifyDisturbed(t *testing.T) {
 	m := Metric{Name: "calls", Kind: Counter, scale: 1, width: 1}
 	var err error
@@ -140,11 +140,11 @@ func TestVerifyDisturbed(t *testing.T) {
 			verdict := v.of(&m)
 			switch {
 			case change == 0:
-				// It has changed before all that counts.
+				// It changed before anything that counts.
 				require.Equal(t, MetricHealth{Name: "calls", Verified: true}, verdict)
 				require.Equal(t, 1, tries)
 			case change == 2:
-				// It has changed with the work, and nothing was counted.
+				// It changed during the work, and nothing was counted.
 				require.Equal(t, disturbed >= verifyTries, verdict.LeftOut)
 			case disturbed > disturbedTries:
 				require.False(t, verdict.Verified || verdict.LeftOut)
@@ -157,7 +157,7 @@ func TestVerifyDisturbed(t *testing.T) {
 	}
 }
 
-// TestUnitsByType: what is counted in nanoseconds is seconds, whatever it is called.
+// TestUnitsByType: a metric that is counted in nanoseconds is in seconds, whatever its name.
 func TestUnitsByType(t *testing.T) {
 	for _, kind := range []Kind{Counter, Histogram} {
 		m := Metric{Name: "ebpf_user_wait", Kind: kind, scale: nanosecond}

@@ -46,7 +46,7 @@ const (
 	refaults          = "ebpf_cache_refaults_total{}"
 )
 
-// requireHook skips the test where the kernel refuses a hook of the module cache.
+// requireHook skips the test if the kernel refuses a hook of the module cache.
 func requireHook(t *testing.T, hook string) {
 	t.Helper()
 	if health := open(t, "cache").Health().Modules[0]; !health.Plan.Attached(hook) {
@@ -55,7 +55,7 @@ func requireHook(t *testing.T, hook string) {
 }
 
 // tracepointCounter returns a function that reads how often the calling thread has passed one of some tracepoints, the
-// first that there is, as the kernel's perf events count it.
+// last that exists, by the kernel's perf events.
 func tracepointCounter(t *testing.T, names ...string) func() uint64 {
 	t.Helper()
 	name := names[0]
@@ -77,8 +77,8 @@ func tracepointCounter(t *testing.T, names ...string) func() uint64 {
 	}
 }
 
-// waitForWriteback has the calling thread wait for pages that are being written back. It returns how often it did, by the
-// kernel's own count, and for how long at most.
+// waitForWriteback makes the calling thread wait for pages that are being written back. It returns how often it did, by
+// the kernel's own count, and for how long at most.
 func waitForWriteback(t *testing.T) (uint64, time.Duration) {
 	t.Helper()
 	const rounds, tries, pages = 20, 20, 64
@@ -124,8 +124,8 @@ func TestCacheWritebackWaitTime(t *testing.T) {
 	})
 }
 
-// limitDirty lets the machine have no more than some bytes of dirty pages until the test is over. The limit by a ratio, that
-// there was before, is set to its old value at the end, which lifts that by bytes.
+// limitDirty limits the machine's dirty pages to some bytes until the test is over. At the end the old limit by a ratio
+// is restored, which lifts that by bytes.
 func limitDirty(t *testing.T, background, limit int) {
 	t.Helper()
 	for name, bytes := range map[string]int{"dirty_background": background, "dirty": limit} {
@@ -137,8 +137,8 @@ func limitDirty(t *testing.T, background, limit int) {
 	}
 }
 
-// pauseRecord has the kernel record in tracefs the pauses of the calling thread, and when it is off the CPU. It returns a
-// function that reads how many pauses there were, and for how long the thread slept in them.
+// pauseRecord makes the kernel record in tracefs the pauses of the calling thread, and when it is off the CPU. It
+// returns a function that reads how many pauses there were, and for how long the thread slept in them.
 func pauseRecord(t *testing.T) func() (pauses uint64, slept time.Duration) {
 	t.Helper()
 	instance := filepath.Join(tracefs, "instances", "observer-test-"+strconv.Itoa(os.Getpid()))
@@ -195,14 +195,14 @@ func parsePauses(t *testing.T, text, tid string) (pauses uint64, slept time.Dura
 	return pauses, slept
 }
 
-// throttled has the calling thread write more than may be dirty, until the kernel has put it to sleep. It
-// returns how often and for how long, by the kernel's own record, and how long all of it took.
+// throttled lets the calling thread write more than may be dirty, until the kernel has put it to sleep. It returns how
+// often and for how long, by the kernel's own record, and how long everything took.
 func throttled(t *testing.T) (pauses uint64, slept, took time.Duration) {
 	t.Helper()
 	fd := openFile(t, filepath.Join(t.TempDir(), "file"), unix.O_RDWR|unix.O_CREAT)
 	limitDirty(t, 256<<10, 512<<10)
 	record := pauseRecord(t)
-	// The kernel lowers the limit little by little, and how soon it finds a pause due depends on the disk.
+	// The kernel lowers the limit gradually, and how soon it makes the writer pause depends on the disk.
 	const size = 32 << 20
 	chunk := make([]byte, 1<<20)
 	start := time.Now()
@@ -220,8 +220,8 @@ func throttled(t *testing.T) (pauses uint64, slept, took time.Duration) {
 	return 0, 0, 0
 }
 
-// TestCacheThrottle: as many pauses as tracefs records. Only in a virtual machine of our own, since it leaves the whole
-// machine hardly any dirty pages.
+// TestCacheThrottle: as many pauses as tracefs records. Only in a virtual machine of the kernel matrix, since it leaves
+// the whole machine hardly any dirty pages.
 func TestCacheThrottle(t *testing.T) {
 	if os.Getenv(guest) == "" {
 		t.Skip("slows down all writers of the machine; the kernel matrix runs it in one of its own")
@@ -269,7 +269,7 @@ func testCacheRefaults(t *testing.T, o *observer.Observer) {
 		count(t, o)
 		readAll(t, fd)
 	})
-	// The truth is the whole machine's: someone else's refault makes a try worthless.
+	// The truth is machine-wide: another process's refault voids a try.
 	const tries = 5
 	var got, want uint64
 	for range tries {
@@ -283,13 +283,13 @@ func testCacheRefaults(t *testing.T, o *observer.Observer) {
 			return
 		}
 	}
-	t.Fatalf("%d refaults of %d of the machine", got, want)
+	t.Fatalf("counted %d refaults, want the machine's %d", got, want)
 }
 
 // machineRefaults returns the pages of files that came back to the page cache of the machine.
 func machineRefaults(t *testing.T) uint64 {
 	t.Helper()
-	// Each CPU adds what it has counted to the sum when it is told to.
+	// This makes each CPU add what it has counted to the sum.
 	if err := os.WriteFile("/proc/sys/vm/stat_refresh", []byte("1"), 0o600); err != nil && !errors.Is(err, os.ErrInvalid) {
 		t.Logf("refreshing the statistics: %v", err)
 	}

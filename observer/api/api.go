@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package api serves what an observer counts, and lets it be configured: over HTTP with JSON, Prometheus' formats and a page,
-// and over gRPC. An API is mounted into servers that the host has, or served by Listen on addresses of its own.
+// Package api serves an observer's metrics and configuration: over HTTP as JSON, in Prometheus' formats and as a page,
+// and over gRPC. An API is mounted into the host's own servers, or Listen serves it on separate addresses.
 package api
 
 import (
@@ -29,24 +29,25 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/collector"
 )
 
-// Control changes what is served. *observer.Observer is one. If it also has a method Reload(context.Context) error, that reads its
-// configuration file again when a client asks for it.
+// Control changes what is served. *observer.Observer implements it. If it also has a method Reload(context.Context)
+// error, that rereads its configuration file when a client requests it.
 type Control interface {
 	// Available returns the names of the modules that may be enabled.
 	Available() []string
-	// Config returns the configuration that is wanted.
+	// Config returns the wanted configuration.
 	Config() observer.Config
-	// Configure brings into force what change makes of the configuration, whole or not at all. No other change, also none that did not
-	// come by the API, may come in between.
+	// Configure applies what change makes of the configuration, as a whole or not at all. No other change may come in
+	// between, not even one that was not made through the API.
 	Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error
 }
 
-// reloader is a Control that has a configuration file: Reload reads it again. If there is none, the error wraps errors.ErrUnsupported.
+// reloader is a Control that may have a configuration file: Reload rereads it. Without a file the error wraps
+// errors.ErrUnsupported.
 type reloader interface {
 	Reload(ctx context.Context) error
 }
 
-// API is a source and its control, ready to be served. Its methods may be called from any goroutine. It holds nothing that has
+// API is a source and its control, ready to be served. Its methods may be called from any goroutine. It does not have
 // to be closed.
 type API struct {
 	source   collector.Source
@@ -54,22 +55,22 @@ type API struct {
 	registry *prometheus.Registry
 }
 
-// New returns an API over a source, which is refreshed at most once a second however many ask. A nil control makes it
-// read-only.
+// New returns an API over a source, which is refreshed at most once a second however many clients there are. A nil
+// control makes it read-only.
 func New(source collector.Source, control Control) *API {
 	a := &API{source: collector.Limit(source), control: control, registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collector.New(a.source))
 	return a
 }
 
-// configuration is what GET /api/v1/config answers.
+// configuration is the response of GET /api/v1/config.
 type configuration struct {
 	Config    observer.Config `json:"config"`
 	Available []string        `json:"available"`
 	ReadOnly  bool            `json:"read_only"`
 }
 
-// configuration returns the configuration that is wanted. Where nothing may be changed, only the modules and hooks of it are known.
+// configuration returns the wanted configuration. Without a control, only its modules and hooks are known.
 func (a *API) configuration() configuration {
 	if a.control != nil {
 		return configuration{Config: a.control.Config(), Available: list(a.control.Available())}
@@ -88,7 +89,7 @@ func (a *API) configuration() configuration {
 	return c
 }
 
-// list makes an empty list of none, so that JSON has [] and not null.
+// list turns nil into an empty list, so that JSON has [] and not null.
 func list[T any](values []T) []T {
 	if values == nil {
 		return []T{}
@@ -96,10 +97,10 @@ func list[T any](values []T) []T {
 	return values
 }
 
-// errReadOnly is the answer to a change where there is no control.
+// errReadOnly is the error of a change if there is no control.
 var errReadOnly = errors.New("this API is read-only")
 
-// change lays a change over the configuration and brings the outcome into force.
+// change overlays a change on the configuration and applies the result.
 func (a *API) change(ctx context.Context, data []byte) error {
 	return a.control.Configure(ctx, func(c observer.Config) (observer.Config, error) { return Decode(c, data) })
 }

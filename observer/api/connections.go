@@ -26,30 +26,31 @@ import (
 	"time"
 )
 
-// connections is a listener that has a bounded number of connections open. One more has another one closed: the oldest of those
-// that have never passed the guard, whatever they do, or else the one that is idle the longest. One that has passed the guard and
-// is being answered is not closed; if there are only such, the new one is.
+// connections is a listener with a bounded number of open connections. For each one above the bound, another is closed:
+// the oldest that has never passed the guard, whatever it does, or else the longest idle. One that has passed the guard
+// and is being answered is not closed; if all are such, the new one is closed.
 //
-// netutil.LimitListener and the like have the new one wait instead: clients without the token could keep out those that have it.
+// netutil.LimitListener and the like make the new one wait instead: clients without the token could lock out those that
+// have it.
 type connections struct {
 	net.Listener
 	max int
 
-	mu     sync.Mutex // guards what follows, and what changes of each connection
+	mu     sync.Mutex // guards what follows, and the mutable fields of each connection
 	open   map[*connection]struct{}
 	closed bool
 }
 
-// connection is one that connections has accepted.
+// connection is an accepted connection.
 type connection struct {
 	net.Conn
 	all      *connections
-	since    time.Time // accepted, or, once it has passed the guard, last begun or ended to be answered
-	requests int       // that are being answered
-	admitted bool      // a request of it has passed the guard
+	since    time.Time // it was accepted or, once it has passed the guard, a request last began or ended
+	requests int       // being answered
+	admitted bool      // one of its requests has passed the guard
 }
 
-// localAddr leads from what the servers tell of a connection, with TLS or without, to the connection itself.
+// localAddr leads from what the servers expose of a connection, with or without TLS, to the connection itself.
 type localAddr struct {
 	net.Addr
 	connection *connection
@@ -58,7 +59,7 @@ type localAddr struct {
 // LocalAddr returns a localAddr.
 func (c *connection) LocalAddr() net.Addr { return localAddr{c.Conn.LocalAddr(), c} }
 
-// Accept returns the next connection, and closes another one for it if there are too many.
+// Accept returns the next connection, and closes another one if there are too many.
 func (l *connections) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -68,7 +69,7 @@ func (l *connections) Accept() (net.Conn, error) {
 		c := &connection{Conn: conn, all: l, since: time.Now()}
 		out := l.add(c)
 		if out != nil {
-			// What closing it says is of no use: it makes way.
+			// It is evicted: an error from closing it does not matter.
 			_ = out.Close()
 		}
 		if out != c {
@@ -77,7 +78,7 @@ func (l *connections) Accept() (net.Conn, error) {
 	}
 }
 
-// add takes in a new connection, and returns the one to close for it: nil if there is room, itself if it is refused.
+// add registers a new connection, and returns the one to close for it: nil if there is room, itself if it is refused.
 func (l *connections) add(c *connection) *connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +116,7 @@ func (c *connection) worth() int {
 	return answered
 }
 
-// admit notes that a request has passed the guard, begin and end that one is being answered, and no more.
+// admit records that a request has passed the guard, begin and end record that one starts and stops being answered.
 func (c *connection) admit() { c.change(func() { c.admitted = true }) }
 func (c *connection) begin() { c.change(func() { c.requests++ }) }
 func (c *connection) end()   { c.change(func() { c.requests-- }) }
@@ -136,7 +137,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// refuse closes the connections that have not passed the guard, and has none accepted any more.
+// refuse closes the connections that have not passed the guard, and accepts no more.
 func (l *connections) refuse() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -43,10 +43,10 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
 
-// maxConnections is how many a listener has open.
+// maxConnections is how many open connections a listener has at most.
 const maxConnections = 256
 
-// slow is a source that, while it is held, answers only when it is let go.
+// slow is a source that, while it is held, answers only when it is released.
 type slow struct {
 	*fake.Source
 	asked, goOn chan struct{}
@@ -64,7 +64,7 @@ func (s *slow) Health() observer.Health {
 	return s.Source.Health()
 }
 
-// peer is a client of one connection, which it makes again if it is closed.
+// peer is a client with one connection, which it redials if it is closed.
 type peer struct {
 	ask   func(token string) error
 	close func()
@@ -85,7 +85,7 @@ type way struct {
 
 var ways = []way{{name: "HTTP"}, {name: "HTTPS", secure: true}, {name: "HTTP2", secure: true, http2: true}, {name: "gRPC", grpc: true}, {name: "gRPC with TLS", secure: true, grpc: true}}
 
-// serve serves what each connection is asked for, and returns the address, and what makes clients.
+// serve serves a source, and returns the server, its address, and a function that makes clients.
 func (w way) serve(t *testing.T, source collector.Source) (*api.Server, string, func() *peer) {
 	t.Helper()
 	o := api.ListenOptions{TokenFile: write(t, "token", "secret", 0o600), Report: func(error) {}}
@@ -146,8 +146,9 @@ func overHTTP(address string, config *tls.Config, http2 bool) *peer {
 	return p
 }
 
-// oneConnection keeps its connection as long as the server does. http.Transport does so for HTTP/2 only: on a busy machine it gives a
-// connection up whose request it has not seen written 50 ms after the answer (maxWriteWaitBeforeConnReuse).
+// oneConnection keeps its connection as long as the server does. http.Transport does so for HTTP/2 only: on a busy
+// machine it closes a connection if it has not seen the request written 50 ms after the answer
+// (maxWriteWaitBeforeConnReuse).
 type oneConnection struct {
 	*peer
 	config  *tls.Config
@@ -156,7 +157,7 @@ type oneConnection struct {
 	address string
 }
 
-// RoundTrip asks once more on a new connection if the old one has been closed.
+// RoundTrip retries on a new connection if the old one has been closed.
 func (c *oneConnection) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.conn != nil {
 		if answer, err := c.exchange(r); err == nil {
@@ -213,7 +214,7 @@ func overGRPC(t *testing.T, address string, config *tls.Config) *peer {
 	return p
 }
 
-// descriptors returns how many the process has, where that is known.
+// descriptors returns how many file descriptors the process has, or 0 if that is not known.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
@@ -223,8 +224,8 @@ func descriptors(t *testing.T) int {
 	return len(files)
 }
 
-// TestStrangersMakeWay: however many connections have no token, in whatever state, one that has it is served, and those that had
-// it before are not closed. Nothing of it is left.
+// TestStrangersMakeWay: however many connections without the token there are, in whatever state, a client with it is
+// served, and earlier clients with it keep their connections. Nothing leaks.
 func TestStrangersMakeWay(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
@@ -243,7 +244,7 @@ func TestStrangersMakeWay(t *testing.T) {
 			var refused []*peer
 			for i := range maxConnections * 3 / 2 {
 				if i%4 > 0 {
-					// The answer is no, and the connection stays.
+					// The request is refused, and the connection stays.
 					p := client()
 					require.Regexp(t, "401|Unauthenticated", p.ask("wrong"))
 					refused = append(refused, p)
@@ -255,7 +256,7 @@ func TestStrangersMakeWay(t *testing.T) {
 				switch i % 3 {
 				case 1:
 					if w.secure {
-						// It has shaken hands, and is silent then.
+						// It is silent after the handshake.
 						_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}}).Handshake()
 					}
 				case 2:
@@ -289,8 +290,8 @@ func TestStrangersMakeWay(t *testing.T) {
 	}
 }
 
-// TestIdleMakesWay: if all connections have shown the token, the one that is idle the longest makes way. One that is being answered
-// does not.
+// TestIdleMakesWay: if all connections have shown the token, the one that is idle the longest is closed. One that is
+// being answered is not.
 func TestIdleMakesWay(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
@@ -304,7 +305,7 @@ func TestIdleMakesWay(t *testing.T) {
 				require.NoError(t, p.ask("secret"))
 				all = append(all, p)
 			}
-			// A server may note the end of an answer after the client has it.
+			// The server may record the end of an answer after the client has it.
 			noted := func() {
 				require.Eventually(t, func() bool { return s.Answering() == 0 }, time.Minute, time.Millisecond)
 			}
@@ -322,7 +323,7 @@ func TestIdleMakesWay(t *testing.T) {
 			defer last.close()
 			require.NoError(t, newcomer.ask("secret"))
 			askOthers()
-			// It comes back, and the newcomer makes way.
+			// It reconnects, and the newcomer is closed.
 			require.NoError(t, all[0].ask("secret"))
 			require.Equal(t, int32(2), all[0].dials.Load())
 
@@ -340,7 +341,7 @@ func TestIdleMakesWay(t *testing.T) {
 			case err := <-refused:
 				require.Error(t, err)
 			case <-source.asked:
-				t.Error("one that is being answered has made way")
+				t.Error("a connection that was being answered was closed")
 				go func() { <-refused }()
 			}
 			source.held.Store(false)

@@ -34,7 +34,7 @@ import (
 // maxToken bounds the token's file, in bytes.
 const maxToken = 4 << 10
 
-// watched is what has been read from files, and is read again when one of them has changed.
+// watched is a value read from files. It is reread when one of them has changed.
 type watched[T any] struct {
 	read   func() (T, error)
 	report func(error)
@@ -53,8 +53,8 @@ func watch[T any](report func(error), read func() (T, error), files ...string) (
 	return w, err
 }
 
-// get returns the newest value that was read. What is in the files now and cannot be used is reported once, and the old value
-// stays.
+// get returns the newest usable value. If the files' current content cannot be used, that is reported once and the old
+// value stays.
 func (w *watched[T]) get() T {
 	w.mu.Lock()
 	defer w.mu.Unlock()

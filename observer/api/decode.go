@@ -29,9 +29,9 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// Decode reads a change in YAML or JSON, lays it over a configuration and validates the outcome. Fields that are absent stay; a list or
-// map that is present replaces the old one. It is strict: unknown fields, duplicate keys, fields without a value and trailing data are
-// errors. Each is an observer.ErrInvalidConfig.
+// Decode reads a change in YAML or JSON, overlays it on a configuration and validates the result. Absent fields keep
+// their values; a list or map that is present replaces the old one. It is strict: unknown fields, duplicate keys,
+// fields without a value and trailing data are errors. Each error is an observer.ErrInvalidConfig.
 func Decode(c observer.Config, data []byte) (observer.Config, error) {
 	changed, err := overlay(c, data)
 	if err != nil {
@@ -44,7 +44,7 @@ func Decode(c observer.Config, data []byte) (observer.Config, error) {
 }
 
 func overlay(c observer.Config, data []byte) (observer.Config, error) {
-	// YAML wants no tabs between the tokens of JSON.
+	// YAML does not allow tabs between the tokens of JSON.
 	if compact := new(bytes.Buffer); json.Compact(compact, data) == nil {
 		data = compact.Bytes()
 	}

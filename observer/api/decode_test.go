@@ -75,7 +75,7 @@ func TestDecode(t *testing.T) {
 			got, err := api.Decode(before, []byte(test.data))
 			require.NoError(t, err)
 			require.Equal(t, test.want, got)
-			require.Equal(t, base(), before, "the old configuration is as it was")
+			require.Equal(t, base(), before, "the old configuration does not change")
 		})
 	}
 }
@@ -123,7 +123,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestConfigJSON: what is empty is an empty list, and what is written is read.
+// TestConfigJSON: empty values are written as empty lists, and what is written can be read.
 func TestConfigJSON(t *testing.T) {
 	text, err := json.Marshal(observer.Config{CollectInterval: time.Minute})
 	require.NoError(t, err)
@@ -135,8 +135,8 @@ func TestConfigJSON(t *testing.T) {
 	require.Equal(t, base(), got)
 }
 
-// FuzzDecode: whatever comes, the outcome is valid or the configuration is as it was; and an outcome that is written is read
-// as the same.
+// FuzzDecode: whatever the input, the result is valid or the configuration is unchanged, and a result that is written
+// and read is the same.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "modules: [io, cache]\n", `{"modules":["io"],"collect_interval":"1s"}`, "disabled_hooks:\n  io: [syscall]\n",

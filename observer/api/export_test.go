@@ -17,7 +17,7 @@
 
 package api
 
-// ListenIn is Listen, on listeners of another network than TCP.
+// ListenIn is Listen, with listeners other than TCP.
 var ListenIn = (*API).listen
 
 // Answering returns how many connections have requests that are being answered.

@@ -31,7 +31,7 @@ import (
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
 )
 
-// Register adds the service EBPFMetrics to a server that the host has.
+// Register adds the service EBPFMetrics to one of the host's servers.
 func (a *API) Register(server grpc.ServiceRegistrar) {
 	ebpfv1.RegisterEBPFMetricsServer(server, &service{api: a})
 }
@@ -54,11 +54,11 @@ func (s *service) GetHealth(context.Context, *ebpfv1.GetHealthRequest) (*ebpfv1.
 	return h.proto(), nil
 }
 
-// streamInterval is the interval of a client that asks for none.
+// streamInterval is the default interval of a stream.
 const streamInterval = 5 * time.Second
 
-// StreamMetrics takes each snapshot when there is room for it, so that one that does not read holds up nothing but its own
-// call.
+// StreamMetrics takes a snapshot only when there is room to send it, so a client that does not read holds up only its
+// own call.
 func (s *service) StreamMetrics(r *ebpfv1.StreamMetricsRequest, stream grpc.ServerStreamingServer[ebpfv1.StreamMetricsResponse]) error {
 	interval := streamInterval
 	if r.GetInterval() != nil {
@@ -90,14 +90,14 @@ func (s *service) StreamMetrics(r *ebpfv1.StreamMetricsRequest, stream grpc.Serv
 	}
 }
 
-// standardHealth answers the health service that gRPC has for all servers: the server itself serves, and EBPFMetrics does
-// if all wanted modules are up.
+// standardHealth implements gRPC's standard health service: the server itself is always serving, and EBPFMetrics is if
+// all wanted modules are up and the counts are reliable.
 type standardHealth struct {
 	healthpb.UnimplementedHealthServer
 	api *API
 }
 
-// watchInterval is how often the state is looked at for those that watch it.
+// watchInterval is how often Watch checks the state.
 const watchInterval = time.Second
 
 func (h *standardHealth) status(name string) (healthpb.HealthCheckResponse_ServingStatus, bool) {

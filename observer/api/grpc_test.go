@@ -74,7 +74,7 @@ func stream(t *testing.T, conn *grpc.ClientConn, interval time.Duration) grpc.Se
 	return s
 }
 
-// everyCall makes each call of each service, with a token, and wants one code of all.
+// everyCall makes each call of each service, with a token, and requires the same code from all.
 func everyCall(t *testing.T, conn *grpc.ClientConn, authorization string, want codes.Code) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -197,7 +197,7 @@ func TestGetHealth(t *testing.T) {
 	require.Equal(t, []any{"a cause", "a remedy", true}, []any{w.GetCause(), w.GetRemedy(), w.GetDegraded()})
 	source.Warn()
 
-	// The standard service tells of the server itself, and of the modules.
+	// The standard service reports the server itself, and the modules.
 	health := healthpb.NewHealthClient(conn)
 	const name = "skywalking.ebpf.v1.EBPFMetrics"
 	serving := func(service string) healthpb.HealthCheckResponse_ServingStatus {
@@ -243,8 +243,8 @@ func TestStream(t *testing.T) {
 		Interval: durationpb.New(100 * time.Millisecond), Names: []string{"ebpf_io_operations_total"},
 	})
 	require.NoError(t, err)
-	// All that are sent and told together are as many as there were intervals, and each is what was counted when it was taken. On
-	// a busy machine one may be taken late, and those after it say so.
+	// Sent and skipped snapshots add up to the number of intervals, and each has the counts of when it was taken. On a
+	// busy machine one may be taken late, and those after it say so.
 	var first time.Time
 	var skipped uint64
 	for i, off := 0, 0.0; i < 10 || off > 0.99; i++ {
@@ -275,12 +275,12 @@ func TestStream(t *testing.T) {
 	code(t, codes.Unavailable, err)
 }
 
-// TestSlowStream: a client that stops reading misses snapshots and is told how many; all that it is sent and told together are as
-// many as there were intervals. Others do not notice.
+// TestSlowStream: a client that stops reading misses snapshots and is told how many; sent and skipped ones add up to
+// the number of intervals. Other clients are not affected.
 func TestSlowStream(t *testing.T) {
 	source := fake.New(t, "io", "cache", "memory", "sched", "net", "block")
 	s := listen(t, api.New(source, nil), api.ListenOptions{})
-	// What the client's transport takes without its reader is as little as it may be, 64 KiB.
+	// The client's transport buffers as little as possible, 64 KiB.
 	slow := stream(t, dial(t, s, grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(64<<10)), 100*time.Millisecond)
 	others := stream(t, dial(t, s), 100*time.Millisecond)
 	for range 30 {
@@ -291,7 +291,7 @@ func TestSlowStream(t *testing.T) {
 	var first, last time.Time
 	sent, skipped := 0, uint64(0)
 	for off := 0.0; skipped == 0 || off > 1; {
-		require.Less(t, sent, 200, "%d are skipped, which is off by %v intervals", skipped, off)
+		require.Less(t, sent, 200, "skipped %d, off by %v intervals", skipped, off)
 		r, err := slow.Recv()
 		require.NoError(t, err)
 		last = r.GetSnapshot().GetTime().AsTime()
@@ -323,7 +323,7 @@ func TestRegister(t *testing.T) {
 	require.True(t, slices.Contains([]string{"skywalking.ebpf.v1.EBPFMetrics"}, ebpfv1.EBPFMetrics_ServiceDesc.ServiceName))
 }
 
-// TestPanic: what panics in a call does not end the server.
+// TestPanic: a panic in a call does not end the server.
 func TestPanic(t *testing.T) {
 	conn := dial(t, listen(t, api.New(panicking{fake.New(t, "io")}, nil), api.ListenOptions{}))
 	c := ebpfv1.NewEBPFMetricsClient(conn)

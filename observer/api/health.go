@@ -22,7 +22,7 @@ import (
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
 )
 
-// health is what GET /health answers.
+// health is the response of GET /health.
 type health struct {
 	Status   string         `json:"status"`
 	Warnings []warning      `json:"warnings"`
@@ -82,7 +82,8 @@ const (
 	statusDown     = "down"
 )
 
-// health tells the state of the modules. It is down if one is that is wanted, and degraded if what they count cannot be relied on.
+// health returns the state of the modules. It is down if a wanted module is down, and degraded if the counts are not
+// reliable.
 func (a *API) health() health {
 	h := health{Status: statusUp, Warnings: []warning{}, Modules: []moduleHealth{}}
 	state := a.source.Health()
@@ -124,7 +125,7 @@ func (h *health) proto() *ebpfv1.GetHealthResponse {
 	for _, m := range h.Modules {
 		module := &ebpfv1.Module{
 			Name: m.Name, Up: m.Up, Disabled: m.Disabled, Cause: m.Cause, Remedy: m.Remedy,
-			// The enum has a value more, in front.
+			// The enum has one more value, at the front.
 			Level: ebpfv1.ShedLevel(m.level) + 1,
 			Shed:  m.Shed, ShedHooks: m.ShedHooks,
 			OverheadSeconds: m.OverheadSeconds, OverheadAssumed: m.OverheadAssumed, MapMemoryBytes: m.MapMemoryBytes, MissedRuns: m.MissedRuns,

@@ -40,10 +40,10 @@ import (
 // maxBody bounds what a client may send, in bytes.
 const maxBody = 64 << 10
 
-// contentPolicy lets the page have nothing but its own files, and nobody frame it.
+// contentPolicy lets the page load only its own files, and nobody frame it.
 const contentPolicy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// failure is what a request is refused with: JSON, and a status.
+// failure is the response to a refused request: JSON, and a status.
 type failure struct {
 	err    error
 	remedy string
@@ -56,13 +56,13 @@ func fail(status int, format string, args ...any) *failure {
 	return &failure{status: status, err: fmt.Errorf(format, args...)}
 }
 
-// route is what can be asked for at one path. Neither may be nil but post.
+// route holds the handlers of one path. Either may be nil.
 type route struct {
 	get  func(w http.ResponseWriter, r *http.Request) error
 	post func(w http.ResponseWriter, r *http.Request) error
 }
 
-// routes are the paths that have data. All others are the page's.
+// routes returns the paths that have data. All others are the page's.
 func (a *API) routes() map[string]route {
 	return map[string]route{
 		"/metrics":              {get: a.getMetrics},
@@ -73,12 +73,12 @@ func (a *API) routes() map[string]route {
 	}
 }
 
-// Handler returns the handler of all paths. To mount it below another path than /, strip that before.
+// Handler returns the handler of all paths. To mount it below a path other than /, strip that path first.
 func (a *API) Handler() http.Handler {
 	return a.handler(func(http.ResponseWriter, *http.Request) error { return nil })
 }
 
-// handler has a guard pass each request that asks for data. The page has none.
+// handler calls guard for each request for data. The page is not guarded.
 func (a *API) handler(guard func(w http.ResponseWriter, r *http.Request) error) http.Handler {
 	routes, files := a.routes(), page.Files
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -129,7 +129,7 @@ func notAllowed(w http.ResponseWriter, r *http.Request, allowed ...string) error
 	return fail(http.StatusMethodNotAllowed, "%s is not allowed here, only %s", r.Method, strings.Join(allowed, ", "))
 }
 
-// checkPost refuses what another site may have a browser send.
+// checkPost refuses what a browser may send for another site.
 func checkPost(r *http.Request) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return fail(http.StatusUnsupportedMediaType, "the Content-Type is %q, not application/json", r.Header.Get("Content-Type"))
@@ -140,7 +140,7 @@ func checkPost(r *http.Request) error {
 	return nil
 }
 
-// servePage serves a file of the page. Only files exist: folders are not listed.
+// servePage serves a file of the page. Folders are not listed.
 func servePage(w http.ResponseWriter, r *http.Request, files fs.FS) error {
 	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
 	if r.URL.Path == "/" || r.URL.Path == "" {
@@ -262,9 +262,9 @@ func answer(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false) // It is no HTML, and people read it.
-	// A client that is gone needs no answer.
-	_ = encoder.Encode(value) //nolint:errchkjson // so is a value that cannot be written
+	encoder.SetEscapeHTML(false) // It is not HTML, and people read it.
+	// A client that is gone needs no answer, and an encoding error comes too late for one.
+	_ = encoder.Encode(value) //nolint:errchkjson // see above
 }
 
 func answerError(w http.ResponseWriter, err error) {
@@ -281,7 +281,7 @@ func answerError(w http.ResponseWriter, err error) {
 	}{f.Error(), f.remedy})
 }
 
-// statusOf tells the status of an error of the source or the control.
+// statusOf returns the HTTP status for an error of the source or the control.
 func statusOf(err error) int {
 	is := func(target error) bool { return errors.Is(err, target) }
 	switch {

@@ -44,7 +44,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
 
-// control is one that does what it is told.
+// control is a fake Control.
 type control struct {
 	err       error
 	reload    error
@@ -89,7 +89,7 @@ func (c *control) fail(configure, reload error) {
 	c.err, c.reload = configure, reload
 }
 
-// listen serves an API over a source on loopback, where the options name nothing else.
+// listen serves an API on loopback, unless the options have an address.
 func listen(t *testing.T, a *api.API, o api.ListenOptions) *api.Server {
 	t.Helper()
 	if o.Report == nil {
@@ -136,7 +136,7 @@ func request(t *testing.T, method, url, body string, headers ...string) response
 	return response{header: answer.Header, status: answer.StatusCode, body: string(content)}
 }
 
-// refused wants an error in JSON.
+// refused requires an error in JSON.
 func refused(t *testing.T, r response, status int, cause string) {
 	t.Helper()
 	require.Equal(t, status, r.status, r.body)
@@ -185,7 +185,7 @@ func TestStats(t *testing.T) {
 		require.Equal(t, schema[i].Name, m.Name)
 		require.Equal(t, schema[i].Help, m.Help)
 		require.Equal(t, schema[i].Kind.String(), m.Kind)
-		require.NotNil(t, m.Series, "a metric without any has an empty list")
+		require.NotNil(t, m.Series, "a metric without series has an empty list")
 		counted += len(m.Series)
 	}
 	require.Equal(t, 2, counted, "a series that has counted nothing is left out")
@@ -273,7 +273,7 @@ func TestHealth(t *testing.T) {
 	require.Contains(t, r.body, `"status":"down"`)
 	require.Contains(t, r.body, `"cause":"not permitted","remedy":"setcap"`)
 
-	// A warning alone changes nothing, but for one that says that the numbers cannot be relied on.
+	// A warning does not change the status, except for one that says that the counts are not reliable.
 	source.SetHealth(io)
 	source.Warn(observer.Warning{Cause: "a cause", Remedy: "a remedy"})
 	r = request(t, http.MethodGet, url, "")
@@ -308,7 +308,7 @@ func TestConfig(t *testing.T) {
 		require.Equal(t, uint32(i+16), c.Config().LatencySampling)
 	}
 
-	// What is refused changes nothing.
+	// A refused change changes nothing.
 	before := c.Config()
 	post := func(body string, headers ...string) response {
 		return request(t, http.MethodPost, url, body, headers...)
@@ -343,7 +343,7 @@ func TestConfig(t *testing.T) {
 	refused(t, request(t, http.MethodPost, url+"/reload", strings.Repeat(" ", 70_000), jsonType), http.StatusRequestEntityTooLarge, "larger than")
 }
 
-// TestReadOnly: without a control there is nothing to change, and what is known is told.
+// TestReadOnly: without a control nothing can be changed, and what is known is returned.
 func TestReadOnly(t *testing.T) {
 	source := fake.New(t, "io", "cache")
 	source.SetHealth(
@@ -407,7 +407,7 @@ func TestMounted(t *testing.T) {
 	refused(t, request(t, http.MethodGet, server.URL+"/ebpf/nothing", ""), http.StatusNotFound, "there is no /nothing")
 }
 
-// TestManyClients: 200 at once all get the same, and one that stops reading hinders none.
+// TestManyClients: 200 clients at once all get the same, and one that stops reading does not affect them.
 func TestManyClients(t *testing.T) {
 	source := fake.New(t, "io")
 	source.Set("ebpf_io_operations_total", 12, "read", "ok")
@@ -442,7 +442,7 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
-// TestHeaderLimit: more header than is sensible is refused.
+// TestHeaderLimit: too large a header is refused.
 func TestHeaderLimit(t *testing.T) {
 	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{})
 	conn, err := net.Dial("tcp", s.HTTPAddr().String())

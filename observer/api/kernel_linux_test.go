@@ -37,7 +37,7 @@ import (
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
 )
 
-// TestKernel: as many reads as were made are what each way to ask answers.
+// TestKernel: each API returns exactly the reads that were made.
 func TestKernel(t *testing.T) {
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache"}}, Verify: true})
@@ -114,8 +114,8 @@ func TestKernel(t *testing.T) {
 	refused(t, request(t, http.MethodGet, url+"/api/v1/stats", ""), http.StatusServiceUnavailable, observer.ErrClosed.Error())
 }
 
-// TestSwitchModules: a module that is switched off over HTTP leaves each answer, counts nothing meanwhile, and goes on from where
-// it was.
+// TestSwitchModules: a module that is disabled over HTTP is in no response, counts nothing meanwhile, and continues
+// from its old values.
 func TestSwitchModules(t *testing.T) {
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "cache"}}})
@@ -148,11 +148,11 @@ func TestSwitchModules(t *testing.T) {
 	require.True(t, has("\nebpf_module_up{module=\"io\"} 0\n"))
 	require.True(t, has("\nebpf_module_up{module=\"cache\"} 1\n"))
 	health := request(t, http.MethodGet, url+"/health", "")
-	require.Equal(t, http.StatusOK, health.status, "what is disabled is not wanted")
+	require.Equal(t, http.StatusOK, health.status, "a disabled module is not down")
 	require.Contains(t, health.body, `"disabled":true`)
 	require.Contains(t, request(t, http.MethodGet, url+"/api/v1/stats?module=io", "").body, `"metrics":[]`)
 
-	// What cannot be leaves all as it is.
+	// An invalid change leaves everything as it was.
 	refused(t, post(`{"modules":["io","nothing"]}`), http.StatusBadRequest, `unknown module "nothing" (available: `)
 	refused(t, post(`{"modules":["io"],"disabled_hooks":{"io":["nothing"]}}`), http.StatusBadRequest, `unknown hook "nothing"`)
 	require.False(t, has("ebpf_io_operations_total"))

@@ -41,50 +41,50 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// What bounds a client.
+// Limits of clients.
 const (
-	maxConnections = 256 // of each listener
+	maxConnections = 256 // per listener
 	maxHeader      = 16 << 10
-	maxStreams     = 64 // of each connection
+	maxStreams     = 64 // per connection
 	headerTimeout  = 5 * time.Second
 	// ioTimeout is for a whole request and its answer.
 	ioTimeout = 30 * time.Second
-	// changeTimeout is for one that changes the configuration: it waits for the one before it, and modules that are enabled are
-	// loaded and verified, which takes more than ten seconds on a slow disk.
+	// changeTimeout is for a change of the configuration: it waits for the one before it, and the modules that it
+	// enables are loaded and verified, which takes more than ten seconds on a slow disk.
 	changeTimeout = 5 * time.Minute
 	idleTimeout   = time.Minute
-	// pingInterval is how often a client of gRPC may ping, with a stream or without. Usual is 10 seconds, and gRPC's own limit,
-	// 5 minutes, is for servers that have not said what they allow.
+	// pingInterval is how often a gRPC client may ping, with or without a stream. Clients usually ping every 10
+	// seconds; gRPC's default limit is 5 minutes.
 	pingInterval = time.Second / 2
-	// pingTimeout is how long a client of gRPC may take to answer when it is asked, after idleTimeout, whether it is still there.
+	// pingTimeout is how long a gRPC client may take to answer the ping that it is sent after idleTimeout.
 	pingTimeout = 20 * time.Second
-	// stopTimeout is how long Close lets calls finish that are under way.
+	// stopTimeout is how long Close lets calls in progress finish.
 	stopTimeout = 2 * time.Second
 )
 
 // ListenOptions say where and how an API listens. The zero value listens nowhere.
 type ListenOptions struct {
-	// Report is told what goes wrong while the API is served, such as a certificate that cannot be read again. It may be called
-	// from any goroutine. Nil means that nobody is.
+	// Report is called with errors that occur while the API is served, such as a certificate that cannot be reread. It
+	// may be called from any goroutine. Nil drops them.
 	Report func(error)
-	// HTTPAddr and GRPCAddr are host:port. A port alone is one of 127.0.0.1. Empty means off. An address that other machines
-	// reach needs a token.
+	// HTTPAddr and GRPCAddr are host:port. A port alone is on 127.0.0.1. Empty means off. An address that other
+	// machines can reach needs a token.
 	HTTPAddr, GRPCAddr string
-	// TLSCert and TLSKey are PEM files, both or none. They are read again when they change; a pair that cannot be used leaves
-	// the old one in use.
+	// TLSCert and TLSKey are PEM files, both or none. They are reread when they change; the old pair stays in use if
+	// the new one cannot be used.
 	TLSCert, TLSKey string
-	// TokenFile holds the bearer token that clients must have. It is read again when it changes, and must not be readable by
-	// everybody.
+	// TokenFile holds the bearer token that clients must have. It is reread when it changes, and must not be readable
+	// by everybody.
 	TokenFile string
 }
 
-// Validate tells what is wrong, and reads the files for that. Files matter only if an address is set.
+// Validate checks the options, and reads the files for that. Files matter only if an address is set.
 func (o ListenOptions) Validate() error {
 	_, err := o.prepare()
 	return err
 }
 
-// prepared is what valid options come to.
+// prepared holds what valid options result in.
 type prepared struct {
 	token      *watched[token]
 	tls        *tls.Config
@@ -128,7 +128,7 @@ func (o ListenOptions) report(err error) {
 	}
 }
 
-// address completes an address, and refuses one that others reach if there is no token.
+// address completes an address, and refuses one that other machines can reach if there is no token.
 func (o ListenOptions) address(given string) (string, error) {
 	if given == "" {
 		return "", nil
@@ -164,10 +164,10 @@ type Server struct {
 	endStreams   context.CancelFunc // of gRPC
 	httpListener *connections
 	grpcListener *connections
-	running      sync.WaitGroup // what accepts, and requests that are being answered
+	running      sync.WaitGroup // accept loops, and requests being answered
 }
 
-// Listen serves an API where the options say. With no address it does nothing, and there is no goroutine.
+// Listen serves the API as the options say. Without an address it does nothing, and starts no goroutine.
 func (a *API) Listen(o ListenOptions) (*Server, error) { return a.listen(o, net.Listen) }
 
 func (a *API) listen(o ListenOptions, listen func(network, address string) (net.Listener, error)) (*Server, error) {
@@ -243,8 +243,8 @@ func (s *Server) serveHTTP(ctx context.Context, a *API, p *prepared, report func
 	})
 }
 
-// noteState tells a connection when a request of it begins to be answered, and when it has been. HTTP/2 has several at a time, of
-// which it tells the first one and the last one.
+// noteState tells a connection when a request begins and when it has been answered. HTTP/2 has several at a time:
+// net/http reports the beginning of the first one and the end of the last one.
 func noteState(conn net.Conn, state http.ConnState) {
 	c := conn.LocalAddr().(localAddr).connection
 	switch state {
@@ -255,7 +255,7 @@ func noteState(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// reporter takes the lines of a log.
+// reporter reports the lines of a log.
 type reporter func(error)
 
 func (r reporter) Write(line []byte) (int, error) {
@@ -307,7 +307,7 @@ func (s *Server) serveGRPC(ctx context.Context, a *API, p *prepared, report func
 	})
 }
 
-// survive is deferred, since a panic would end the server that is observed. HTTP has that by itself.
+// survive is deferred: a panic would end the observed server. net/http recovers by itself.
 func survive(err *error) {
 	if p := recover(); p != nil {
 		*err = status.Errorf(codes.Internal, "panic: %v", p)
@@ -322,7 +322,7 @@ type endingStream struct {
 
 func (s endingStream) Context() context.Context { return s.ctx }
 
-// admit is the guard of the server's own listener: it has the connection be known for what it is, and gives a change more time.
+// admit is the guard of the API's own HTTP server: it marks the connection as admitted, and gives a change more time.
 func (p *prepared) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := p.guard(r); err != nil {
 		return err
@@ -334,7 +334,7 @@ func (p *prepared) admit(w http.ResponseWriter, r *http.Request) error {
 	return http.NewResponseController(w).SetWriteDeadline(time.Now().Add(changeTimeout))
 }
 
-// guard lets a request for data pass.
+// guard checks a request for data.
 func (p *prepared) guard(r *http.Request) error {
 	if p.token == nil {
 		return checkHost(r)
@@ -345,8 +345,8 @@ func (p *prepared) guard(r *http.Request) error {
 	return nil
 }
 
-// checkHost refuses names that are not this machine's own. Without a token, a page of another site could otherwise have its name
-// lead here, and be the same site to the browser.
+// checkHost refuses host names other than localhost. Without a token, another site could otherwise resolve its name to
+// this address, and be the same origin to the browser.
 func checkHost(r *http.Request) error {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -358,7 +358,7 @@ func checkHost(r *http.Request) error {
 	return nil
 }
 
-// authorize lets a call pass, and returns its connection, which is to be told the call's end.
+// authorize checks a call, and returns its connection. The caller must call its end when the call ends.
 func (p *prepared) authorize(ctx context.Context) (*connection, error) {
 	headers, _ := metadata.FromIncomingContext(ctx)
 	if p.token == nil || p.allows(headers.Get("authorization")) {
@@ -379,8 +379,8 @@ func (p *prepared) allows(authorization []string) bool {
 	return strings.EqualFold(scheme, "Bearer") && p.token.get().is(strings.TrimSpace(given))
 }
 
-// Close stops listening and ends all calls. Requests that are under way have two seconds, streams end at once. An error tells
-// that a request is answered still, two seconds later. Calling it again does nothing.
+// Close stops listening and ends all calls. Requests in progress have two seconds, streams end at once. It returns an
+// error if a request is still being answered two seconds later. Calling it again does nothing.
 func (s *Server) Close() error {
 	s.endStreams()
 	var stopping sync.WaitGroup
@@ -397,7 +397,7 @@ func (s *Server) Close() error {
 		_ = s.httpListener.Close()
 	}
 	if s.grpc != nil {
-		// It would wait for their handshakes.
+		// GracefulStop would wait for their handshakes.
 		s.grpcListener.refuse()
 		timer := time.AfterFunc(stopTimeout, s.grpc.Stop)
 		s.grpc.GracefulStop()

@@ -45,10 +45,10 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
 
-// patience is how long what has to happen may take on a slow and busy machine: it only keeps a test from hanging.
+// patience is how long something may take on a slow and busy machine: it only keeps a test from hanging.
 const patience = 2 * time.Minute
 
-// goroutines waits until there are no more than there were.
+// goroutines waits until there are no more than want.
 func goroutines(t *testing.T, want int) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > want && time.Now().Before(deadline); {
@@ -56,11 +56,11 @@ func goroutines(t *testing.T, want int) {
 	}
 	if got := runtime.NumGoroutine(); got > want {
 		stacks := make([]byte, 1<<20)
-		t.Fatalf("%d goroutines, there were %d\n%s", got, want, stacks[:runtime.Stack(stacks, true)])
+		t.Fatalf("%d goroutines, want at most %d\n%s", got, want, stacks[:runtime.Stack(stacks, true)])
 	}
 }
 
-// settled returns how many goroutines there are when those of earlier tests have ended.
+// settled returns how many goroutines there are once those of earlier tests have ended.
 func settled() int {
 	n, since := runtime.NumGoroutine(), time.Now()
 	for time.Since(since) < 300*time.Millisecond {
@@ -85,7 +85,7 @@ func TestOff(t *testing.T) {
 	goroutines(t, before)
 }
 
-// TestOneOff: each of the two is off by itself.
+// TestOneOff: HTTP and gRPC can each be off alone.
 func TestOneOff(t *testing.T) {
 	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{HTTPAddr: "0"})
 	require.Nil(t, s.GRPCAddr())
@@ -121,7 +121,7 @@ func TestAddresses(t *testing.T) {
 	require.True(t, s.HTTPAddr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 1)))
 	require.True(t, s.GRPCAddr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 1)))
 
-	// An address that is taken is an error, and nothing of the other one is left.
+	// An address in use is an error, and the other listener is closed.
 	before := settled()
 	_, err := api.New(fake.New(t, "io"), nil).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: s.GRPCAddr().String()})
 	require.ErrorContains(t, err, "address already in use")
@@ -156,7 +156,7 @@ func write(t *testing.T, name, content string, mode os.FileMode) string {
 	return file
 }
 
-// certificate makes a certificate for 127.0.0.1 that signs itself.
+// certificate makes a self-signed certificate for 127.0.0.1.
 func certificate(t *testing.T, name string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -173,7 +173,7 @@ func certificate(t *testing.T, name string) (cert, key string) {
 		write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs})), 0o600)
 }
 
-// replace puts the content of a file in place of another one's, as one step.
+// replace replaces a file's content by another file's, atomically.
 func replace(t *testing.T, file, by string) {
 	t.Helper()
 	content, err := os.ReadFile(by)
@@ -211,8 +211,8 @@ func (r *reports) take() []string {
 	return all
 }
 
-// TestTLS: both listeners have the certificate, plain clients and clients that do not trust it get nothing, a new pair is in
-// use without a restart, and a broken one is not.
+// TestTLS: both listeners use the certificate, plaintext clients and clients that do not trust it are refused, a new
+// pair is used without a restart, and a broken one is not.
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t, "one")
 	var reported reports
@@ -242,12 +242,12 @@ func TestTLS(t *testing.T) {
 	old := write(t, "old.pem", "", 0o600)
 	replace(t, old, cert)
 	reported.take()
-	// A certificate without its key is not in use; it is told once.
+	// A certificate without its key is not used; it is reported once.
 	replace(t, cert, other)
 	require.NoError(t, works(old))
 	require.NoError(t, works(old))
 	told := reported.take()
-	// A handshake that failed before may be told of late.
+	// A handshake that failed before may be reported late.
 	told = slices.DeleteFunc(told, func(line string) bool { return !strings.Contains(line, "the old one stays") })
 	require.Len(t, told, 1)
 	require.Contains(t, told[0], "the old one stays in use: TLS certificate "+cert)
@@ -256,7 +256,7 @@ func TestTLS(t *testing.T) {
 	require.ErrorContains(t, works(old), "certificate signed by unknown authority")
 }
 
-// TestToken: all that has data wants the token, the page does not, and a new token is in use without a restart.
+// TestToken: all data requires the token, the page does not, and a new token is used without a restart.
 func TestToken(t *testing.T) {
 	file := write(t, "token", "secret\n", 0o600)
 	var reported reports
@@ -280,7 +280,7 @@ func TestToken(t *testing.T) {
 	require.Equal(t, http.StatusOK, request(t, http.MethodPost, url+"/api/v1/config", "{}", jsonType, "Authorization: bearer secret").status)
 	require.Equal(t, http.StatusOK, request(t, http.MethodGet, url+"/", "").status)
 	refused(t, request(t, http.MethodGet, url+"/nothing", ""), http.StatusNotFound, "there is no")
-	// With a token, any name may lead here.
+	// With a token, any host name is accepted.
 	require.Equal(t, http.StatusOK, request(t, http.MethodGet, url+"/health", "", "Authorization: Bearer secret", "Host: banyandb.example").status)
 
 	conn := dial(t, s)
@@ -298,7 +298,7 @@ func TestToken(t *testing.T) {
 	everyCall(t, conn, "Bearer next", codes.OK)
 	require.Empty(t, reported.take())
 
-	// What cannot be a token leaves the old one in use.
+	// An invalid token leaves the old one in use.
 	for _, content := range []string{"", "two words"} {
 		replace(t, file, write(t, "wrong", content, 0o600))
 		require.Equal(t, http.StatusOK, status("next"))
@@ -317,7 +317,7 @@ func TestToken(t *testing.T) {
 	require.Equal(t, http.StatusOK, status("leaked"))
 }
 
-// TestClose: it is bounded, whatever clients do, and leaves no goroutine.
+// TestClose: Close takes a bounded time, whatever clients do, and leaves no goroutine.
 func TestClose(t *testing.T) {
 	before := settled()
 	s, err := api.New(fake.New(t, "io"), nil).Listen(api.ListenOptions{HTTPAddr: "0", GRPCAddr: "0"})
@@ -336,7 +336,7 @@ func TestClose(t *testing.T) {
 	_, err = stuck.Recv()
 	require.NoError(t, err)
 
-	// A server that waited for them would wait for half a minute, when the one that sends half a request is out of its time.
+	// A server that waited for them would take half a minute, until the half request times out.
 	start := time.Now()
 	require.NoError(t, s.Close())
 	require.Less(t, time.Since(start), 30*time.Second)
@@ -353,7 +353,8 @@ func TestClose(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestRestart: a client that goes away in the middle of its calls leaves nothing, and is served again when it is back.
+// TestRestart: a client that disconnects in the middle of its calls leaves nothing, and is served again when it
+// reconnects.
 func TestRestart(t *testing.T) {
 	s := listen(t, api.New(fake.New(t, "io"), nil), api.ListenOptions{})
 	before := settled()

@@ -40,9 +40,10 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
 )
 
-// The tests in this file pass hours of a clock that moves when all goroutines wait. For that the connections are in memory.
+// The tests in this file let hours pass on a fake clock, which advances when all goroutines wait. So the connections
+// are in memory.
 
-// memory is a listener in memory.
+// memory is an in-memory listener.
 type memory struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -75,7 +76,7 @@ func (m *memory) Close() error {
 
 func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
 
-// inMemory serves over gRPC or HTTP, and returns how to reach it.
+// inMemory serves over gRPC or HTTP, and returns a function to dial it.
 func inMemory(t *testing.T, control api.Control, o api.ListenOptions) (s *api.Server, dial func() (net.Conn, error)) {
 	t.Helper()
 	m := &memory{conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -85,7 +86,7 @@ func inMemory(t *testing.T, control api.Control, o api.ListenOptions) (s *api.Se
 	return s, m.dial
 }
 
-// TestLongStream: a client that asks whether the server is still there as often as gRPC lets it keeps its stream.
+// TestLongStream: a client that sends keepalive pings as often as gRPC permits keeps its stream.
 func TestLongStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, dial := inMemory(t, nil, api.ListenOptions{GRPCAddr: "0"})
@@ -109,7 +110,7 @@ func TestLongStream(t *testing.T) {
 	})
 }
 
-// TestPings: a client may ping each second, with no stream either, until it is idle for too long.
+// TestPings: a client may ping every second, even without a stream, until it is idle for too long.
 func TestPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, dial := inMemory(t, nil, api.ListenOptions{GRPCAddr: "0"})
@@ -129,7 +130,7 @@ func TestPings(t *testing.T) {
 				case *http2.PingFrame:
 					answers <- nil
 				case *http2.GoAwayFrame:
-					answers <- fmt.Errorf("it is told to go away: %s", f.DebugData())
+					answers <- fmt.Errorf("got GOAWAY: %s", f.DebugData())
 				}
 			}
 		}()
@@ -149,7 +150,8 @@ func TestPings(t *testing.T) {
 	})
 }
 
-// TestSlowClient: a stream survives that its client is away for some time, as it is while the network is down or the client is stopped.
+// TestSlowClient: a stream survives if its client cannot be reached for some time, as when the network is down or the
+// client is stopped.
 func TestSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, dial := inMemory(t, nil, api.ListenOptions{GRPCAddr: "0"})
@@ -168,7 +170,7 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
-// late is a connection on which what is sent arrives some seconds later.
+// late is a connection on which data arrives some seconds late.
 type late struct{ net.Conn }
 
 func (l *late) Read(b []byte) (int, error) {
@@ -177,7 +179,7 @@ func (l *late) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestCloseSilent: the server does not wait for the handshake of a client of gRPC that is silent.
+// TestCloseSilent: the server does not wait for the handshake of a silent gRPC client.
 func TestCloseSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, dial := inMemory(t, nil, api.ListenOptions{GRPCAddr: "0"})
@@ -191,8 +193,8 @@ func TestCloseSilent(t *testing.T) {
 	})
 }
 
-// TestLongChange: a change of the configuration may take as long as it takes to wait for another one, to load modules, and to verify
-// them on a slow disk.
+// TestLongChange: a change of the configuration has time to wait for another one, to load modules, and to verify them
+// on a slow disk.
 func TestLongChange(t *testing.T) {
 	for scheme, proto := range map[string]int{"http": 1, "https": 2} {
 		t.Run(scheme, func(t *testing.T) {
@@ -222,7 +224,7 @@ func TestLongChange(t *testing.T) {
 // patient is a control that gives up when the request ends.
 type patient struct {
 	control
-	takes time.Duration // what a change takes
+	takes time.Duration // by a change
 }
 
 func (p *patient) Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error {

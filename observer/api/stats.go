@@ -30,7 +30,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/histogram"
 )
 
-// stats is what GET /api/v1/stats answers.
+// stats is the response of GET /api/v1/stats.
 type stats struct {
 	Time              time.Time `json:"time"`
 	Metrics           []metric  `json:"metrics"`
@@ -48,7 +48,7 @@ type metric struct {
 	kind   observer.Kind // for gRPC
 }
 
-// series has a value, or the rest if it is a histogram's.
+// series has a value or, for a histogram, the other fields.
 type series struct {
 	Labels  map[string]string `json:"labels"`
 	Value   *float64          `json:"value,omitempty"`
@@ -57,15 +57,15 @@ type series struct {
 	Buckets []uint64          `json:"buckets,omitempty"`
 }
 
-// filter chooses metrics by module and by name. What is empty chooses all.
+// filter selects metrics by module and by name. An empty list selects all.
 type filter struct{ modules, names []string }
 
 func (f filter) chooses(m *observer.Metric) bool {
 	return (len(f.modules) == 0 || slices.Contains(f.modules, m.Module)) && (len(f.names) == 0 || slices.Contains(f.names, m.Name))
 }
 
-// stats refreshes the source, if the last time is long enough ago, and takes a snapshot, which s is used for. What could not be
-// refreshed is as it was.
+// stats refreshes the source, if the last time is long enough ago, and takes a snapshot into s. What could not be
+// refreshed keeps its old value.
 func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 	_ = a.source.Refresh()
 	if err := a.source.Snapshot(s); err != nil {
@@ -110,7 +110,7 @@ func (s *stats) proto() *ebpfv1.Snapshot {
 	for _, m := range s.Metrics {
 		out := &ebpfv1.Metric{
 			Name: m.Name, Module: m.Module, Unit: m.Unit, Help: m.Help, Bounds: m.Bounds,
-			// The enum has a value more, in front.
+			// The enum has one more value, at the front.
 			Kind: ebpfv1.MetricKind(m.kind) + 1,
 		}
 		for _, one := range m.Series {

@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package collector shows an observer's counters on a Prometheus registry: the metrics of its modules, whatever they are
-// at the moment of a scrape, and the observer's own state.
+// Package collector exports an observer's metrics to a Prometheus registry: those of its modules, as they are at the
+// scrape, and the observer's own state.
 package collector
 
 import (
@@ -30,17 +30,17 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/histogram"
 )
 
-// Source is what is collected. *observer.Observer is one.
+// Source is what is collected. *observer.Observer implements it.
 type Source interface {
 	Refresh() error
 	Snapshot(s *observer.Snapshot) error
 	Health() observer.Health
 }
 
-// New returns a collector over a source, to be registered once. It refreshes the source when it is collected, but not more
-// often than once a second. What could not be refreshed is shown as it was, and ebpf_collect_success is 0 then; a scrape
-// fails only if there is no snapshot to be had. Which metrics there are may change from one scrape to the next, so the
-// collector is an unchecked one. A counter or histogram that has counted nothing has no series.
+// New returns a collector of a source, to be registered once. It refreshes the source when it is collected, but at most
+// once a second. What could not be refreshed keeps its old value, and ebpf_collect_success is then 0; a scrape fails
+// only if no snapshot can be taken. The set of metrics may change from one scrape to the next, so the collector is
+// unchecked. A counter or histogram that has counted nothing has no series.
 func New(source Source) prometheus.Collector {
 	c := &collector{source: Limit(source), state: make(map[string]observer.Metric)}
 	for _, m := range observer.StateMetrics() {
@@ -60,7 +60,7 @@ type collector struct {
 // Describe sends nothing: the metrics are not known before they are collected.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect sends all series that there are.
+// Collect sends all series.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	start := time.Now()
 	c.mu.Lock()
@@ -74,7 +74,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 		return
 	}
-	// Modules share a metric's name, and a family has one help text only: that of the first.
+	// Modules may share a metric's name, and a family has only one help text: that of the first.
 	help := make(map[string]string)
 	var of *observer.Metric
 	var desc *prometheus.Desc
@@ -101,7 +101,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// constant returns one series as Prometheus has it.
+// constant returns one series as a Prometheus metric.
 func constant(desc *prometheus.Desc, s observer.Series) prometheus.Metric {
 	if s.Metric.Kind != observer.Histogram {
 		return prometheus.MustNewConstMetric(desc, valueType(s.Metric.Kind), s.Value(), s.Labels...)

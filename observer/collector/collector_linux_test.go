@@ -32,7 +32,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TestKernel: as many reads as were made stand on the registry, in the counter, in the histogram and in the bytes.
+// TestKernel: the registry has exactly the reads that were made, in the counter, in the histogram and in the bytes.
 func TestKernel(t *testing.T) {
 	kprobetest.Require(t)
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io", "sched"}}})

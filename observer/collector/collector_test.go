@@ -51,7 +51,7 @@ func gather(t *testing.T, registry *prometheus.Registry) []*dto.MetricFamily {
 	return families
 }
 
-// values returns counters and gauges as "name{label=value}", but not how long the collection took.
+// values returns counters and gauges as "name{label=value}", without the duration of the collection.
 func values(families []*dto.MetricFamily) map[string]float64 {
 	all := map[string]float64{}
 	for _, f := range families {
@@ -83,7 +83,7 @@ func find(families []*dto.MetricFamily, name string) *dto.MetricFamily {
 func TestCounters(t *testing.T) {
 	source := fake.New(t, "io")
 	registry := register(t, source)
-	// What every module has that is up.
+	// The state of a module that is up.
 	state := map[string]float64{
 		"ebpf_module_up{module=io}": 1, "ebpf_shed_level{module=io}": 0, "ebpf_map_memory_bytes{module=io}": 0, "ebpf_collect_success{}": 1,
 	}
@@ -101,7 +101,7 @@ func TestCounters(t *testing.T) {
 	require.Equal(t, schema[i].Help, find(families, "ebpf_io_operations_total").GetHelp())
 }
 
-// TestGauge: a gauge of 0 says something.
+// TestGauge: a gauge of 0 is exported.
 func TestGauge(t *testing.T) {
 	source := fake.New(t, "memory")
 	source.Set("ebpf_memory_resident_pages", 7, "anon")
@@ -126,7 +126,7 @@ func TestHistogram(t *testing.T) {
 	h := family.GetMetric()[0].GetHistogram()
 	require.Equal(t, uint64(6), h.GetSampleCount())
 	require.InDelta(t, 2.5, h.GetSampleSum(), 0)
-	require.Len(t, h.GetBucket(), len(m.Bounds), "Prometheus adds +Inf where it writes them")
+	require.Len(t, h.GetBucket(), len(m.Bounds), "Prometheus adds +Inf when it writes them")
 	for i, b := range h.GetBucket() {
 		want := uint64(3)
 		if i >= 4 {
@@ -137,7 +137,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// TestState: the observer's own state, and the losses that join the modules'.
+// TestState: the observer's own state, and the losses in the modules' metric.
 func TestState(t *testing.T) {
 	source := fake.New(t, "io")
 	source.Set("ebpf_events_lost_total", 2, "io", "collision")
@@ -190,7 +190,8 @@ func TestSchemaChanges(t *testing.T) {
 	require.Equal(t, map[string]float64{"ebpf_collect_success{}": 1}, values(gather(t, registry)))
 }
 
-// TestRefreshes: a second has one refresh, whoever asks, by a clock that only the test moves.
+// TestRefreshes: the source is refreshed once a second, however many readers it has, by a clock that only the test
+// moves.
 func TestRefreshes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := fake.New(t, "io")
@@ -220,14 +221,14 @@ func TestErrors(t *testing.T) {
 	registry := register(t, source)
 	got := values(gather(t, registry))
 	require.InDelta(t, 0, got["ebpf_collect_success{}"], 0)
-	require.InDelta(t, 5, got["ebpf_io_operations_total{op=pread,result=ok}"], 0, "what could not be refreshed does not hinder the rest")
+	require.InDelta(t, 5, got["ebpf_io_operations_total{op=pread,result=ok}"], 0, "a failed refresh does not affect the rest")
 
 	source.Fail(errBroken, nil)
 	_, err := registry.Gather()
 	require.ErrorContains(t, err, "taking a snapshot: broken")
 }
 
-// TestLint has each series of all built-in modules count, and the linter of Prometheus look at it.
+// TestLint lets each series of all built-in modules count, and runs the linter of Prometheus on them.
 func TestLint(t *testing.T) {
 	modules, err := observer.BuiltIn().Modules()
 	require.NoError(t, err)
@@ -245,14 +246,14 @@ func TestLint(t *testing.T) {
 	for _, m := range observer.StateMetrics() {
 		names[m.Name] = true
 	}
-	// What a database has is no matter of a scrape's.
+	// This one depends on the database, not on the scrape.
 	delete(names, observer.LabelsDiffer)
 	require.Len(t, families, len(names))
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	require.NoError(t, err)
 	require.Empty(t, problems)
 
-	// The linter does see what is wrong.
+	// The linter does find faults.
 	name := "ebpf_wrong"
 	problems, err = promlint.NewWithMetricFamilies([]*dto.MetricFamily{{Name: &name, Type: dto.MetricType_COUNTER.Enum()}}).Lint()
 	require.NoError(t, err)

@@ -25,8 +25,8 @@ import (
 // refreshInterval is the least time between two refreshes of a source, which make system calls.
 const refreshInterval = time.Second
 
-// Limit returns a source that is refreshed at most once a second, however many readers share it. In between, Refresh returns
-// what it did last.
+// Limit returns a source that is refreshed at most once a second, however many readers share it. In between, Refresh
+// returns the last result.
 func Limit(source Source) Source {
 	if l, ok := source.(*limited); ok {
 		return l

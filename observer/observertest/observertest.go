@@ -15,11 +15,11 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package observertest tests a probe module against what it says of itself, for whoever writes one.
+// Package observertest tests a probe module against its own description, for authors of modules.
 //
 //	func TestListen(t *testing.T) {
 //		observertest.Run(t, observer.ModuleDir("."), "listen", observertest.Work{Do: func() (map[string]uint64, error) {
-//			... work of which you know what it must count ...
+//			... work whose counts you know ...
 //			return map[string]uint64{`ebpf_listen_accepts_total{result="taken"}`: 3}, nil
 //		}})
 //	}
@@ -35,31 +35,32 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TB is what of testing.TB is needed.
+// TB is the part of testing.TB that is needed.
 type TB interface {
 	Helper()
 	Skipf(format string, args ...any)
 	Errorf(format string, args ...any)
 }
 
-// Work is done several times, and not by several threads at once.
+// Work is done several times, but by one thread at a time.
 type Work struct {
-	// Do does the work and returns what it must have counted, by series: `ebpf_io_operations_total{op="read",result="ok"}`. Of a
-	// counter that is how much it has grown, of a gauge the value afterwards, of a histogram how many values were added. A
-	// series that is not named must not have changed. For a time, and whatever else cannot be known, say Some.
+	// Do does the work and returns what it must have counted, by series:
+	// `ebpf_io_operations_total{op="read",result="ok"}`. For a counter that is its growth, for a gauge its value
+	// afterwards, for a histogram the number of added values. A counter or histogram that is not named must not have
+	// changed. Use Some for a time, and for anything else that is not known.
 	Do func() (map[string]uint64, error)
-	// Undo gives back what Do has left open, so that a gauge could be read. It may be nil.
+	// Undo releases what Do has left open so that a gauge could be read. It may be nil.
 	Undo func() error
 }
 
-// Some means that a series must have counted, however much.
+// Some means that a series must have counted, but not how much.
 const Some = ^uint64(0)
 
-// tries is how often the work is done before the counts are said to be wrong: the rest of the test's process may do a bit
+// tries is how often the work is done before the counts are reported as wrong: the rest of the test process may do some
 // of the same.
 const tries = 3
 
-// conventions finds what Prometheus' users would stumble over.
+// conventions checks what Prometheus' users expect.
 func conventions(m *observer.Metric) error {
 	seconds, total := m.Unit() == "seconds", strings.HasSuffix(m.Name, "_total")
 	base := strings.TrimSuffix(m.Name, "_total")
@@ -81,8 +82,8 @@ func conventions(m *observer.Metric) error {
 	return nil
 }
 
-// CheckSchema tests what the module says of itself, by the rules of the engine and of Prometheus, and tells whether it is
-// right. It needs no eBPF and works everywhere.
+// CheckSchema tests the module's description of itself, by the rules of the engine and of Prometheus, and reports
+// whether it is valid. It needs no eBPF and works everywhere.
 func CheckSchema(t TB, source observer.Source, module string) bool {
 	t.Helper()
 	schema, err := source.Describe(module)
@@ -100,7 +101,7 @@ func CheckSchema(t TB, source observer.Source, module string) bool {
 	return right
 }
 
-// value is that of a series: a histogram's is how many values it has.
+// value is the value of a series; for a histogram, the number of its values.
 type value struct {
 	n     uint64
 	gauge bool
@@ -135,7 +136,7 @@ func key(name string, names, values []string) string {
 	return name + "{" + strings.Join(pairs, ",") + "}"
 }
 
-// differences compares what was counted between two readings with what was to be.
+// differences compares what was counted between two readings with what is wanted.
 func differences(before, after map[string]value, want map[string]uint64) error {
 	var errs []error
 	for _, series := range slices.Sorted(maps.Keys(want)) {

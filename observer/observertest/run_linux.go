@@ -36,13 +36,13 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// Run tests one module of a source: observer.ModuleDir, observer.Spec, or files that are embedded into the test. It wants
-// that
+// Run tests one module of a source: observer.ModuleDir, observer.Spec, or files that are embedded in the test. It
+// checks that
 //
-//   - what the module says of itself is right, by the rules of the engine and of Prometheus,
-//   - the kernel takes it, and each metric that the work is to count is fed,
+//   - the module's description of itself is valid, by the rules of the engine and of Prometheus,
+//   - the kernel accepts it, and each metric that the work counts is fed,
 //   - it counts the work exactly,
-//   - it counts nothing when another process, or another thread of this one, is the one to observe,
+//   - it counts nothing when another process, or another thread of this one, is observed,
 //   - nothing is left open when it is closed.
 //
 // Each failure says what is wrong. Where eBPF is not permitted, the test is skipped. Run needs Linux 5.10, CAP_BPF and
@@ -63,7 +63,7 @@ func Run(t TB, source observer.Source, module string, work Work) {
 		return
 	}
 	r := run{source: source, module: module, work: work}
-	// Once for all that a process makes the first time that it does something, and keeps.
+	// The first run is for what a process makes on first use, and keeps.
 	if err = r.once(self, nil); err != nil {
 		t.Errorf("%v", err)
 		return
@@ -92,10 +92,10 @@ type run struct {
 	source  observer.Source
 	work    Work
 	module  string
-	objects []object // of the kernel, that were open
+	objects []object // kernel objects that were open
 }
 
-// once opens the module, has a check do the work, and closes it.
+// once opens the module, lets check do the work, and closes it.
 func (r *run) once(scope kprobe.Scope, check func(*observer.Observer) error) error {
 	others := openObjects()
 	o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{r.module}}, Sources: []observer.Source{r.source}, Scope: scope})
@@ -119,7 +119,7 @@ func remedy(err error) string {
 	return ""
 }
 
-// do does the work and leaves nothing of it.
+// do does the work and undoes it.
 func (r *run) do() (map[string]uint64, error) {
 	want, err := r.work.Do()
 	if err != nil {
@@ -138,7 +138,7 @@ func (r *run) undo() error {
 	return nil
 }
 
-// exact wants the work to be counted, no more and no less.
+// exact checks that the work is counted, no more and no less.
 func (r *run) exact(o *observer.Observer) error {
 	before, err := values(o)
 	if err != nil {
@@ -153,7 +153,7 @@ func (r *run) exact(o *observer.Observer) error {
 		err = differences(before, after, want)
 	}
 	if err != nil {
-		// A metric that is not there has not been fed.
+		// A missing metric is not fed: the kernel may have refused its hooks.
 		for _, m := range o.Health().Modules {
 			err = errors.Join(append([]error{err}, m.Plan.Refusals()...)...)
 		}
@@ -161,7 +161,7 @@ func (r *run) exact(o *observer.Observer) error {
 	return errors.Join(err, r.undo())
 }
 
-// nothing wants the work not to be counted.
+// nothing checks that the work is not counted.
 func (r *run) nothing(o *observer.Observer) error {
 	before, err := values(o)
 	if err != nil {
@@ -184,7 +184,7 @@ func (r *run) nothing(o *observer.Observer) error {
 	return errors.Join(err, r.undo())
 }
 
-// nobody is a scope that no process is in: ids are smaller.
+// nobody returns a scope that no process is in: ids are smaller.
 func nobody(self kprobe.Scope) kprobe.Scope {
 	return kprobe.Scope{TGID: self.TGID | 1<<30}
 }
@@ -224,10 +224,10 @@ func heldNow() held {
 	return held{descriptors: len(entries), goroutines: runtime.NumGoroutine()}
 }
 
-// object is a map, a program or a link of the kernel, by its number.
+// object is a map, a program or a link of the kernel, by its id.
 type object struct{ kind, id string }
 
-// openObjects returns those that the process has descriptors of.
+// openObjects returns the objects that the process has descriptors of.
 func openObjects() []object {
 	infos, err := filepath.Glob("/proc/self/fdinfo/*")
 	if err != nil {
@@ -250,7 +250,7 @@ func openObjects() []object {
 	return all
 }
 
-// exists tells whether the kernel still has the object.
+// exists reports whether the kernel still has the object.
 func (o object) exists() bool {
 	var id uint32
 	if _, err := fmt.Sscan(o.id, &id); err != nil {
@@ -272,7 +272,7 @@ func (o object) exists() bool {
 // patience is how long the kernel may take to free what is closed.
 const patience = 3 * time.Second
 
-// leaked tells what is still open, or there, and was not before.
+// leaked returns an error for what is open, or exists, and did not before.
 func (h held) leaked(objects []object) error {
 	var err error
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -287,7 +287,7 @@ func (h held) leaked(objects []object) error {
 		if err = errors.Join(errs...); err != nil && time.Now().Before(deadline) {
 			continue
 		}
-		// What is mapped into memory goes with its garbage. What descriptors hold has been looked at before that.
+		// The garbage collector releases mapped memory. Descriptors have been counted before it runs.
 		runtime.GC()
 		objects = slices.DeleteFunc(objects, func(o object) bool { return !o.exists() })
 		if len(objects) > 0 {

@@ -38,7 +38,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
-// recorder is told what a test would be told.
+// recorder records what a test would report.
 type recorder struct{ failures, skips []string }
 
 func (r *recorder) Helper() {}
@@ -50,7 +50,7 @@ func (r *recorder) Skipf(format string, args ...any) {
 	r.skips = append(r.skips, fmt.Sprintf(format, args...))
 }
 
-// What the module does wrong, as its source numbers it.
+// The module's faults, numbered as in its source.
 const (
 	doubled = iota + 1
 	silent
@@ -59,7 +59,7 @@ const (
 	series
 )
 
-// sdkModule is the test's own module, changed.
+// sdkModule returns the test's own module, changed.
 func sdkModule(t *testing.T, change func(*ebpf.CollectionSpec)) *ebpf.CollectionSpec {
 	t.Helper()
 	spec, err := ebpf.LoadCollectionSpec(filepath.Join("..", "testdata", runtime.GOARCH, "sdk.bpf.o"))
@@ -74,7 +74,7 @@ func faulty(t *testing.T, fault uint32) func(*ebpf.CollectionSpec) {
 	return func(spec *ebpf.CollectionSpec) { require.NoError(t, spec.Variables["fault"].Set(fault)) }
 }
 
-// preads reads three times and fails to twice.
+// preads reads three times, and fails twice.
 func preads() (map[string]uint64, error) {
 	file, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -89,7 +89,7 @@ func preads() (map[string]uint64, error) {
 	}
 	for range 2 {
 		if _, err = unix.Pread(-1, buf, 0); err == nil {
-			return nil, fmt.Errorf("a file of number -1 was read")
+			return nil, fmt.Errorf("a read of descriptor -1 succeeded")
 		}
 	}
 	return map[string]uint64{
@@ -101,7 +101,7 @@ func firstMember(spec *ebpf.CollectionSpec) *btf.Member {
 	return &spec.Maps["metrics"].Value.(*btf.Struct).Members[0]
 }
 
-// TestRunBites: a right module passes, and each wrong one fails with what is wrong, and with nothing else.
+// TestRunBites: a correct module passes, and each wrong one fails with its fault, and with nothing else.
 func TestRunBites(t *testing.T) {
 	var kept []*ebpf.Program
 	defer func() {
@@ -205,7 +205,7 @@ func latestProgram() (*ebpf.Program, error) {
 	}
 }
 
-// TestBuiltIn: the rules hold for the modules that are built in.
+// TestBuiltIn: the rules hold for the built-in modules.
 func TestBuiltIn(t *testing.T) {
 	modules, err := observer.BuiltIn().Modules()
 	require.NoError(t, err)
@@ -217,7 +217,7 @@ func TestBuiltIn(t *testing.T) {
 	}
 }
 
-// A module is tested by whoever writes it.
+// The author of a module tests it.
 func ExampleRun() {
 	var t testing.TB // that of a test
 	if t == nil {

@@ -21,7 +21,7 @@ package observertest
 
 import "github.com/apache/skywalking-banyandb/ebpf/observer"
 
-// Run checks what the module says of itself, and skips the rest, which needs Linux.
+// Run checks the module's description of itself, and skips the rest, which needs Linux.
 func Run(t TB, source observer.Source, module string, _ Work) {
 	t.Helper()
 	if !CheckSchema(t, source, module) {

@@ -22,15 +22,17 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/layout"
 )
 
-// Words returns how many words a snapshot of metrics has. They are those of one Describe, or of an Observer.
+// Words returns how many words a snapshot of metrics has. The metrics must come from one call of Describe, or from an
+// Observer.
 func Words(schema []observer.Metric) int { return layout.Words(schema) }
 
-// Snapshot returns a snapshot of metrics as if its words had been counted, to test what reads snapshots: a module's words are those
-// of its counters, and one module follows the other. The words stay the caller's own, and are seen in the snapshot when they change.
+// Snapshot returns a snapshot of metrics with the given words as counts, to test readers of snapshots: the words of
+// each module's counters, one module after the other. The words remain the caller's, and changes of them are visible in
+// the snapshot.
 func Snapshot(schema []observer.Metric, words []uint64) observer.Snapshot {
 	return layout.Snapshot(schema, words).(observer.Snapshot)
 }
 
-// Word returns where the value of a counter or gauge, or the sum of a histogram, is counted: in nanoseconds, bytes, or things. What is
-// written there is seen in the snapshot.
+// Word returns a pointer to the value of a counter or gauge, or to the sum of a histogram: in nanoseconds, bytes, or a
+// plain number. What is written there is visible in the snapshot.
 func Word(s observer.Series) *uint64 { return layout.Word(s) }

@@ -15,8 +15,9 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package ebpfpb holds the proto files of the gRPC API. The code that is generated of them, by make generate-api, is beside each.
-// released.binpb is the API as it was released: a change that breaks its clients fails make lint. It is written anew with each release:
+// Package ebpfpb holds the proto files of the gRPC API. The generated code is next to each of them; make generate-api
+// writes it. released.binpb is the API as it was released: a change that breaks its clients fails make lint. It is
+// rewritten for each release:
 //
 //	buf build --exclude-source-info -o released.binpb
 package ebpfpb

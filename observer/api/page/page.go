@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package page is the web page that the API serves at its root: what is attached, and what it measures, live. It is
-// written in JavaScript in src, and npm run build makes of it the bundle in dist, which is committed.
+// Package page holds the web page that the API serves at its root: what is attached, and what it measures, live. It is
+// written in JavaScript in src; npm run build writes the bundle in dist, which is committed.
 package page
 
 import (
@@ -27,6 +27,6 @@ import (
 //go:embed dist
 var dist embed.FS
 
-// Files are those of the page, index.html first of all. They name each other and the API by relative paths, so that they may be served
-// under any. The page keeps to the Content-Security-Policy "default-src 'self'".
-var Files, _ = fs.Sub(dist, "dist") // Only a name that is no path could fail.
+// Files are the page's files, with index.html as the entry. They refer to each other and to the API by relative paths,
+// so they may be served under any path. The page complies with the Content-Security-Policy "default-src 'self'".
+var Files, _ = fs.Sub(dist, "dist") // Only an invalid path could fail.

@@ -34,8 +34,8 @@ import (
 
 var update = flag.Bool("update", false, "write e2e/schema.json anew")
 
-// TestFilesAreWhatThePageNames sees that a browser finds all that the page asks for, and nothing of it elsewhere or inline, which the
-// Content-Security-Policy would refuse.
+// TestFilesAreWhatThePageNames checks that the page's files are those that it refers to, and that nothing is elsewhere
+// or inline, which the Content-Security-Policy would refuse.
 func TestFilesAreWhatThePageNames(t *testing.T) {
 	html, err := fs.ReadFile(page.Files, "index.html")
 	require.NoError(t, err)
@@ -55,7 +55,7 @@ func TestFilesAreWhatThePageNames(t *testing.T) {
 	require.Equal(t, []string{"app.css", "app.js", "icon.svg", "index.html"}, have)
 }
 
-// described is a metric as the fake server of the page's tests wants it.
+// described is a metric as the fake server of the page's tests expects it.
 type described struct {
 	Name   string              `json:"name"`
 	Module string              `json:"module"`

@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package cputime tells the CPU time of threads and of the process.
+// Package cputime measures the CPU time of threads and of the process.
 package cputime
 
 import (
@@ -25,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of tells how much CPU time do takes of the thread that it runs in: on a busy machine much less than passes by the clock.
+// Of returns the CPU time that do takes in its thread: on a busy machine much less than the elapsed time.
 func Of(do func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -36,7 +36,7 @@ func Of(do func()) time.Duration {
 
 func Thread() time.Duration {
 	var now unix.Timespec
-	// It fails for no clock that there is.
+	// It cannot fail for a clock that exists.
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
 	return time.Duration(now.Nano())
 }

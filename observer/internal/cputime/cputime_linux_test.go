@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCPUTime: work costs what it takes of a CPU, and waiting costs next to nothing.
+// TestCPUTime: work costs its CPU time, and waiting costs next to nothing.
 func TestCPUTime(t *testing.T) {
 	const wait = 200 * time.Millisecond
 	require.Less(t, Of(func() { time.Sleep(wait) }), wait/4)

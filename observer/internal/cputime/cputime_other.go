@@ -21,7 +21,7 @@ package cputime
 
 import "time"
 
-// Of is for where no module can be opened.
+// Of runs do and returns 0: no module can be opened here.
 func Of(do func()) time.Duration {
 	do()
 	return 0

@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package fake has a source of given counters, for tests of what reads an observer on machines that have no eBPF.
+// Package fake has a source with given counters, to test readers of an observer on machines without eBPF.
 package fake
 
 import (
@@ -49,7 +49,7 @@ func New(tb testing.TB, modules ...string) *Source {
 	return s
 }
 
-// Modules changes which modules there are. All begin at nothing.
+// Modules changes which modules there are. All counters start at 0.
 func (s *Source) Modules(modules ...string) {
 	s.tb.Helper()
 	schema, err := observer.BuiltIn().Describe(modules...)
@@ -77,7 +77,7 @@ func (s *Source) Warn(warnings ...observer.Warning) {
 	s.health.Warnings = warnings
 }
 
-// Fail has snapshots and refreshes fail from now on; nil has them work.
+// Fail makes snapshots and refreshes fail from now on; nil makes them succeed.
 func (s *Source) Fail(snapshot, refresh error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *Source) Set(name string, value uint64, labelValues ...string) {
 	*observertest.Word(s.find(name, labelValues)) = value
 }
 
-// Observe gives the series of a histogram its slots, those that are left out being 0, and its sum.
+// Observe sets the sum and the given slots of a histogram's series; other slots keep their values.
 func (s *Source) Observe(name string, sum uint64, slots map[int]uint64, labelValues ...string) {
 	s.tb.Helper()
 	s.mu.Lock()

@@ -15,11 +15,11 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package histogram has what exporters of histograms share.
+// Package histogram holds what exporters of histograms share.
 package histogram
 
-// Cumulative adds up the slots of a histogram: how many values there are at all, and up to each bound. The last one is that
-// without bound, and equals the count.
+// Cumulative adds up the slots of a histogram: the number of all values, and of those up to each bound. The last bucket
+// has no bound, and equals the count.
 func Cumulative(slots []uint64) (count uint64, buckets []uint64) {
 	buckets = make([]uint64, len(slots))
 	for i, n := range slots {

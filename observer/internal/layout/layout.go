@@ -15,11 +15,11 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package layout lets package observertest make snapshots, which package observer gives nobody else a way to.
+// Package layout lets package observertest make snapshots, which package observer does not export a way to do.
 package layout
 
-// Snapshot makes an observer.Snapshot of a []observer.Metric with the words that its modules count into, one module after the other.
-// Package observer sets it.
+// Snapshot makes an observer.Snapshot from a []observer.Metric and the words that its modules count into, one module
+// after the other. Package observer sets it.
 var Snapshot func(schema any, words []uint64) any
 
 // Words returns how many words a []observer.Metric needs. Package observer sets it.

@@ -24,14 +24,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pages are what a phase of the page cache knows; what it does not name must not have happened.
+// pages returns the known quantities of a phase of the page cache. What must not have happened is 0.
 func pages(filled, deleted, dirtied, unused, refilled uint64) Quantities {
 	return Quantities{
 		"filled_pages": filled, "deleted_pages": deleted, "dirtied_pages": dirtied, "unused_pages": unused, "refilled_pages": refilled,
 	}
 }
 
-// write writes an empty file.
+// write writes to an empty file.
 func (w *workload) write() (Quantities, error) {
 	_, err := unix.Pwrite(w.copy, w.buf, 0)
 	return pages(scratchPages, 0, scratchPages, 0, 0), err
@@ -47,7 +47,7 @@ func (w *workload) dropped() (Quantities, error) {
 	return pages(0, before-after, 0, 0, 0), err
 }
 
-// readCold reads what was dropped a moment ago.
+// readCold reads what has just been dropped.
 func (w *workload) readCold() (Quantities, error) {
 	before, err := w.deviceBytes()
 	if err != nil {
@@ -66,7 +66,7 @@ func (w *workload) readCold() (Quantities, error) {
 	return q, err
 }
 
-// readAhead has a file that was dropped a moment ago read ahead, uses two pages of it, and drops it again.
+// readAhead makes the kernel read ahead a file that has just been dropped, uses two pages of it, and drops it again.
 func (w *workload) readAhead() (Quantities, error) {
 	const step = 16
 	for page := 0; page < scratchPages; page += step {
@@ -105,8 +105,8 @@ func (w *workload) lookups() (Quantities, error) {
 	return Quantities{"cached_reads": scratchPages}, nil
 }
 
-// deviceBytes asks the kernel how much this thread had devices read. It is what /proc/thread-self/io says, which belongs to root
-// where the process is not dumpable, as one of file capabilities is not.
+// deviceBytes returns how many bytes this thread has read from devices, by the kernel's count. /proc/thread-self/io has
+// the same, but belongs to root if the process is not dumpable, as one with file capabilities is not.
 func (w *workload) deviceBytes() (uint64, error) {
 	const sector = 512
 	usage, err := threadUsage()

@@ -27,8 +27,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/cputime"
 )
 
-// measure returns how much CPU time one of an operation takes at best: the mean of a batch, of the cheapest one. Time in which
-// others have the CPU is none of it.
+// measure returns the CPU time of one operation at best: the mean of the cheapest batch. Time in which others have the
+// CPU is not included.
 func (w *workload) measure(operation string) (time.Duration, error) {
 	const batches, reads = 12, 250
 	var batch func() error
@@ -44,7 +44,7 @@ func (w *workload) measure(operation string) (time.Duration, error) {
 			return nil
 		}
 	case "page":
-		// Each comes in and goes.
+		// Each page is added and removed.
 		size, batch = 2*scratchPages, func() error {
 			_, err := unix.Pwrite(w.copy, w.buf, 0)
 			return errors.Join(err, unix.Ftruncate(w.copy, 0))

@@ -24,7 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// done adds n calls of a kind, each of some bytes, done by do. With an errno they are to fail with it.
+// done makes calls of a kind by do, which returns the bytes moved, and adds them to q. With an errno the calls must
+// fail with it.
 func (q Quantities) done(op string, times int, errno error, do func() (bytes int, err error)) error {
 	for range times {
 		n, err := do()
@@ -41,11 +42,11 @@ func (q Quantities) done(op string, times int, errno error, do func() (bytes int
 	return nil
 }
 
-// none makes a call of one that moves no bytes.
+// none wraps a call that moves no bytes.
 func none(do func() error) func() (int, error) { return func() (int, error) { return 0, do() } }
 
-// calls makes calls of the io module, each another number of times, and of other lengths. Those that the module does not
-// count on every kernel are not made.
+// calls makes the calls of the io module, each a different number of times and with different lengths, except for those
+// that the module does not count on every kernel.
 func (w *workload) calls() (Quantities, error) {
 	q := make(Quantities)
 	vector := [][]byte{w.buf[:7], w.buf[:11]}
@@ -97,7 +98,7 @@ func (w *workload) calls() (Quantities, error) {
 	return q, err
 }
 
-// mappings makes and drops mappings, by the raw calls.
+// mappings makes and drops mappings, by raw system calls.
 func (w *workload) mappings() (Quantities, error) {
 	q := make(Quantities)
 	size := 3 * w.page

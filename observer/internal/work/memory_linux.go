@@ -29,7 +29,7 @@ func (w *workload) faults() (Quantities, error) {
 	return Quantities{}, errors.Join(w.touch(-1), w.touch(w.fd))
 }
 
-// faulted reads how many page faults the kernel has counted of this thread.
+// faulted reads how many page faults the kernel has counted for this thread.
 func faulted() (Quantities, error) {
 	usage, err := threadUsage()
 	return Quantities{"minor_faults": uint64(usage.Minflt), "major_faults": uint64(usage.Majflt)}, err

@@ -28,11 +28,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// schedule sleeps. How long that takes, and how often the scheduler runs, is its choice.
+// schedule sleeps. How long that takes, and how often the thread is scheduled, is up to the kernel.
 func (*workload) schedule() (Quantities, error) {
 	for range 5 {
 		nap := unix.NsecToTimespec(int64(100 * time.Microsecond))
-		// A signal of the runtime may wake it early, which is as good.
+		// A signal of the runtime may wake it early, which does not matter.
 		if err := call(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0); err != nil && !errors.Is(err, unix.EINTR) {
 			return nil, fmt.Errorf("sleeping: %w", err)
 		}
@@ -40,7 +40,7 @@ func (*workload) schedule() (Quantities, error) {
 	return Quantities{}, nil
 }
 
-// scheduled reads what the scheduler has counted of this thread.
+// scheduled reads what the scheduler has counted for this thread.
 func (w *workload) scheduled() (Quantities, error) {
 	q := make(Quantities)
 	stat, err := w.readRaw("/proc/thread-self/schedstat")
@@ -61,7 +61,7 @@ func (w *workload) scheduled() (Quantities, error) {
 	return q, err
 }
 
-// readRaw reads a small file without the runtime's leave, which might take the thread off the CPU.
+// readRaw reads a small file by raw system calls: the runtime might take the thread off the CPU for others.
 func (w *workload) readRaw(name string) (string, error) {
 	path := append([]byte(name), 0)
 	at := unix.AT_FDCWD

@@ -31,7 +31,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 )
 
-// scratchPattern names the folders of the known work. staleAfter is when one was left by a process that was killed.
+// scratchPattern begins the names of scratch folders. One older than staleAfter was left by a process that was killed.
 const (
 	scratchPattern = "banyandb-ebpf-verify-"
 	staleAfter     = time.Hour
@@ -48,12 +48,12 @@ type workload struct {
 	// fd is a file of scratchPages pages, folder its folder, copy a file to write to, closed one that nobody writes to.
 	fd, folder, copy, closed int
 	page                     int
-	// onDisk tells whether pages can be dropped, and so read anew.
+	// onDisk reports whether pages can be dropped, and so read again.
 	onDisk bool
 }
 
-// OnThread makes the scratch folder in the first of dirs that is good for all of the known work, lets work be done on a thread of its
-// own, and removes the folder. The warning tells why it is another one than the first.
+// OnThread makes the scratch folder in the first of dirs that allows all of the known work, runs work on a locked
+// thread, and removes the folder. The warning says which dirs could not be used.
 func OnThread(dirs []string, work func(thread uint32, phases []Phase, measure Measure) error) (warning string, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -78,7 +78,7 @@ func OnThread(dirs []string, work func(thread uint32, phases []Phase, measure Me
 		{Name: "page faults", Of: []string{"minor_faults", "major_faults"}, Prepare: w.drop, Run: w.faults, Account: faulted},
 		{Name: "scheduler", Of: scheduler, Run: w.schedule, Account: w.scheduled},
 	}
-	// What is never dropped is never read: on a file system in memory nobody can tell what the page cache should count.
+	// What is never dropped is never read: on a file system in memory it is not known what the page cache should count.
 	if w.onDisk {
 		phases = append(phases,
 			Phase{Name: "writing", Of: cached, Prepare: func() error { return unix.Ftruncate(w.copy, 0) }, Run: w.write},
@@ -173,7 +173,8 @@ func (w *workload) close() error {
 	return errors.Join(errs...)
 }
 
-// removeStale removes what a process left that was killed at its start. What cannot be removed is somebody else's.
+// removeStale removes the folders of processes that were killed at their start. What cannot be removed is another
+// user's.
 func removeStale(parent string) {
 	folders, _ := filepath.Glob(filepath.Join(parent, scratchPattern+"*"))
 	for _, folder := range folders {
@@ -183,7 +184,7 @@ func removeStale(parent string) {
 	}
 }
 
-// errNoCache means that the scratch folder's file system keeps pages that it is asked to drop, as one in memory does.
+// errNoCache means that the scratch folder's file system does not drop pages when asked to, such as one in memory.
 var errNoCache = errors.New("the pages of the scratch file cannot be dropped")
 
 // residentPages asks mincore(2) how many pages of a file are in the page cache.
@@ -202,7 +203,7 @@ func (w *workload) residentPages(fd int) (uint64, error) {
 	return n, errors.Join(err, call(unix.SYS_MUNMAP, mem, uintptr(size), 0))
 }
 
-// evict drops a file's pages. What the kernel still holds goes when it is asked again.
+// evict drops a file's pages. It retries, since the kernel may still hold some of them.
 func (w *workload) evict(fd int) error {
 	for range evictTries {
 		if err := errors.Join(unix.Fsync(fd), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
@@ -218,7 +219,7 @@ func (w *workload) evict(fd int) error {
 
 const evictTries = 20
 
-// drop takes the scratch file out of memory, if it can be.
+// drop drops the scratch file's pages, if they can be dropped.
 func (w *workload) drop() error {
 	if !w.onDisk {
 		return nil
@@ -226,7 +227,7 @@ func (w *workload) drop() error {
 	return w.evict(w.fd)
 }
 
-// load brings the scratch file into memory.
+// load reads the scratch file into memory.
 func (w *workload) load() error {
 	_, err := unix.Pread(w.fd, w.buf, 0)
 	return errors.Join(err, unix.Fsync(w.fd))
@@ -247,7 +248,7 @@ func call(number, a, b, c uintptr) error {
 	return nil
 }
 
-// threadUsage asks the kernel what this thread has used.
+// threadUsage returns the kernel's account of this thread.
 func threadUsage() (unix.Rusage, error) {
 	var usage unix.Rusage
 	err := unix.Getrusage(unix.RUSAGE_THREAD, &usage)

@@ -15,27 +15,29 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package work does what is known: each piece of work tells what the kernel must have counted of it. The files are named after the
-// modules whose metrics it is for; what a metric must have grown by is in VERIFY of its C file.
+// Package work does known work: each phase returns what the kernel must have counted for it. The files are named after
+// the modules whose metrics they verify; what a metric must have grown by is in VERIFY in the module's C file.
 package work
 
 import "time"
 
-// Quantities are what is known of a piece of work, by name: how often a call was made, how many pages came into memory.
+// Quantities are the known results of a piece of work, by name: how often a call was made, how many pages came into
+// memory.
 type Quantities map[string]uint64
 
-// Phase is a piece of known work. What it tells is compared with what the metrics that name it have grown by meanwhile.
+// Phase is a piece of known work. Its quantities are compared with the growth of the metrics that name them.
 type Phase struct {
-	// Prepare is done before, and not counted. It may be nil.
+	// Prepare runs first, and is not counted. It may be nil.
 	Prepare func() error
-	// Run does the work and returns what is known of it.
+	// Run does the work and returns its known quantities.
 	Run func() (Quantities, error)
-	// Account is what the kernel has counted of this thread. It is read around the work, and known as well. It may be nil.
+	// Account returns what the kernel has counted for this thread. It is called before and after the work, and its
+	// growth is known too. It may be nil.
 	Account func() (Quantities, error)
 	Name    string
-	// Of are the quantities that are known, each with all that begin with it and an underscore.
+	// Of lists the known quantities. Each includes those that begin with it and an underscore.
 	Of []string
 }
 
-// Measure returns how long an operation takes, as the modules are open just then.
+// Measure returns how long an operation takes with the modules that are open at the time.
 type Measure func(operation string) (time.Duration, error)
