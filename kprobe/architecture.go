@@ -26,19 +26,19 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// architectures are those that modules are compiled for, as Go names them. An object does not say for which it was compiled:
-// all are of the machine that eBPF is. It shows in the registers, and in the functions that system calls are.
+// architectures are the target architectures of modules, by their Go names. An object's ELF header does not name its
+// target: the machine is always eBPF. The fields of struct pt_regs and the names of system call functions reveal it.
 var architectures = map[string]struct {
 	compiler  string // its name in __TARGET_ARCH_
-	function  string // how the functions of system calls begin
+	function  string // prefix of system call functions
 	registers []string
 }{
 	"amd64": {"x86", "__x64_sys_", []string{"orig_ax", "orig_rax", "di", "rdi"}},
 	"arm64": {"arm64", "__arm64_sys_", []string{"syscallno", "orig_x0", "regs"}},
 }
 
-// checkArchitecture refuses a module that was compiled for another architecture than this process's: numbers of system calls
-// are constants in it, so that what loads all the same counts something else.
+// checkArchitecture refuses a module that was compiled for an architecture other than this process's: system call
+// numbers are constants in it, so a module that loads anyway would count something else.
 func checkArchitecture(spec *ebpf.CollectionSpec) error {
 	var registers *btf.Struct
 	if err := spec.Types.TypeByName("pt_regs", &registers); err != nil {
@@ -66,7 +66,7 @@ func hasMember(s *btf.Struct, name string) bool {
 	return false
 }
 
-// architectureOf tells which architecture alone has a function, empty if that is not known.
+// architectureOf returns the only architecture that has a function, empty if unknown.
 func architectureOf(function string) string {
 	for arch, of := range architectures {
 		if strings.HasPrefix(function, of.function) {
@@ -76,7 +76,7 @@ func architectureOf(function string) string {
 	return ""
 }
 
-// compileFor tells what to do about a module that was compiled for arch.
+// compileFor returns the remedy for a module that was compiled for arch.
 func compileFor(arch string) string {
 	return fmt.Sprintf("compile the module for this machine, with -D__TARGET_ARCH_%s in place of -D__TARGET_ARCH_%s, or take its object for %s",
 		architectures[runtime.GOARCH].compiler, architectures[arch].compiler, runtime.GOARCH)

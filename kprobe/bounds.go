@@ -27,32 +27,32 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// What a module may have at most. The largest built-in one has 182 programs and a map of 32 KiB.
+// Limits of a module. Of the built-in ones, io has the most programs, 182, and block the largest map, 96 KiB.
 const (
 	maxPrograms  = 256
 	maxMaps      = 16
 	maxMapMemory = 16 << 20 // of all maps of a module together, in bytes
 )
 
-// mapTypes are those that a module may have: what it counts into, and what it remembers of what has begun.
+// mapTypes are the map types that a module may have, for counters and for the state of events in progress.
 var mapTypes = [...]ebpf.MapType{
 	ebpf.Array, ebpf.PerCPUArray, ebpf.Hash, ebpf.PerCPUHash, ebpf.LRUHash, ebpf.LRUCPUHash, ebpf.TaskStorage,
 }
 
-// meddling are the helper functions that do more than look. Of those that the kernel gives to tracing programs there are
-// no others.
+// meddling are the helper functions that do more than observe. The kernel offers no other such helpers to tracing
+// programs.
 var meddling = [...]asm.BuiltinFunc{
 	asm.FnProbeWriteUser, asm.FnOverrideReturn, asm.FnSendSignal, asm.FnSendSignalThread, asm.FnSetsockopt, asm.FnTailCall,
 }
 
-// kernelFunctions are those that the SDK's header names. Others may change what they are given.
+// kernelFunctions are the allowed kfuncs, those in the SDK's header. Others may modify their arguments.
 var kernelFunctions = [...]string{"bpf_preempt_disable", "bpf_preempt_enable", "bpf_rcu_read_lock", "bpf_rcu_read_unlock"}
 
 // sleepable is BPF_F_SLEEPABLE.
 const sleepable = 1 << 4
 
-// checkBounds refuses what a module must not have, whoever wrote it. The kernel would take much of it, since the server may
-// do more than look.
+// checkBounds refuses what no module may have. The kernel would accept much of it, since the server's capabilities
+// allow more than observing.
 func checkBounds(spec *ebpf.CollectionSpec) error {
 	if n := len(spec.Programs); n > maxPrograms {
 		return fmt.Errorf("%w: %d programs, at most %d are allowed", ErrInvalidModule, n, maxPrograms)
@@ -86,7 +86,7 @@ func checkMap(m *ebpf.MapSpec) error {
 	if m.Pinning != ebpf.PinNone {
 		return fmt.Errorf("it is pinned, and would outlive the server")
 	}
-	// Each is bounded, so that their product is.
+	// Each factor is bounded, so that the product cannot overflow.
 	if m.KeySize > maxMapMemory || m.ValueSize > maxMapMemory || m.MaxEntries > maxMapMemory {
 		return fmt.Errorf("%d entries of %d and %d bytes are too many", m.MaxEntries, m.KeySize, m.ValueSize)
 	}

@@ -38,7 +38,8 @@ const (
 // errNoTracefs is why a classic tracepoint cannot be found.
 var errNoTracefs = errors.New("no tracefs")
 
-// place is where something failed, by which a remedy is chosen: the same error means something else in another place.
+// place is the step that failed. The remedy depends on it, since the same error has different meanings in different
+// steps.
 type place int
 
 const (
@@ -51,7 +52,7 @@ const (
 	atIterate              // opening and reading an iterator
 )
 
-// failure is an error, and where it was.
+// failure is an error and the step in which it occurred.
 type failure struct {
 	err     error
 	attach  Attachment
@@ -62,16 +63,16 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// is tells whether the error is one of some of the kernel's. The eBPF library keeps of a few no more than the text.
+// is reports whether the error is one of the errnos. For a few errors the eBPF library keeps only the text.
 func (f *failure) is(errnos ...unix.Errno) bool {
 	return slices.ContainsFunc(errnos, func(errno unix.Errno) bool {
 		return errors.Is(f.err, errno) || f.at != elsewhere && strings.HasSuffix(f.err.Error(), ": "+errno.Error())
 	})
 }
 
-// failures returns those in an error.
+// failures returns all failures in an error tree.
 func failures(err error) []*failure {
-	switch e := err.(type) { //nolint:errorlint // it goes through all that wraps
+	switch e := err.(type) { //nolint:errorlint // it walks the error tree
 	case *failure:
 		return []*failure{e}
 	case interface{ Unwrap() error }:
@@ -86,19 +87,19 @@ func failures(err error) []*failure {
 	return nil
 }
 
-// finding is what is behind a failure. Its kind may be nil.
+// finding is the cause of a failure. Its kind may be nil.
 type finding struct {
 	kind          error
 	cause, remedy string
 }
 
-// findings look for what is behind a failure, those that hinder everything first.
+// findings look for the cause of a failure, the most general causes first.
 var findings = [...]func(*failure) *finding{
 	noFilesystem, noDescriptors, noMemory, noBTF, tracefsDenied, perfDenied, bpfDenied, noTracefs, otherArchitecture, noRoom, busy, noSuchField,
 	refusedByVerifier, unsupported,
 }
 
-// kernelWords drops what the eBPF library guesses about EPERM: diagnose knows better.
+// kernelWords drops the eBPF library's guess about EPERM: diagnose determines the cause.
 func kernelWords(err error) error {
 	if errors.Is(err, unix.EPERM) && !errors.Is(err, errMemlock) {
 		return unix.EPERM
@@ -106,7 +107,8 @@ func kernelWords(err error) error {
 	return err
 }
 
-// diagnose gives an error its kind, and says what to do about it. Of several failures in it the one counts that hinders most.
+// diagnose adds kind, cause and remedy to an error. Of several failures in it, the one with the most general cause
+// counts.
 func diagnose(err error) error {
 	var known *remediable
 	if errors.Is(err, ErrInvalidModule) || errors.As(err, &known) {
@@ -131,7 +133,7 @@ func diagnose(err error) error {
 	return err
 }
 
-// remedyElsewhere is what to do about an error of another package.
+// remedyElsewhere returns the remedy for an error of another package.
 func remedyElsewhere(err error) string {
 	var known *remediable
 	if errors.As(diagnose(&failure{err: err}), &known) {
@@ -145,10 +147,10 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// mounted tells whether a file system of a kind is there.
+// mounted reports whether a file system of a type is mounted at path.
 func mounted(path string, magic int64) bool {
 	var stat unix.Statfs_t
-	return unix.Statfs(path, &stat) == nil && int64(stat.Type) == magic //nolint:unconvert // it has 32 bits elsewhere
+	return unix.Statfs(path, &stat) == nil && int64(stat.Type) == magic //nolint:unconvert // 32 bits on other architectures
 }
 
 // noFilesystem finds that /proc or /sys is not mounted, as in a chroot.
@@ -210,7 +212,7 @@ func noBTF(f *failure) *finding {
 	}
 }
 
-// tracefsDenied finds that tracefs is there and closed to the server's user.
+// tracefsDenied finds that tracefs is mounted but the server's user may not open it.
 func tracefsDenied(f *failure) *finding {
 	var denied *fs.PathError
 	if f.at != atAttach || !errors.As(f.err, &denied) || !errors.Is(denied, fs.ErrPermission) {
@@ -227,7 +229,7 @@ func perfDenied(f *failure) *finding {
 	if f.at != atAttach || f.attach != Kprobe && f.attach != Tracepoint || !f.is(unix.EPERM, unix.EACCES, unix.ENOSYS) {
 		return nil
 	}
-	// Flags that no kernel knows: the kernel itself answers that they are invalid.
+	// These flags are invalid: the kernel itself returns EINVAL.
 	_, _, errno := unix.Syscall6(unix.SYS_PERF_EVENT_OPEN, 0, 0, 0, 0, ^uintptr(0), 0)
 	if errno != unix.EPERM && errno != unix.EACCES && errno != unix.ENOSYS {
 		return nil
@@ -239,8 +241,8 @@ func perfDenied(f *failure) *finding {
 	}
 }
 
-// bpfDenied finds out who refuses bpf(2): the kernel to a process without capabilities, or something in between. The verifier
-// says EACCES too, and why.
+// bpfDenied finds out what refuses bpf(2): the kernel, for lack of capabilities, or something in between. The verifier
+// also returns EACCES, but with a log.
 func bpfDenied(f *failure) *finding {
 	var verifier *ebpf.VerifierError
 	switch {
@@ -273,7 +275,7 @@ func bpfDenied(f *failure) *finding {
 				"or capabilities.add of a Kubernetes securityContext", names),
 		}
 	}
-	// A command that no kernel knows: the kernel itself answers that it is invalid.
+	// This command does not exist: the kernel itself returns EINVAL.
 	if _, _, errno := unix.Syscall(unix.SYS_BPF, ^uintptr(0)>>33, 0, 0); errno == unix.EPERM || errno == unix.ENOSYS {
 		return &finding{
 			ErrPermission, fmt.Sprintf("bpf(2) is refused with %q although no capability is missing", errno),
@@ -295,8 +297,8 @@ func bpfDenied(f *failure) *finding {
 	}
 }
 
-// inUserNamespace tells whether the process is in another user namespace than the host's, which always has the same number
-// (PROC_USER_INIT_INO).
+// inUserNamespace reports whether the process is in a user namespace other than the host's, whose inode number is
+// always PROC_USER_INIT_INO.
 func inUserNamespace() bool {
 	const initial = 0xEFFFFFFD
 	var stat unix.Stat_t
@@ -313,8 +315,8 @@ func noTracefs(f *failure) *finding {
 	}
 }
 
-// otherArchitecture finds that a function is missing which only another architecture has. What a module says of the registers
-// is looked at before it is loaded.
+// otherArchitecture finds that a missing function exists only on another architecture. checkArchitecture checks the
+// registers before a module is loaded.
 func otherArchitecture(f *failure) *finding {
 	if f.at != atLoad && f.at != atAttach || !missing(f.err) {
 		return nil
@@ -327,7 +329,7 @@ func otherArchitecture(f *failure) *finding {
 	return nil
 }
 
-// noRoom finds that others have used up what the kernel has of something.
+// noRoom finds that a limit of the kernel is exceeded.
 func noRoom(f *failure) *finding {
 	switch {
 	case f.at == atAttach && f.is(unix.E2BIG):
@@ -348,7 +350,7 @@ func noRoom(f *failure) *finding {
 	return nil
 }
 
-// busy finds that others hold the place.
+// busy finds that other tools use the target.
 func busy(f *failure) *finding {
 	if f.at != atAttach || !f.is(unix.EBUSY, unix.EAGAIN, unix.EINTR) {
 		return nil
@@ -359,7 +361,7 @@ func busy(f *failure) *finding {
 	}
 }
 
-// noSuchField finds a program that reads what the kernel does not have. The library tells it by this text alone.
+// noSuchField finds a program that uses a type or field that the kernel lacks. The library reports this only as text.
 func noSuchField(f *failure) *finding {
 	if f.at != atLoad || !strings.Contains(f.err.Error(), "bad CO-RE relocation") {
 		return nil
@@ -378,7 +380,7 @@ func refusedByVerifier(f *failure) *finding {
 	return &finding{nil, "", "the kernel's verifier refuses the program: report it with the kernel's version and the verifier's log"}
 }
 
-// missing tells whether an error says that the kernel does not have something.
+// missing reports whether an error means that the kernel lacks something.
 func missing(err error) bool {
 	return errors.Is(err, ErrNotSupported) || errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist)
 }
@@ -395,7 +397,8 @@ const (
 	capPerfmon = "CAP_PERFMON"
 )
 
-// missingCapabilities returns those of CAP_BPF and CAP_PERFMON that the calling thread lacks. CAP_SYS_ADMIN implies both.
+// missingCapabilities returns those of CAP_BPF and CAP_PERFMON that the calling thread lacks. CAP_SYS_ADMIN implies
+// both.
 func missingCapabilities() ([]string, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

@@ -56,7 +56,7 @@ const (
 	iterCreate        = 33
 )
 
-// cover puts something else in the place of a file or folder, for this process alone.
+// cover mounts something else over a file or folder, for this process only.
 func cover(t *testing.T, path, with string) {
 	t.Helper()
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
@@ -94,7 +94,7 @@ func drop(names ...uint) func(*testing.T) {
 	}
 }
 
-// crowd attaches as many programs to a tracepoint as the kernel takes.
+// crowd attaches as many programs to a tracepoint as the kernel accepts.
 func crowd(t *testing.T) {
 	for {
 		prog, err := withMemory(btf.LoadKernelSpec, func() (*ebpf.Program, error) {
@@ -113,7 +113,7 @@ func crowd(t *testing.T) {
 	}
 }
 
-// only returns a module of testdata with some of its programs.
+// only returns a module of testdata with only the given programs.
 func only(module string, programs ...string) func(*testing.T) *ebpf.CollectionSpec {
 	return func(t *testing.T) *ebpf.CollectionSpec {
 		spec := testSpec(t, module)
@@ -127,7 +127,7 @@ func only(module string, programs ...string) func(*testing.T) *ebpf.CollectionSp
 	}
 }
 
-// with returns an iterator whose program is other instructions.
+// with returns an iterator whose program has the given instructions.
 func with(instructions ...asm.Instruction) func(*testing.T) *ebpf.CollectionSpec {
 	return func(t *testing.T) *ebpf.CollectionSpec {
 		spec := only("files", "files__iter")(t)
@@ -138,8 +138,8 @@ func with(instructions ...asm.Instruction) func(*testing.T) *ebpf.CollectionSpec
 	}
 }
 
-// TestRemedies provokes each way in which loading can fail, and wants what is behind it called by its name, with what to do
-// about it: by the place where it failed, since the same error means something else in another place.
+// TestRemedies provokes each way in which loading can fail, and requires that the error names the cause and has the
+// remedy, which depend on the step that failed.
 func TestRemedies(t *testing.T) {
 	foreign := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	foreignHook := map[string]string{"amd64": "arm__kprobe", "arm64": "x86__kprobe"}[runtime.GOARCH]
@@ -153,7 +153,7 @@ func TestRemedies(t *testing.T) {
 		name          string
 		cause, remedy string
 		flags         uintptr
-		tracepoints   bool // it takes classic tracepoints
+		tracepoints   bool // it needs classic tracepoints
 	}{
 		{name: "no sysfs", provoke: func(t *testing.T) { cover(t, "/sys", "") }, is: ErrNotSupported, cause: "/sys is not mounted", remedy: "mount -t sysfs"},
 		{name: "no procfs", provoke: func(t *testing.T) { cover(t, "/proc", "") }, is: ErrNotSupported, cause: "/proc is not mounted", remedy: "mount -t proc"},
@@ -170,7 +170,7 @@ func TestRemedies(t *testing.T) {
 		{name: "a user namespace without capabilities", flags: unix.CLONE_NEWUSER, provoke: noCapability, is: ErrPermission, cause: "the process is in a user namespace", remedy: "a BPF token"},
 		{name: "no capability", provoke: noCapability, is: ErrPermission, cause: "CAP_BPF and CAP_PERFMON missing", remedy: "setcap cap_bpf,cap_perfmon+ep"},
 		{
-			// Before Linux 5.11 the limit is too small as well, and would not help.
+			// Before Linux 5.11 the limit is too small as well, but raising it would not help.
 			name: "neither a capability nor locked memory", is: ErrPermission, cause: "CAP_BPF and CAP_PERFMON missing", remedy: "setcap cap_bpf,cap_perfmon+ep",
 			provoke: func(t *testing.T) {
 				require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{}))
@@ -187,7 +187,7 @@ func TestRemedies(t *testing.T) {
 		},
 		{
 			name: "tracefs of another user", module: tracepoint, is: ErrPermission, cause: "user 0 may not open /sys/kernel/", remedy: "let the server's user read tracefs",
-			// Capabilities on files go with it.
+			// This also drops the file system capabilities.
 			provoke: func(t *testing.T) { _, err := unix.SetfsuidRetUid(65534); require.NoError(t, err) },
 		},
 		{
@@ -253,7 +253,7 @@ func TestRemedies(t *testing.T) {
 				module = c.module
 			}
 			spec := module(t)
-			// Capabilities and filters are the thread's. The process ends with the test.
+			// Capabilities and filters are per thread. The process ends with the test.
 			runtime.LockOSThread()
 			if c.provoke != nil {
 				c.provoke(t)
@@ -269,7 +269,7 @@ func TestRemedies(t *testing.T) {
 	}
 }
 
-// loadAndIterate does with a module all that may fail.
+// loadAndIterate loads a module, runs its iterators and closes it.
 func loadAndIterate(spec *ebpf.CollectionSpec) error {
 	scope, err := Self()
 	if err != nil {
@@ -283,7 +283,7 @@ func loadAndIterate(spec *ebpf.CollectionSpec) error {
 	return errors.Join(err, p.Close())
 }
 
-// requireTracepoints skips a test of classic tracepoints where the kernel, locked down, has none.
+// requireTracepoints skips a test if the kernel has no classic tracepoints, because it is locked down.
 func requireTracepoints(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat(tracefs + "/events/sched"); err != nil {
@@ -291,7 +291,7 @@ func requireTracepoints(t *testing.T) {
 	}
 }
 
-// TestDescriptors: with so many descriptors left that a module is not attached, that is said, whichever step it is that has none.
+// TestDescriptors checks that a lack of descriptors is reported as the cause, whichever step fails.
 func TestDescriptors(t *testing.T) {
 	for name, spec := range map[string]*ebpf.CollectionSpec{
 		"iterator": testSpec(t, "files"), "event": testSpec(t, "order"), "tracepoint": only("lacking", "exit__tracepoint")(t),
@@ -309,7 +309,7 @@ func TestDescriptors(t *testing.T) {
 }
 
 func testDescriptors(t *testing.T, spec *ebpf.CollectionSpec) {
-	// What is opened once and kept is open before.
+	// Open everything that is opened once and kept.
 	require.NoError(t, loadAndIterate(spec))
 	var limit unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
@@ -325,13 +325,13 @@ func testDescriptors(t *testing.T, spec *ebpf.CollectionSpec) {
 			require.Positive(t, left)
 			return
 		}
-		require.ErrorContains(t, err, fmt.Sprintf("the process has too many open files (RLIMIT_NOFILE is %d)", few.Cur), "%d left", left)
-		require.Contains(t, Remedy(err), "LimitNOFILE=", "%d left", left)
+		require.ErrorContains(t, err, fmt.Sprintf("the process has too many open files (RLIMIT_NOFILE is %d)", few.Cur), "%d descriptors left", left)
+		require.Contains(t, Remedy(err), "LimitNOFILE=", "%d descriptors left", left)
 	}
-	require.Fail(t, "it is never attached")
+	require.Fail(t, "the module was never attached")
 }
 
-// TestArchitecture: every built-in module that reads registers says for which architecture it was compiled.
+// TestArchitecture checks that the architecture is detected of every built-in module that reads registers.
 func TestArchitecture(t *testing.T) {
 	for arch := range architectures {
 		for _, module := range []string{"io", "lock", "memory"} {

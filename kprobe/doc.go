@@ -17,9 +17,9 @@
 
 // Package kprobe loads and attaches the programs of a probe module, scoped to one process.
 //
-// It asks the kernel instead of judging its version: each hook of a module has variants, and the first whose programs
-// all load and attach is used. What was chosen, and why the others were refused, is kept in a [Plan].
+// It tries what the kernel accepts instead of checking its version: each hook of a module has variants, and the first
+// whose programs all load and attach is used. A [Plan] records the choice, and why the other variants were refused.
 //
-// The package knows no metric. It needs Linux 5.10 with BTF (/sys/kernel/btf/vmlinux), CAP_BPF and CAP_PERFMON; on other
-// systems its functions return [ErrNotSupported].
+// The package does not deal with metrics. It needs Linux 5.10 with BTF (/sys/kernel/btf/vmlinux), CAP_BPF and
+// CAP_PERFMON; on other systems its functions return [ErrNotSupported].
 package kprobe

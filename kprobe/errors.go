@@ -23,26 +23,26 @@ import "errors"
 var (
 	// ErrNotSupported means that this kernel, or this operating system, lacks what is needed.
 	ErrNotSupported = errors.New("not supported")
-	// ErrPermission means that the kernel has what is needed and refuses it to this process.
+	// ErrPermission means that the kernel has what is needed, but denies it to this process.
 	ErrPermission = errors.New("not permitted")
-	// ErrInvalidModule means that an object is no probe module.
+	// ErrInvalidModule means that an object is not a valid probe module.
 	ErrInvalidModule = errors.New("invalid probe module")
 )
 
-// RefusedError is returned by Load if no hook could be attached. It wraps what the kernel said to each variant.
+// RefusedError is returned by Load if no hook could be attached. It wraps the error of each variant.
 type RefusedError struct {
 	err  error
 	Plan Plan
 }
 
-// Error tells what the kernel said, a line for each variant.
+// Error returns the errors, one line for each variant.
 func (e *RefusedError) Error() string { return e.err.Error() }
 
 // Unwrap returns the refusals.
 func (e *RefusedError) Unwrap() error { return e.err }
 
-// Remedy tells an operator what to do about an error of this package, or about what would hinder it as well: no file
-// descriptors, no memory, no /proc or /sys. It is empty where nothing is known.
+// Remedy returns what an operator can do about an error of this package, or about another error with a cause that
+// affects it too: no file descriptors, no memory, no /proc or /sys. It is empty if no remedy is known.
 func Remedy(err error) string {
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {
@@ -51,10 +51,10 @@ func Remedy(err error) string {
 	return remedyElsewhere(err)
 }
 
-// WithRemedy returns an error that is err, and for which Remedy returns what to do about it.
+// WithRemedy wraps err in an error with the same text, for which Remedy returns remedy.
 func WithRemedy(err error, remedy string) error { return &remediable{err, remedy} }
 
-// remediable is an error that knows what to do about it.
+// remediable is an error with a remedy.
 type remediable struct {
 	err    error
 	remedy string

@@ -37,7 +37,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/internal/step"
 )
 
-// The constants of the SDK's header that Load sets, the map of what may be changed later, and that of start times.
+// Names in the SDK's header: the constants that Load sets, the map for sampling, the map of start times.
 const (
 	scopeTGID   = "scope_tgid"
 	scopeTID    = "scope_tid"
@@ -46,8 +46,8 @@ const (
 	constants   = ".rodata"
 )
 
-// Self returns the scope of the calling process. A program run in the caller's own context learns its id, since only
-// the kernel knows what a process in a pid namespace is called outside. Needs Linux 5.10, CAP_BPF and CAP_PERFMON.
+// Self returns the scope of the calling process. It runs a program in the caller's context to get the process id, since
+// only the kernel knows the id outside of the process's pid namespace. Needs Linux 5.10, CAP_BPF and CAP_PERFMON.
 func Self() (Scope, error) {
 	tgid, err := runOnce(asm.FnGetCurrentPidTgid.Call(), asm.RSh.Imm(asm.R0, 32), asm.Return())
 	return Scope{TGID: tgid}, err
@@ -59,7 +59,7 @@ func Thread() (uint32, error) {
 	return runOnce(asm.FnGetCurrentPidTgid.Call(), asm.Return())
 }
 
-// runOnce runs a program in the caller's context and returns the lower half of what it returns.
+// runOnce runs a program in the caller's context and returns the lower 32 bits of its result.
 func runOnce(instructions ...asm.Instruction) (uint32, error) {
 	prog, err := withMemory(btf.LoadKernelSpec, func() (*ebpf.Program, error) {
 		return ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -86,7 +86,7 @@ type Probes struct {
 	missed   uint64 // by programs that Reload has replaced
 }
 
-// program is one that the kernel has taken.
+// program is a loaded program.
 type program struct {
 	prog *ebpf.Program
 	spec *ebpf.ProgramSpec // without its instructions
@@ -94,10 +94,10 @@ type program struct {
 	hook string
 }
 
-// Load makes a module's maps, and for each of its hooks attaches the first variant that the kernel takes. It returns an
-// error, and leaves nothing behind, if the object is no module (ErrInvalidModule), if the maps cannot be made, or if no
-// hook at all can be attached, which is a *RefusedError. The caller's spec is not changed.
-// Needs Linux 5.10 with BTF, CAP_BPF and CAP_PERFMON.
+// Load creates a module's maps, and attaches for each hook the first variant that the kernel accepts. It returns an
+// error, and leaves nothing behind, if the object is not a valid module (ErrInvalidModule), if the maps cannot be
+// created, or if no hook can be attached (*RefusedError). The caller's spec is not modified. Needs Linux 5.10 with BTF,
+// CAP_BPF and CAP_PERFMON.
 func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	if err := checkBounds(spec); err != nil {
 		return nil, err
@@ -120,10 +120,10 @@ func Load(spec *ebpf.CollectionSpec, opts Options) (*Probes, error) {
 	return p, nil
 }
 
-// Reload loads the programs of hooks anew, of all that are detached if none is named, and attaches them in place of those that
-// Attach cannot put back: Linux before 5.13 attaches a program of fentry only once. The maps stay, and counting goes on where
-// it was. It takes what Load did: another module is ErrInvalidModule, and nothing changes. A hook that fails stays detached. The
-// order is kept as Attach keeps it.
+// Reload loads and attaches the programs of detached hooks again, of all detached hooks if none is named. It is for
+// programs that Attach cannot reattach: Linux before 5.13 attaches an fentry program only once. The maps are kept, and
+// counting continues. spec must be the module that Load got: for another one it returns ErrInvalidModule, and nothing
+// changes. A hook that fails stays detached. The order of programs is kept as by Attach.
 func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string) error {
 	if err := checkBounds(spec); err != nil {
 		return err
@@ -169,7 +169,8 @@ func (p *Probes) Reload(spec *ebpf.CollectionSpec, opts Options, hooks ...string
 	return errors.Join(errs...)
 }
 
-// checkSame tells in what a module differs from the one that was loaded, so that its programs cannot take that one's maps.
+// checkSame returns how a module differs from the loaded one. The programs of a different module could not use the
+// loaded one's maps.
 func (p *Probes) checkSame(spec *ebpf.CollectionSpec, hooks []hook) error {
 	if have, want := namesOf(hooks), p.plan.Names(); !slices.Equal(have, want) {
 		return fmt.Errorf("its hooks are %s, not %s", strings.Join(have, ", "), strings.Join(want, ", "))
@@ -193,7 +194,7 @@ func (p *Probes) checkSame(spec *ebpf.CollectionSpec, hooks []hook) error {
 	return nil
 }
 
-// layoutsOf describes what is in a module's maps: equal types are equal text, and so are equal constants.
+// layoutsOf returns a digest of each map's flags, types and constants, which is equal if these are equal.
 func layoutsOf(spec *ebpf.CollectionSpec) map[string]string {
 	layouts := make(map[string]string, len(spec.Maps))
 	for name, m := range spec.Maps {
@@ -204,7 +205,7 @@ func layoutsOf(spec *ebpf.CollectionSpec) map[string]string {
 			}
 		}
 		var raw []byte
-		// Types that cannot be written were not those of the counters either.
+		// Types that cannot be marshaled are not those of counters.
 		if b, err := btf.NewBuilder(types, nil); err == nil {
 			raw, _ = b.Marshal(nil, nil)
 		}
@@ -223,7 +224,7 @@ func layoutsOf(spec *ebpf.CollectionSpec) map[string]string {
 	return layouts
 }
 
-// drop closes the programs of a hook that are detached.
+// drop closes the detached programs of a hook.
 func (p *Probes) drop(hook string) error {
 	var errs []error
 	p.programs = slices.DeleteFunc(p.programs, func(loaded program) bool {
@@ -239,7 +240,7 @@ func (p *Probes) drop(hook string) error {
 	return errors.Join(errs...)
 }
 
-// newLoader prepares a module's spec to be loaded, and lists its hooks.
+// newLoader prepares a module's spec for loading, and returns its hooks.
 func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error) {
 	hooks, err := hooksOf(spec)
 	if err != nil {
@@ -262,7 +263,7 @@ func newLoader(spec *ebpf.CollectionSpec, opts Options) (*loader, []hook, error)
 	return &loader{spec: spec, opts: &opts, kernel: kernel}, hooks, nil
 }
 
-// loader is what all variants of a module need to be loaded.
+// loader has what loading any variant of a module needs.
 type loader struct {
 	spec   *ebpf.CollectionSpec
 	opts   *Options
@@ -270,10 +271,10 @@ type loader struct {
 	maps   map[string]*ebpf.Map
 }
 
-// Plan says how each hook is attached.
+// Plan returns how each hook is attached.
 func (p *Probes) Plan() Plan { return slices.Clone(p.plan) }
 
-// Map returns the module's map of that name, nil if there is none. It stays the Probes' own.
+// Map returns the module's map of that name, nil if there is none. The Probes still own it.
 func (p *Probes) Map(name string) *ebpf.Map { return p.maps[name] }
 
 // MapMemory returns the bytes that the kernel accounts for the module's maps.
@@ -291,9 +292,9 @@ func (p *Probes) MapMemory() uint64 {
 	return sum
 }
 
-// Missed returns how many runs of the programs the kernel has skipped, because they would have interrupted another run of
-// the same program: an upper bound of the events that were missed, since a run for another process misses nothing. It
-// makes a system call for each program. Linux before 5.12 does not count them and returns 0.
+// Missed returns how many runs of the programs the kernel has skipped, because they would have interrupted another run
+// of the same program. It is an upper bound of the missed events, since a skipped run for another process misses none.
+// It makes a system call for each program. Linux before 5.12 does not count skipped runs: Missed returns 0.
 func (p *Probes) Missed() (uint64, error) {
 	sum := p.missed
 	for _, loaded := range p.programs {
@@ -306,8 +307,8 @@ func (p *Probes) Missed() (uint64, error) {
 	return sum, nil
 }
 
-// SetSampling has one of n events timed, at random, and its duration stand for n; 1 means all. What is counted besides stays
-// exact. It takes effect at once, and does nothing to a module that times no frequent events.
+// SetSampling makes the module time one in n events, at random, and count its duration n times; 1 times all. Other
+// counts stay exact. It takes effect at once, and has no effect on a module that times no frequent events.
 func (p *Probes) SetSampling(n uint32) error {
 	m := p.maps[samplingMap]
 	if m == nil {
@@ -320,12 +321,12 @@ func (p *Probes) SetSampling(n uint32) error {
 	return nil
 }
 
-// CanSample tells whether the module times frequent events, so that SetSampling has an effect.
+// CanSample reports whether the module times frequent events, so that SetSampling has an effect.
 func (p *Probes) CanSample() bool { return p.maps[samplingMap] != nil }
 
-// Iterate runs each attached iterator over all that it iterates over, once, and returns how many there were. It makes some
-// system calls for each, and none if there is no iterator. What one iterator returns does not keep the others from
-// running: the errors are joined. Calls must not overlap.
+// Iterate runs each attached iterator once, over all its objects, and returns the number of iterators. It makes a few
+// system calls for each, and none if there is no iterator. If one iterator fails, the others still run: the errors are
+// joined. Calls must not overlap.
 func (p *Probes) Iterate() (int, error) {
 	var errs []error
 	for _, loaded := range p.programs {
@@ -336,7 +337,7 @@ func (p *Probes) Iterate() (int, error) {
 	return len(errs), errors.Join(errs...)
 }
 
-// iterate has the program run by reading what it writes, which is nothing, to its end.
+// iterate runs the program by reading its output, which is empty, to the end.
 func iterate(it *link.Iter) error {
 	r, err := again(it.Open)
 	if err != nil {
@@ -348,13 +349,13 @@ func iterate(it *link.Iter) error {
 	return errors.Join(err, r.Close())
 }
 
-// maxReads is how often an iterator may ask to be read again: it passes over up to a billion objects.
+// maxReads limits the reads of an iterator. They suffice for a billion objects.
 const maxReads = 1000
 
-// readOn reads an iterator to its end. The kernel asks for another read with EAGAIN, and goes on from where it was, when it has
-// passed over a million objects of which the program writes nothing (MAX_ITER_OBJECTS). It also does so when the program
-// returns 1, which asks for the same object again and may have no end. Package os reads again after EINTR, and hands EAGAIN on
-// since the descriptor blocks. The buffer is small, since nothing is written, and a large one is memory at each collection.
+// readOn reads an iterator to its end. The kernel returns EAGAIN after a million objects for which the program wrote
+// nothing (MAX_ITER_OBJECTS), and the next read continues from there. It also does so when the program returns 1, which
+// asks for the same object again, maybe forever. Package os retries after EINTR, and returns EAGAIN, since the
+// descriptor is blocking. The buffer is small, since nothing is written, and it is allocated at each collection.
 func readOn(r io.Reader) error {
 	buf := make([]byte, 64)
 	for asked := 0; asked < maxReads; {
@@ -374,12 +375,11 @@ func readOn(r io.Reader) error {
 	}
 }
 
-// maxTries is how often the kernel is asked to attach a program.
+// maxTries limits the attempts of an operation that the kernel asks to retry.
 const maxTries = 10
 
-// again does what the kernel may ask to be done again, because of a signal (EINTR), or of others who change the same at the
-// same time (EAGAIN). The eBPF library itself loads again after EAGAIN, and with more room for the log after ENOSPC, and takes
-// EINTR of a run for success.
+// again retries an operation that fails because of a signal (EINTR) or a concurrent change (EAGAIN). The eBPF library
+// itself retries loading after EAGAIN, and with a larger log buffer after ENOSPC, and treats EINTR of a run as success.
 func again[T any](do func() (T, error)) (T, error) {
 	for range maxTries - 1 {
 		result, err := do()
@@ -390,8 +390,8 @@ func again[T any](do func() (T, error)) (T, error) {
 	return do()
 }
 
-// Close detaches the programs, in the reverse order of their attachment, and gives the maps back. Calling it again does
-// nothing.
+// Close detaches the programs, in the reverse order of their attachment, and closes programs and maps. A second call
+// does nothing.
 func (p *Probes) Close() error {
 	errs := []error{p.Detach()}
 	for _, loaded := range p.programs {
@@ -410,8 +410,9 @@ func closeAll(all map[string]*ebpf.Map) error {
 	return errors.Join(errs...)
 }
 
-// Detach takes the programs of hooks, of all if none is named, off the kernel, in the reverse order of their attachment. They
-// cost nothing then and count nothing. They stay loaded, and their maps keep what was counted, until Attach or Close.
+// Detach detaches the programs of hooks, of all hooks if none is named, in the reverse order of their attachment.
+// Detached programs cost nothing at run time and count nothing. They stay loaded, and their maps keep the counts, until
+// Attach or Close.
 func (p *Probes) Detach(hooks ...string) error {
 	var errs []error
 	for i := range slices.Backward(p.programs) {
@@ -427,16 +428,17 @@ func (p *Probes) Detach(hooks ...string) error {
 	return errors.Join(errs...)
 }
 
-// Attach puts back what Detach has taken off, the programs of some hooks, or of all if none is named. Counting goes on where it
-// was. A hook is attached whole or not at all; one that cannot be is named in the error, and does not hinder the others. The
-// programs of an event run in the order of the plan: those that follow at the same event are attached anew, and miss what
-// happens in between. Linux before 5.13 does not attach a program of fentry twice: then it is ErrNotSupported, and Reload helps.
+// Attach reattaches what Detach has detached, the programs of some hooks, or of all if none is named. Counting
+// continues. A hook is attached completely or not at all; a hook that fails is named in the error, and does not affect
+// the others. The programs of an event run in the order of the plan: later ones at the same event are reattached, and
+// miss what happens meanwhile. Linux before 5.13 does not attach an fentry program twice: then it is ErrNotSupported,
+// and Reload helps.
 func (p *Probes) Attach(hooks ...string) error {
 	wanted := func(hook string) bool { return len(hooks) == 0 || slices.Contains(hooks, hook) }
 	if !slices.ContainsFunc(p.programs, func(loaded program) bool { return loaded.link == nil && wanted(loaded.hook) }) {
 		return nil
 	}
-	// What had begun when the programs were taken off has ended long ago.
+	// Events that were in progress when the programs were detached have ended unseen.
 	if err := p.clearTimers(); err != nil {
 		return err
 	}
@@ -448,7 +450,7 @@ func (p *Probes) Attach(hooks ...string) error {
 	return errors.Join(errs...)
 }
 
-// putBack attaches the programs of a hook that are detached, if it is wanted, and those at events that have changed anew.
+// putBack attaches the detached programs of a hook, if it is wanted, and reattaches those at changed events.
 func (p *Probes) putBack(hook string, wanted bool, changed map[string]bool) error {
 	for i := range p.programs {
 		loaded := &p.programs[i]
@@ -477,7 +479,8 @@ func (p *Probes) putBack(hook string, wanted bool, changed map[string]bool) erro
 	return nil
 }
 
-// eventOf names the event of which the kernel runs the programs in the order of their attachment. It is empty for a function.
+// eventOf returns the event whose programs the kernel runs in the order of their attachment. It is empty for functions
+// and iterators.
 func eventOf(spec *ebpf.ProgramSpec) string {
 	if spec.Type == ebpf.Kprobe || spec.AttachType == ebpf.AttachTraceFEntry || spec.AttachType == ebpf.AttachTraceFExit || spec.AttachType == ebpf.AttachTraceIter {
 		return ""
@@ -485,7 +488,7 @@ func eventOf(spec *ebpf.ProgramSpec) string {
 	return spec.AttachTo
 }
 
-// clearTimers forgets all that has begun.
+// clearTimers clears the start times of events in progress.
 func (p *Probes) clearTimers() error {
 	m := p.maps[timersMap]
 	if m == nil {
@@ -504,7 +507,7 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 	for name, value := range map[string]uint32{scopeTGID: opts.Scope.TGID, scopeTID: opts.Scope.TID} {
 		v := spec.Variables[name]
 		if v == nil {
-			// A module that reports the whole host has no use for a scope, and the compiler drops what is not used.
+			// A module that reports on the whole host needs no scope, and the compiler drops unused variables.
 			continue
 		}
 		if err := v.Set(value); err != nil {
@@ -512,7 +515,7 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 		}
 	}
 	for name, m := range spec.Maps {
-		// By such a name the library would have variables mapped, which takes them two pages more of memory each.
+		// With such a name the library would memory-map the variables, which takes two more pages of memory each.
 		m.Name = strings.TrimPrefix(name, ".")
 	}
 	for name, n := range opts.Entries {
@@ -525,7 +528,7 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 	return nil
 }
 
-// kernelSpec gives withMemory the BTF that is there already.
+// kernelSpec returns the BTF that is already loaded, for withMemory.
 func (l *loader) kernelSpec() (*btf.Spec, error) { return l.kernel, nil }
 
 func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
@@ -537,19 +540,19 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 	coll, err := withMemory(l.kernelSpec, func() (*ebpf.Collection, error) { return ebpf.NewCollection(spec) })
 	if err != nil {
 		if missing(err) {
-			// The eBPF library calls a kernel old that has no memory or descriptor for the map.
+			// The eBPF library mistakes a lack of memory or descriptors for an old kernel.
 			if plain := plainMaps(spec); plain != nil {
 				err = plain
 			}
 		}
 		return nil, err
 	}
-	// The map of a collection is its owner's; moved out, it is closed with the Probes.
+	// Take the maps out of the collection: the Probes own and close them.
 	made := coll.Maps
 	coll.Maps = nil
 	coll.Close()
 	for name, m := range made {
-		// The verifier takes for constant what cannot change any more.
+		// The verifier treats frozen values as constants.
 		if strings.HasPrefix(name, constants) {
 			if err = m.Freeze(); err != nil {
 				return nil, fmt.Errorf("freezing %s: %w", name, errors.Join(err, closeAll(made)))
@@ -559,7 +562,7 @@ func (l *loader) loadMaps() (map[string]*ebpf.Map, error) {
 	return made, nil
 }
 
-// plainMaps makes maps without the flags that old kernels do not know, and tells why even that fails.
+// plainMaps creates the maps without the flags that old kernels do not know, and returns the error if even that fails.
 func plainMaps(spec *ebpf.CollectionSpec) error {
 	for name, m := range spec.Maps {
 		m = m.Copy()
@@ -573,7 +576,7 @@ func plainMaps(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// attachHook attaches the first variant of a hook that the kernel takes.
+// attachHook attaches the first variant of a hook that the kernel accepts.
 func (p *Probes) attachHook(l *loader, h hook) Hook {
 	row := Hook{Name: h.name}
 	variants := h.variants
@@ -649,7 +652,7 @@ func (l *loader) attachProgram(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link
 	return attach(prog, spec)
 }
 
-// attachFailure is that a program cannot be attached.
+// attachFailure returns the failure to attach a program.
 func attachFailure(spec *ebpf.ProgramSpec, err error) error {
 	kind, _ := attachOf(spec)
 	return &failure{
@@ -687,11 +690,11 @@ func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 	}
 }
 
-// concurrentReturns is how many calls of a function may be under way, all threads together, before returns are missed.
+// concurrentReturns is how many calls of a function, of all threads, may be in progress before returns are missed.
 const concurrentReturns = 4096
 
-// attachReturn attaches to the return of a function. A call that blocks occupies an instance of the probe, of which the
-// kernel has twice as many as CPUs unless it is told otherwise, and that takes tracefs.
+// attachReturn attaches to the return of a function. A call that blocks occupies an instance of the probe. By default
+// the kernel has twice as many instances as CPUs; another number needs tracefs.
 func attachReturn(prog *ebpf.Program, symbol string) (link.Link, error) {
 	l, err := link.Kretprobe(symbol, prog, &link.KprobeOptions{RetprobeMaxActive: concurrentReturns})
 	if err == nil {

@@ -74,11 +74,11 @@ func mustLoad(t *testing.T, spec *ebpf.CollectionSpec, opts Options) *Probes {
 	return p
 }
 
-// maxIterObjects is how many objects the kernel passes over in one read of an iterator: MAX_ITER_OBJECTS.
+// maxIterObjects is how many objects without output one read of an iterator visits: MAX_ITER_OBJECTS.
 const maxIterObjects = 1_000_000
 
-// TestIterateBeyondAMillion: an iterator finds every descriptor of a file, of which there are more than the kernel passes over
-// in one read.
+// TestIterateBeyondAMillion checks that an iterator finds every descriptor of a file if there are more than one read
+// visits.
 func TestIterateBeyondAMillion(t *testing.T) {
 	kprobetest.Require(t)
 	if !kprobetest.InChild(t, nil) {
@@ -86,7 +86,7 @@ func TestIterateBeyondAMillion(t *testing.T) {
 	}
 	name := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
-	// Who may raises the limit.
+	// Raise the limit if permitted.
 	limit := unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
@@ -95,7 +95,7 @@ func TestIterateBeyondAMillion(t *testing.T) {
 	require.NoError(t, err)
 	var stat unix.Stat_t
 	require.NoError(t, unix.Fstat(first, &stat))
-	// A few descriptors are left for the rest.
+	// Leave some descriptors for everything else.
 	each := min(int(limit.Cur)-500, maxIterObjects+100)
 	for range each - 1 {
 		_, err = unix.FcntlInt(uintptr(first), unix.F_DUPFD, 0)
@@ -123,7 +123,7 @@ func TestIterateBeyondAMillion(t *testing.T) {
 	t.Logf("%d processes with %d descriptors each", processes, each)
 }
 
-// TestIterateWithoutEnd: an iterator whose program asks for the same object for ever is not read for ever.
+// TestIterateWithoutEnd checks that an iterator whose program asks for the same object forever is not read forever.
 func TestIterateWithoutEnd(t *testing.T) {
 	kprobetest.Require(t)
 	spec := testSpec(t, "files")
@@ -135,7 +135,7 @@ func TestIterateWithoutEnd(t *testing.T) {
 	require.Contains(t, Remedy(err), "have the iterator's program return 0")
 }
 
-// TestAttachAgain: an attachment is tried again when the kernel asks for it, and not for ever.
+// TestAttachAgain checks that attaching is retried when the kernel asks for it, but not forever.
 func TestAttachAgain(t *testing.T) {
 	kprobetest.Require(t)
 	for _, errno := range []unix.Errno{unix.EINTR, unix.EAGAIN} {
@@ -168,8 +168,8 @@ func TestAttachAgain(t *testing.T) {
 	}
 }
 
-// TestAttachOrder: the programs of an event run in the order of the module's source, however often and in which parts they
-// were taken off and put back.
+// TestAttachOrder checks that the programs of an event run in the order of the module's source, in whatever parts and
+// however often they were detached and reattached.
 func TestAttachOrder(t *testing.T) {
 	kprobetest.Require(t)
 	runtime.LockOSThread()
@@ -189,7 +189,7 @@ func TestAttachOrder(t *testing.T) {
 			Ran uint64
 			At  [6]uint64
 		}
-		// The kernel skips a program that would interrupt another run of it, and says so: then the next event is looked at.
+		// The kernel skips a program that would interrupt another run of it, and counts this. Then try the next event.
 		for missed := uint64(1); missed > 0; {
 			before, err := p.Missed()
 			require.NoError(t, err)
@@ -199,7 +199,7 @@ func TestAttachOrder(t *testing.T) {
 			missed -= before
 		}
 		for i, at := range times.At {
-			require.Equalf(t, times.Ran-uint64(len(hooks)-1-i), at, "%s: hook %s ran in place of another: %v", what, hooks[i], times)
+			require.Equalf(t, times.Ran-uint64(len(hooks)-1-i), at, "%s: hook %s ran out of order: %v", what, hooks[i], times)
 		}
 	}
 	requireOrder("loaded")
@@ -218,7 +218,7 @@ func TestAttachOrder(t *testing.T) {
 	}
 }
 
-// TestReloadAnother: another module in the place of the one that was loaded is refused, and the loaded one is as it was.
+// TestReloadAnother checks that reloading a different module is refused, and leaves the loaded one unchanged.
 func TestReloadAnother(t *testing.T) {
 	kprobetest.Require(t)
 	times := func(spec *ebpf.CollectionSpec) *btf.Struct { return spec.Maps["times"].Value.(*btf.Struct) }
@@ -265,7 +265,7 @@ func TestReloadAnother(t *testing.T) {
 			programs := slices.Clone(p.programs)
 			require.NoError(t, p.Detach("third", "fifth"))
 			var before, after [7]uint64
-			// Linux 7.2 may have a run that had begun end later.
+			// On Linux 7.2 a run in progress may end after Detach.
 			require.Eventually(t, func() bool {
 				last := before
 				require.NoError(t, p.Map("times").Lookup(uint32(0), &before))

@@ -44,7 +44,7 @@ func Load(*ebpf.CollectionSpec, Options) (*Probes, error) {
 	return nil, unsupported()
 }
 
-// Plan says how each hook is attached.
+// Plan returns how each hook is attached.
 func (*Probes) Plan() Plan { return nil }
 
 // Map returns the module's map of that name, nil if there is none.
@@ -56,22 +56,22 @@ func (*Probes) MapMemory() uint64 { return 0 }
 // Missed returns how many runs of the programs the kernel has skipped.
 func (*Probes) Missed() (uint64, error) { return 0, nil }
 
-// SetSampling has one of n events timed.
+// SetSampling makes the module time one in n events.
 func (*Probes) SetSampling(uint32) error { return nil }
 
 // Iterate runs each attached iterator once.
 func (*Probes) Iterate() (int, error) { return 0, nil }
 
-// CanSample tells whether the module times frequent events.
+// CanSample reports whether the module times frequent events.
 func (*Probes) CanSample() bool { return false }
 
-// Detach takes the programs of hooks off the kernel.
+// Detach detaches the programs of hooks.
 func (*Probes) Detach(...string) error { return nil }
 
-// Reload loads and attaches programs of hooks anew.
+// Reload loads and attaches the programs of hooks again.
 func (*Probes) Reload(*ebpf.CollectionSpec, Options, ...string) error { return unsupported() }
 
-// Attach puts back what Detach has taken off.
+// Attach reattaches what Detach has detached.
 func (*Probes) Attach(...string) error { return unsupported() }
 
 // Close detaches the programs.

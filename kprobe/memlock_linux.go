@@ -25,13 +25,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errMemlock is one of the reasons why the kernel may have said EPERM.
+// errMemlock is a possible reason for EPERM.
 var errMemlock = errors.New("RLIMIT_MEMLOCK is too small and cannot be lifted")
 
-// withMemory does what needs locked memory. Before Linux 5.11 programs and maps count against RLIMIT_MEMLOCK, of which
-// the default is too small for a single module, and going beyond it is EPERM like everything else: then the limit is
-// lifted, if the process may, and the kernel is asked again. Later kernels charge the memory cgroup, and the limit of
-// the process, which is the host's to set, stays as it is.
+// withMemory runs do, which may need locked memory. Before Linux 5.11 programs and maps count against RLIMIT_MEMLOCK,
+// whose default is too small for a single module, and exceeding it is EPERM, like every other denial. Then withMemory
+// lifts the limit, if permitted, and retries. Later kernels charge the memory cgroup, and the limit of the process,
+// which is the host's choice, is not changed.
 func withMemory[T any](kernel func() (*btf.Spec, error), do func() (T, error)) (T, error) {
 	result, err := do()
 	if err == nil || !errors.Is(err, unix.EPERM) {
@@ -47,8 +47,8 @@ func withMemory[T any](kernel func() (*btf.Spec, error), do func() (T, error)) (
 	return do()
 }
 
-// chargedMemory returns RLIMIT_MEMLOCK, and whether this kernel charges eBPF to it: then a map's own struct has the
-// account (removed by commit 80ee81e0403c).
+// chargedMemory returns RLIMIT_MEMLOCK, and whether this kernel charges eBPF to it: then it has struct bpf_map_memory
+// (removed by commit 80ee81e0403c).
 func chargedMemory(kernel func() (*btf.Spec, error)) (uint64, bool) {
 	spec, err := kernel()
 	if err != nil {

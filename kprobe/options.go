@@ -21,9 +21,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// Scope is the process, or the one thread of it, whose events are counted.
+// Scope is the process, or one thread of it, whose events are counted.
 type Scope struct {
-	// TGID is the thread group id in the initial pid namespace, which os.Getpid is not in a container.
+	// TGID is the thread group id in the initial pid namespace. In a container os.Getpid returns another one.
 	TGID uint32
 	// TID is a thread id in the initial pid namespace, 0 for all threads.
 	TID uint32
@@ -31,13 +31,13 @@ type Scope struct {
 
 // Options of Load. Scope is required.
 type Options struct {
-	// Cache keeps the decoded BTF of the kernel, 25 to 40 MB, between several calls of Load; drop it when the last one
-	// is done. A cache of its own is made for a call without one.
+	// Cache keeps the decoded BTF of the kernel, 25 to 40 MB, between several calls of Load; drop it after the last
+	// one. If it is nil, each call makes its own.
 	Cache *btf.Cache
-	// Entries gives maps another number of entries than the object says, by their name.
+	// Entries overrides the number of entries of maps, by name.
 	Entries map[string]uint32
 	// Attachment is the only kind of attachment to try, empty for any. A hook without a variant of the kind stays
-	// detached, unless it is an iterator's, which no event feeds.
+	// detached. Iterators, which no event triggers, are attached in any case.
 	Attachment Attachment
 	Scope      Scope
 }

@@ -36,16 +36,16 @@ const (
 	rawTP      Attachment = "raw_tp"
 	Tracepoint Attachment = "tracepoint"
 	Kprobe     Attachment = "kprobe"
-	// Iter is no event: its programs run when Iterate asks for it.
+	// Iter has no event: its programs run when Iterate is called.
 	Iter Attachment = "iter"
 )
 
-// Plan says how each hook of a module is attached, in the order of the module's source.
+// Plan describes how each hook of a module is attached, in the order of the module's source.
 type Plan []Hook
 
 // Hook is one row of a Plan.
 type Hook struct {
-	// Name as the module's programs have it.
+	// Name of the hook in the names of the module's programs.
 	Name string
 	// Variant that was chosen, empty if the kernel refused all.
 	Variant string
@@ -62,7 +62,7 @@ type Refusal struct {
 	Attachment Attachment
 }
 
-// Attached tells whether the plan has a hook of that name and it is attached.
+// Attached reports whether the plan has a hook of that name and it is attached.
 func (p Plan) Attached(hook string) bool {
 	return slices.ContainsFunc(p, func(h Hook) bool { return h.Name == hook && h.Variant != "" })
 }
@@ -76,7 +76,7 @@ func (p Plan) Names() []string {
 	return names
 }
 
-// Refusals returns the reasons of the hooks that are not attached, one a line.
+// Refusals returns why hooks are not attached, one error per refused variant.
 func (p Plan) Refusals() []error {
 	var errs []error
 	for _, h := range p {
@@ -107,7 +107,7 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// hook is what a module's programs say of one hook.
+// hook is one hook of a module, from the names of its programs.
 type hook struct {
 	name     string
 	variants []variant
@@ -119,7 +119,7 @@ type variant struct {
 	programs []string
 }
 
-// Hooks returns the names of a module's hooks, in the order of its source. Returns ErrInvalidModule for what is no module.
+// Hooks returns the names of a module's hooks, in the order of its source, or ErrInvalidModule if spec is not a module.
 func Hooks(spec *ebpf.CollectionSpec) ([]string, error) {
 	hooks, err := hooksOf(spec)
 	return namesOf(hooks), err
@@ -133,8 +133,8 @@ func namesOf(hooks []hook) []string {
 	return names
 }
 
-// hooksOf groups a module's programs by the hook and variant that their names tell: <hook>__<variant>[__<part>]. All of
-// it is in the order of the source, which is that of the functions in BTF.
+// hooksOf groups a module's programs by the hook and variant in their names: <hook>__<variant>[__<part>]. The order is
+// that of the source, which is the order of the functions in BTF.
 func hooksOf(spec *ebpf.CollectionSpec) ([]hook, error) {
 	if spec.Types == nil {
 		return nil, fmt.Errorf("%w: no BTF in the object", ErrInvalidModule)
@@ -185,7 +185,7 @@ func addProgram(hooks []hook, hookName, variantName string, attach Attachment, p
 	return hooks
 }
 
-// attachOf tells the kind of attachment that a program's section asks for.
+// attachOf returns the kind of attachment that a program's section specifies.
 func attachOf(prog *ebpf.ProgramSpec) (Attachment, error) {
 	if prog.Flags&sleepable != 0 || prog.AttachTarget != nil {
 		return "", fmt.Errorf("section %q asks to sleep, or for another program: a module observes the kernel, where it may not wait", prog.SectionName)
@@ -205,7 +205,7 @@ func attachOf(prog *ebpf.ProgramSpec) (Attachment, error) {
 	case ebpf.TracePoint:
 		return Tracepoint, nil
 	case ebpf.Kprobe:
-		// There are uprobes and multiple kprobes of the same type.
+		// Uprobes and kprobe.multi have the same type.
 		if kind, _, _ := strings.Cut(prog.SectionName, "/"); kind == "kprobe" || kind == "kretprobe" {
 			return Kprobe, nil
 		}

@@ -27,13 +27,13 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// argsTag begins the tag in which a program states the arguments that it expects of its target.
+// argsTag is the prefix of the tag in which a program declares the arguments that it expects of its target.
 const argsTag = "args:"
 
-// checkPrototype compares the arguments that a program expects with those of its target in the running kernel: they
-// have been swapped and retyped before, and the verifier sees nothing wrong in reading an int for an int. A program
-// that reads fewer arguments than there are is right. Returns ErrNotSupported if the kernel has no such target or
-// another prototype.
+// checkPrototype compares the arguments that a program expects with those of its target in the running kernel: kernels
+// have swapped and retyped arguments, and the verifier does not detect that one int is read instead of another. A
+// program may read fewer arguments than there are. Returns ErrNotSupported if the kernel has no such target or another
+// prototype.
 func checkPrototype(kernel *btf.Spec, prog *ebpf.ProgramSpec) error {
 	want := expectedArgs(prog)
 	if len(want) == 0 {
@@ -61,7 +61,7 @@ func checkPrototype(kernel *btf.Spec, prog *ebpf.ProgramSpec) error {
 	return nil
 }
 
-// expectedArgs returns the types in a program's args tag, each as typeName would write it.
+// expectedArgs returns the types in a program's args tag, formatted like typeName's.
 func expectedArgs(prog *ebpf.ProgramSpec) []string {
 	fn := btf.FuncMetadata(&prog.Instructions[0])
 	if fn == nil {
@@ -99,7 +99,7 @@ func targetPrototype(kernel *btf.Spec, prog *ebpf.ProgramSpec) (*btf.FuncProto, 
 	}
 	if ptr, ok := def.Type.(*btf.Pointer); ok {
 		if proto, ok := ptr.Target.(*btf.FuncProto); ok && len(proto.Params) > 0 {
-			// The first parameter is the tracepoint's own; programs do not see it.
+			// The first parameter is internal to the tracepoint; programs do not see it.
 			return &btf.FuncProto{Return: proto.Return, Params: proto.Params[1:]}, nil
 		}
 	}
@@ -136,7 +136,7 @@ var cIntegers = map[string]string{
 	"long long": "s64", "unsigned long long": "u64",
 }
 
-// typeName writes a type so that equal types of different compilers are equal text: integers by sign and bits,
+// typeName formats a type so that equal types of different compilers have equal names: integers by sign and bits,
 // structs and enums with their keyword, typedefs by name.
 func typeName(typ btf.Type) string {
 	switch t := typ.(type) {

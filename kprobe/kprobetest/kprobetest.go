@@ -31,8 +31,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/internal/step"
 )
 
-// Require skips a test that this machine cannot run: no Linux, no BTF, or no capabilities. It is the only reason for which
-// a kernel test may be skipped without asking the kernel; whatever else fails on such a machine is a failure.
+// Require skips a test if this machine does not have Linux, BTF, or the capabilities. These are the only reasons to
+// skip a kernel test without asking the kernel; if they do not apply, every other error is a failure.
 func Require(t testing.TB) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -46,14 +46,15 @@ func Require(t testing.TB) {
 	}
 }
 
-// Steps has f called before each step of loading that the kernel may refuse, until the test ends or Steps is called again, with what is
-// about to be done; an error makes the step fail with it. Nothing may be loaded at the same time.
+// Steps makes each step of loading that the kernel may refuse call f first, with a description of the step, until the
+// test ends or Steps is called again. If f returns an error, the step fails with it. Nothing may be loaded
+// concurrently.
 func Steps(t testing.TB, f func(what string) error) {
 	step.Test = f
 	t.Cleanup(func() { step.Test = nil })
 }
 
-// capable tells whether this process has CAP_PERFMON (38) and CAP_BPF (39).
+// capable reports whether this process has CAP_PERFMON (38) and CAP_BPF (39).
 func capable() bool {
 	const both = 1<<38 | 1<<39
 	status, err := os.ReadFile("/proc/self/status")
@@ -68,9 +69,9 @@ func capable() bool {
 // childEnv names the test that a child process is to run.
 const childEnv = "KPROBETEST_CHILD"
 
-// InChild tells whether the test runs in a child process of its own. In the parent it starts that child, which is this
-// test binary with only the calling test, changed by configure (which may be nil), fails the test if the child's fails,
-// and returns false: the parent has nothing more to do.
+// InChild reports whether the test runs in its own child process. In the parent it starts that child, which is this
+// test binary with only the calling test, modified by configure (which may be nil). It fails the test if the child
+// fails, and returns false: the parent must then return.
 func InChild(t *testing.T, configure func(*exec.Cmd)) bool {
 	t.Helper()
 	if os.Getenv(childEnv) == t.Name() {

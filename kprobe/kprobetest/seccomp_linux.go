@@ -23,13 +23,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DenyBPF has bpf(2) fail with errno on the calling thread, and in what it executes, by a seccomp filter, as the default
-// profile of a container does. If commands are named, only these fail. There is no way back.
+// DenyBPF makes bpf(2) fail with errno on the calling thread, and in what it executes, by a seccomp filter, as the
+// default profile of a container does. If commands are given, only these fail. It cannot be undone.
 func DenyBPF(errno unix.Errno, commands ...uint32) error {
 	return Deny(unix.SYS_BPF, errno, commands...)
 }
 
-// Deny does the same to any system call, and by its first argument.
+// Deny does the same for any system call. If first is given, only calls with one of these first arguments fail.
 func Deny(call uint32, errno unix.Errno, first ...uint32) error {
 	const number, argument = 0, 16 // in struct seccomp_data
 	load := func(offset uint32) unix.SockFilter {

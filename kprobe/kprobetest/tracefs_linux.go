@@ -25,8 +25,8 @@ import (
 
 const tracefs = "/sys/kernel/tracing"
 
-// MountTracefs mounts tracefs where a plain machine has not done so: classic tracepoints and kprobes need it. It stays, since tests of other
-// packages use it at the same time. Where it cannot be mounted, such hooks are refused.
+// MountTracefs mounts tracefs if it is not mounted: classic tracepoints and kprobes need it. It stays mounted, since
+// tests of other packages use it concurrently. If it cannot be mounted, such hooks are refused.
 func MountTracefs() {
 	if _, err := os.Stat(tracefs + "/events"); err != nil {
 		_ = unix.Mount("tracefs", tracefs, "tracefs", 0, "")

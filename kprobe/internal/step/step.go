@@ -15,13 +15,13 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package step lets tests have a step of loading fail that the kernel may refuse.
+// Package step lets tests make those steps of loading fail that the kernel may refuse.
 package step
 
 import "fmt"
 
-// Test is called before each step with what is about to be done; an error makes the step fail with it. It is nil but in tests, which set
-// it while nothing is loaded.
+// Test is called before each step with its description. If it returns an error, the step fails with it. It is nil
+// except in tests, which must not set it while something is being loaded.
 var Test func(what string) error
 
 // Before announces a step.
