@@ -15,11 +15,11 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package meterbridge carries an observer's counters into the instruments of BanyanDB's meter package, and so into
+// Package meterbridge copies an observer's counters to the instruments of BanyanDB's meter package, and thus to
 // whatever the meter provider writes to: the _monitoring group, /metrics, or both.
 //
-// The instruments of a native provider keep sums in memory and have no histogram, so a histogram goes over as three
-// counters, <name>_bucket with the label le, <name>_sum and <name>_count, which is what Prometheus makes of one too.
+// The instruments of a native provider keep sums in memory and have no histogram, so a histogram is exported as three
+// counters, <name>_bucket with the label le, <name>_sum and <name>_count, like the series of a Prometheus histogram.
 package meterbridge
 
 import (
@@ -34,13 +34,13 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/meter"
 )
 
-// Factory makes instruments. BanyanDB's observability.Factory is one.
+// Factory makes instruments. BanyanDB's observability.Factory implements it.
 type Factory interface {
 	NewCounter(name string, labelNames ...string) meter.Counter
 	NewGauge(name string, labelNames ...string) meter.Gauge
 }
 
-// Source gives snapshots. *observer.Observer is one.
+// Source provides snapshots. *observer.Observer implements it.
 type Source interface {
 	Refresh() error
 	Snapshot(s *observer.Snapshot) error
@@ -49,18 +49,18 @@ type Source interface {
 // Bridge owns the instruments of one observer. It must be used by one goroutine at a time.
 type Bridge struct {
 	factory     Factory
-	instruments map[string]series      // by the name that they share
-	made        map[string]*series     // of all metrics that there have ever been
-	schema      []observer.Metric      // of the snapshot that series are of
+	instruments map[string]series      // by metric name
+	made        map[string]*series     // all that have ever existed
+	schema      []observer.Metric      // of the snapshot that series belongs to
 	series      []*series              // in the order of the snapshot
-	state       map[string]stateSeries // of the observer itself, as reported last
-	counted     map[string]float64     // what has been pushed of its counters
+	state       map[string]stateSeries // of the observer itself, as last reported
+	counted     map[string]float64     // pushed values of its counters
 	snapshot    observer.Snapshot
 }
 
 // stateSeries is one series of the observer's own state.
 type stateSeries struct {
-	gauge  meter.Gauge // nil if it is a counter's
+	gauge  meter.Gauge // nil for a counter
 	values []string    // label values
 }
 
@@ -73,16 +73,16 @@ type series struct {
 
 	values  []string   // label values
 	les     [][]string // label values with le, one for each bucket of a histogram
-	buckets []uint64   // what has been pushed of a histogram, cumulative
-	last    float64    // what has been pushed: the value
-	shown   float64    // what the counter of the value or the sum comes to, by what has been added to it
+	buckets []uint64   // pushed counts of a histogram, cumulative
+	last    float64    // pushed value
+	shown   float64    // the counter of the value or the sum, as the sum of what was added to it
 	live    bool       // something has been pushed
-	back    bool       // the series has been taken back, and nothing has been pushed since
+	back    bool       // the series has been deleted, and nothing has been pushed since
 }
 
-// New makes the instruments for a schema and for the observer's own state; those of metrics that come later are made when a
-// snapshot first has them. Making one twice panics in a Prometheus provider, so there is one Bridge for a provider. BanyanDB
-// wants it made in PreRun, after its metric service's own.
+// New makes the instruments for a schema and for the observer's own state; those of later metrics are made when a
+// snapshot first has them. A Prometheus provider panics if an instrument is made twice, so make one Bridge per
+// provider. In BanyanDB call New in PreRun, after the PreRun of the metric service.
 func New(factory Factory, schema []observer.Metric) *Bridge {
 	b := &Bridge{
 		factory:     factory,
@@ -90,7 +90,7 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 		made:        make(map[string]*series),
 		counted:     make(map[string]float64),
 	}
-	// The modules that lose events of their own accord have a metric of these in their schema too.
+	// Modules that report lost events have one of these metrics in their schema too.
 	for _, m := range observer.StateMetrics() {
 		b.instruments[m.Name] = instrumentsOf(factory, &m)
 	}
@@ -98,7 +98,7 @@ func New(factory Factory, schema []observer.Metric) *Bridge {
 	return b
 }
 
-// prepare makes the instruments of a schema that there are none of yet.
+// prepare makes the missing instruments of a schema.
 func (b *Bridge) prepare(schema []observer.Metric) {
 	for i := range schema {
 		if m := &schema[i]; b.instruments[m.Name].push == nil {
@@ -107,8 +107,8 @@ func (b *Bridge) prepare(schema []observer.Metric) {
 	}
 }
 
-// follow finds the series of a snapshot, and takes back those that are not part of it any more. These begin with all that was
-// counted, should they come again.
+// follow finds the series of a snapshot, and deletes those that are no longer part of it. If they return, they start
+// with their full counts.
 func (b *Bridge) follow() {
 	schema := b.snapshot.Schema()
 	if len(schema) == len(b.schema) && (len(schema) == 0 || &schema[0] == &b.schema[0]) {
@@ -165,9 +165,9 @@ func withLE(values []string, le string) []string {
 	return append(append(make([]string, 0, len(values)+1), values...), le)
 }
 
-// Collect refreshes the source, takes a snapshot and pushes what has changed since the last one. A series that has never
-// counted anything is not made. Nothing is pushed if the snapshot fails. What could not be refreshed stays as it was; the
-// rest is pushed, and the error returned. ebpf_collect_success tells of either.
+// Collect refreshes the source, takes a snapshot and pushes what has changed since the last one. A series that has
+// never counted anything is not created. Nothing is pushed if the snapshot fails. Values that could not be refreshed
+// stay as they were; the rest is pushed, and the error is returned. Either failure sets ebpf_collect_success to 0.
 func (b *Bridge) Collect(source Source) (err error) {
 	start := time.Now()
 	defer func() {
@@ -194,9 +194,8 @@ func (b *Bridge) Collect(source Source) (err error) {
 	return refreshErr
 }
 
-// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, what they hold, what
-// the kernel has kept from them, which of their metrics have proved to be right, and what they cost. What is not so any more
-// is taken back.
+// Report pushes the state of the observer itself: which modules are up, how their hooks are attached, their memory,
+// lost events, overhead and level of shedding, and which metrics are verified. Gauges that no longer apply are deleted.
 func (b *Bridge) Report(health observer.Health) {
 	gone := b.state
 	b.state = make(map[string]stateSeries, len(gone))
@@ -241,7 +240,7 @@ func (s *series) pushHistogram(now observer.Series) {
 	var cumulative uint64
 	for i, n := range now.Buckets() {
 		cumulative += n
-		// The first time, all buckets are made: a reader wants the empty ones too.
+		// The first time, create all buckets: readers need the empty ones too.
 		if cumulative != s.buckets[i] || !s.live {
 			s.bucket.Inc(float64(cumulative-s.buckets[i]), s.les[i]...)
 			s.buckets[i] = cumulative
@@ -252,7 +251,7 @@ func (s *series) pushHistogram(now observer.Series) {
 	s.grow(s.sum, now)
 }
 
-// takeBack has the series be no more, as if it had never been pushed.
+// takeBack deletes the series, as if it had never been pushed.
 func (s *series) takeBack() {
 	for _, counter := range []meter.Counter{s.value, s.sum, s.count} {
 		if counter != nil {
@@ -269,12 +268,12 @@ func (s *series) takeBack() {
 	s.last, s.live, s.back = 0, false, true
 }
 
-// roundingMargin is more than adding up can round, relative to the sum.
+// roundingMargin is an upper bound of the relative rounding error of a sum.
 const roundingMargin = 1.0 / (1 << 40)
 
-// grow brings a counter to a value, and notes it as pushed. Each addition of fractions rounds, in an order that is the
-// provider's secret. A series that comes back is added in one piece, and could be the last digit lower than it was, which a
-// reader would take for a start from nothing: it begins a trifle above.
+// grow raises a counter to a value, and records it as pushed. Each addition of fractions rounds, in an order that only
+// the provider knows. A series that returns is added at once, and could be lower than before in the last digit, which a
+// reader would take for a counter reset. So it starts slightly higher.
 func (s *series) grow(counter meter.Counter, now observer.Series) {
 	total := now.Value()
 	if s.back {
@@ -283,7 +282,7 @@ func (s *series) grow(counter meter.Counter, now observer.Series) {
 		}
 		s.shown, s.back = 0, false
 	}
-	// A sum of nothing is made, too.
+	// A sum of 0 is created, too.
 	grown := max(0, total-s.shown)
 	counter.Inc(grown, s.values...)
 	s.shown += grown

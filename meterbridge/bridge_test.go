@@ -43,7 +43,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
-// provider is BanyanDB's own Prometheus provider, as its observability package hands it out.
+// provider is BanyanDB's Prometheus provider, as its observability package returns it.
 type provider struct{ meter.Provider }
 
 func (p provider) NewCounter(name string, labels ...string) meter.Counter {
@@ -59,7 +59,7 @@ func newProvider() (provider, *prometheus.Registry) {
 	return provider{prom.NewProvider(meter.NewHierarchicalScope("banyandb", "_"), registry)}, registry
 }
 
-// words is a source of given counters.
+// words is a source with given counters.
 type words struct {
 	schema []observer.Metric
 	all    []uint64
@@ -106,7 +106,7 @@ func of(schema []observer.Metric, module string) []observer.Metric {
 	return slices.DeleteFunc(slices.Clone(schema), func(m observer.Metric) bool { return m.Module != module })
 }
 
-// gather returns all series as "name{label="value"} value", but for those of the collection itself.
+// gather returns all series as "name{label="value"} value", except those of the collection itself.
 func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	values := gatherAll(t, registry)
@@ -143,7 +143,7 @@ func seriesOf(w words, m *observer.Metric, n int) observer.Series {
 	return all[n]
 }
 
-// set gives a series a value, or a histogram's a value of one bucket.
+// set sets the value of a series, or of one bucket of a histogram's series.
 func set(w words, m *observer.Metric, series int, bucket int, value uint64) {
 	if s := seriesOf(w, m, series); m.Kind == observer.Histogram {
 		s.Buckets()[bucket] = value
@@ -157,7 +157,7 @@ func TestCollect(t *testing.T) {
 	p, registry := newProvider()
 	b := meterbridge.New(p, schema)
 	require.NoError(t, b.Collect(w))
-	require.Empty(t, gather(t, registry), "a series that has counted nothing is not made")
+	require.Empty(t, gather(t, registry), "a series that has counted nothing must not exist")
 
 	ops := find(t, schema, "ebpf_io_operations_total")
 	set(w, ops, 2, 0, 5) // pread, ok
@@ -177,7 +177,7 @@ func TestCollect(t *testing.T) {
 	require.Len(t, gather(t, registry), 2)
 }
 
-// TestCollectSuccess: whether the last collection was complete is a metric.
+// TestCollectSuccess checks the metric for whether the last collection was complete.
 func TestCollectSuccess(t *testing.T) {
 	schema, w := defaults(t)
 	p, registry := newProvider()
@@ -191,7 +191,7 @@ func TestCollectSuccess(t *testing.T) {
 	}
 }
 
-// TestCollectStale: what cannot be refreshed is told, and the rest is pushed.
+// TestCollectStale checks that a failed refresh is returned as an error, and the rest is pushed.
 func TestCollectStale(t *testing.T) {
 	schema, w := defaults(t)
 	p, registry := newProvider()
@@ -201,7 +201,7 @@ func TestCollectStale(t *testing.T) {
 	require.Equal(t, map[string]float64{"ebpf_io_operations_total{op=pread,result=ok}": 5}, gather(t, registry))
 }
 
-// TestCollectNanoseconds: a counter of nanoseconds goes over in seconds.
+// TestCollectNanoseconds checks that a counter of nanoseconds is exported in seconds.
 func TestCollectNanoseconds(t *testing.T) {
 	schema, w := defaults(t)
 	p, registry := newProvider()
@@ -245,7 +245,8 @@ func TestCollectHistogram(t *testing.T) {
 	}
 }
 
-// TestCollectChange: what is disabled is gone, what comes back goes on from where it was, and what is new is made then.
+// TestCollectChange checks that the series of a disabled module are deleted, continue when they return, and that new
+// ones are created.
 func TestCollectChange(t *testing.T) {
 	schema, w := defaults(t)
 	p, registry := newProvider()
@@ -268,20 +269,20 @@ func TestCollectChange(t *testing.T) {
 
 	w.schema = of(schema, "cache")
 	require.NoError(t, b.Collect(w))
-	require.Equal(t, cached, gather(t, registry), "a disabled module's series stop")
+	require.Equal(t, cached, gather(t, registry), "the series of a disabled module must be gone")
 
 	w.schema = slices.Clone(schema)
 	set(w, ops, 2, 0, 6)
 	require.NoError(t, b.Collect(w))
 	all["ebpf_io_operations_total{op=pread,result=ok}"] = 6
-	require.Equal(t, all, gather(t, registry), "an enabled one's go on from where they were")
+	require.Equal(t, all, gather(t, registry), "the series of an enabled module must continue")
 
 	w.schema = nil
 	require.NoError(t, b.Collect(w))
 	require.Empty(t, gather(t, registry))
 }
 
-// TestCollectNeverFalls: what comes back is not lower by the rounding of fractions that were added up before.
+// TestCollectNeverFalls checks that rounding does not make a returning series lower than it was.
 func TestCollectNeverFalls(t *testing.T) {
 	schema, w := defaults(t)
 	p, registry := newProvider()
@@ -298,7 +299,7 @@ func TestCollectNeverFalls(t *testing.T) {
 			require.Empty(t, gather(t, registry))
 			w.schema = slices.Clone(schema)
 		} else {
-			// A whole second is added up apart from fractions by some.
+			// Some providers add whole numbers separately from fractions.
 			grown := random.Uint64N(1e6)
 			if round%7 == 0 {
 				grown = 1e9
@@ -354,7 +355,7 @@ func TestReport(t *testing.T) {
 	}, gather(t, registry))
 }
 
-// names notes what it is asked to make.
+// names records the names of the instruments that it makes.
 type names struct {
 	provider
 	all *[]string
@@ -370,7 +371,7 @@ func (n names) NewGauge(name string, labels ...string) meter.Gauge {
 	return n.provider.NewGauge(name, labels...)
 }
 
-// TestOwnMetrics: no module can have a metric that the bridge has of its own.
+// TestOwnMetrics checks that the bridge's own metrics are those of StateMetrics, whose names modules cannot use.
 func TestOwnMetrics(t *testing.T) {
 	p, _ := newProvider()
 	var made []string
@@ -382,9 +383,9 @@ func TestOwnMetrics(t *testing.T) {
 	require.ElementsMatch(t, made, own)
 }
 
-// TestNames compares names, types and labels of everything that the default modules can export with the golden file, and
-// lints them. A histogram goes over as three counters, since BanyanDB's meter has no other way: for the linter it is put
-// together again, as the histogram that every reader takes it for.
+// TestNames compares names, types and labels of everything that the default modules can export with the golden file,
+// and lints them. A histogram is exported as three counters, since BanyanDB's meter has no other way. For the linter
+// they are merged into a histogram again, which is how readers interpret them.
 func TestNames(t *testing.T) {
 	schema, w := defaults(t)
 	for i := range w.all {
@@ -420,7 +421,7 @@ func TestNames(t *testing.T) {
 	problems, err := promlint.NewWithMetricFamilies(withHistograms(families)).Lint()
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	// The linter does see what is wrong.
+	// Without the merge the linter finds problems.
 	problems, err = promlint.NewWithMetricFamilies(families).Lint()
 	require.NoError(t, err)
 	require.NotEmpty(t, problems)
@@ -447,7 +448,7 @@ func withHistograms(families []*dto.MetricFamily) []*dto.MetricFamily {
 	return out
 }
 
-// moving is a source of which every series grows from one snapshot to the next.
+// moving is a source whose series all grow from one snapshot to the next.
 type moving struct{ words }
 
 func (m moving) Snapshot(s *observer.Snapshot) error {

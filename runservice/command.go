@@ -30,13 +30,13 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/config"
 )
 
-// Command returns the command `ebpf`, for a server's root command. Its subcommand `plan` attaches the probes to a
-// process that does nothing else, prints how that went, hook by hook, and ends; a server that is running does not notice.
+// Command returns the command `ebpf`, for a server's root command. Its subcommand `plan` attaches the probes to its own
+// process, prints the result, hook by hook, and exits. It does not affect a running server.
 func Command(options observer.Options) *cobra.Command {
 	command := &cobra.Command{
 		Use:   name,
 		Short: "Ask what eBPF observation can see on this kernel",
-		// The server's own prints its logo and starts its log.
+		// Replaces the server's own hook, which prints its logo and starts its log.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 	}
 	command.AddCommand(planCommand(options))
@@ -57,7 +57,7 @@ func planCommand(options observer.Options) *cobra.Command {
 			if err := s.Validate(); err != nil {
 				return err
 			}
-			// The server's main prints the error, and how to call the command would not help any more.
+			// The server's main prints the error, and the usage would not help at this point.
 			command.SilenceUsage, command.SilenceErrors = true, true
 			return s.printPlan(command)
 		},
@@ -68,7 +68,7 @@ func planCommand(options observer.Options) *cobra.Command {
 	return command
 }
 
-// printPlan returns an error if no module can be attached, after it has printed why.
+// printPlan returns an error if no module can be attached, after printing why.
 func (s *Service) printPlan(command *cobra.Command) error {
 	var health observer.Health
 	o, err := observer.Open(command.Context(), s.options(s.flagConfig()))
@@ -108,7 +108,7 @@ func writePlan(out io.Writer, health observer.Health) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	// Modules that fail alike share what to do.
+	// Modules that fail for the same reason share a remedy.
 	remedies := map[string]bool{}
 	for _, m := range health.Modules {
 		if m.Remedy != "" && !remedies[m.Remedy] {
@@ -127,7 +127,7 @@ func writePlan(out io.Writer, health observer.Health) error {
 	return writeVerified(out, health)
 }
 
-// writeVerified prints how each metric did that was asked to prove itself.
+// writeVerified prints the result of each metric's verification.
 func writeVerified(out io.Writer, health observer.Health) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	heading := "\nMODULE\tMETRIC\tVERIFIED\tWHY NOT\n"

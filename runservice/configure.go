@@ -37,7 +37,7 @@ var (
 	_ collector.Source = source{}
 )
 
-// flagConfig is what the flags say. All modules of further sources than the first are part of it.
+// flagConfig returns the configuration of the flags, plus all modules of the sources after the first.
 func (s *Service) flagConfig() observer.Config {
 	c := s.flags.config
 	c.Modules = slices.Clone(c.Modules)
@@ -49,11 +49,11 @@ func (s *Service) flagConfig() observer.Config {
 	return c
 }
 
-// Available returns the names of all modules that there are, those of the first source before the others. It serves the API.
+// Available returns the names of all available modules, those of the first source first. The API uses it.
 func (s *Service) Available() []string {
 	names := s.firstModules()
 	for _, source := range s.sources()[1:] {
-		// What is wrong with it, as with one that has a name that is taken, is told when it is opened.
+		// Errors, such as a name that is taken, are reported when the module is opened.
 		further, _ := source.Modules()
 		for _, name := range further {
 			if !slices.Contains(names, name) {
@@ -66,12 +66,12 @@ func (s *Service) Available() []string {
 
 // firstModules returns the names of the modules that --ebpf-modules chooses from.
 func (s *Service) firstModules() []string {
-	// What is wrong with the source is told by Validate.
+	// Validate reports errors of the source.
 	names, _ := s.sources()[0].Modules()
 	return names
 }
 
-// fileConfig is what the configuration file says, and the flags where it says nothing.
+// fileConfig returns the configuration of the file; fields that the file does not set come from the flags.
 func (s *Service) fileConfig() (observer.Config, error) {
 	c, file := s.flagConfig(), s.flags.configFile
 	if file == "" {
@@ -93,15 +93,15 @@ func (s *Service) fileConfig() (observer.Config, error) {
 	return c, nil
 }
 
-// Config returns the configuration that is wanted, as of the health that is told with it. It serves the API.
+// Config returns the requested configuration, consistent with Health. The API uses it.
 func (s *Service) Config() observer.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.wanted
 }
 
-// noteState notes the observer's configuration and health together. Who reads them does not wait for a change that is under way, as
-// this does.
+// noteState records the observer's configuration and health together. It waits for a change in progress; readers of
+// what it records do not.
 func (s *Service) noteState() {
 	s.noting.Lock()
 	defer s.noting.Unlock()
@@ -111,8 +111,8 @@ func (s *Service) noteState() {
 	s.wanted, s.health = wanted, health
 }
 
-// Configure brings what change makes of the configuration into force, whole or not at all: the error says why, and all is as it was. It
-// serves the API. Changes take turns, those by a signal too.
+// Configure applies what change returns for the current configuration, completely or, with an error, not at all.
+// Changes are serialized, including those by a signal. The API uses it.
 func (s *Service) Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error {
 	if s.observer == nil {
 		return errors.New("eBPF observation is off until the server is started again: the health tells why")
@@ -126,7 +126,7 @@ func (s *Service) Configure(ctx context.Context, change func(observer.Config) (o
 	select {
 	case s.changed <- struct{}{}:
 	default:
-		// It is going to look anyway.
+		// A notification is already pending.
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (s *Service) logConfig(c observer.Config) {
 		Msg("the eBPF configuration has changed")
 }
 
-// Reload reads the configuration file again and brings it into force, as Configure does. It serves the API.
+// Reload reads the configuration file again and applies it, as Configure does. The API uses it.
 func (s *Service) Reload(ctx context.Context) error {
 	if s.flags.configFile == "" {
 		return fmt.Errorf("there is no --ebpf-config-file: %w", errors.ErrUnsupported)
@@ -146,8 +146,8 @@ func (s *Service) Reload(ctx context.Context) error {
 	return s.Configure(ctx, func(observer.Config) (observer.Config, error) { return s.fileConfig() })
 }
 
-// takeSignal has SIGHUP be a wish to read the configuration file again, where there is one. BanyanDB's own handler takes the
-// signal for one to stop, and must have asked for it before.
+// takeSignal makes SIGHUP reload the configuration file, if there is one. It replaces BanyanDB's own handler, which
+// stops the server on SIGHUP and must have been installed before.
 func (s *Service) takeSignal() <-chan os.Signal {
 	if s.flags.configFile == "" {
 		return nil
@@ -158,14 +158,14 @@ func (s *Service) takeSignal() <-chan os.Signal {
 	return reload
 }
 
-// reload answers the signal.
+// reload handles the signal.
 func (s *Service) reload() {
 	if err := s.Reload(context.Background()); err != nil {
 		s.log.Error().Err(err).Msg("the eBPF configuration has not changed")
 	}
 }
 
-// serveAPI opens the API. The server works without it, too.
+// serveAPI starts the API. If that fails, the server works without it.
 func (s *Service) serveAPI() {
 	s.flags.listen.Report = func(err error) { s.log.Warn().Err(err).Msg("serving the eBPF API") }
 	served, err := api.New(source{s}, s).Listen(s.flags.listen)

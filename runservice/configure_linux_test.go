@@ -75,7 +75,8 @@ func TestAddressesAreChecked(t *testing.T) {
 	require.ErrorContains(t, s.Validate(), "token")
 }
 
-// TestReload: SIGHUP reads the configuration file again, which overrides the flags; one that is wrong changes nothing.
+// TestReload checks that SIGHUP reloads the configuration file, which overrides the flags, and that an invalid file
+// changes nothing.
 func TestReload(t *testing.T) {
 	kprobetest.Require(t)
 	file := configFile(t, "modules: [io]\n")
@@ -96,20 +97,20 @@ func TestReload(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(file, []byte("modules: [nosuch]\n"), 0o600))
 	require.ErrorContains(t, s.Reload(t.Context()), "nosuch")
-	require.ErrorIs(t, s.Reload(t.Context()), observer.ErrInvalidConfig, "the API tells that from a refusal of the kernel")
+	require.ErrorIs(t, s.Reload(t.Context()), observer.ErrInvalidConfig, "the API must distinguish this from a refusal by the kernel")
 	require.NoError(t, os.Remove(file))
 	require.ErrorIs(t, s.Reload(t.Context()), observer.ErrInvalidConfig)
 	require.Equal(t, c, s.Config())
 
-	// What the file says no more is what the flags say.
+	// Fields that are no longer in the file come from the flags.
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	require.NoError(t, s.Reload(t.Context()))
 	require.Equal(t, runservice.DefaultModules(), s.Config().Modules)
 	require.Equal(t, 5*time.Second, s.Config().CollectInterval)
 }
 
-// TestMemoryIsGivenBack: what was read to open modules is given back after the start, and after a change too. The runtime counts the
-// collections that were asked for, of which giving memory back is one.
+// TestMemoryIsGivenBack checks that memory is returned to the system after the start and after a change. Returning
+// memory forces a garbage collection, which the runtime counts.
 func TestMemoryIsGivenBack(t *testing.T) {
 	kprobetest.Require(t)
 	forced := func() uint32 {
@@ -137,7 +138,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestAPI: the service is served and configured over its own listener, which is gone when it stops.
+// TestAPI checks that the service can be queried and configured over its own listener, which is closed when the service
+// stops.
 func TestAPI(t *testing.T) {
 	kprobetest.Require(t)
 	goroutines := runtime.NumGoroutine()
@@ -167,7 +169,7 @@ func TestAPI(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, found := r.value(t, "banyandb_ebpf_io_operations_total")
 		return !found
-	}, time.Minute, 10*time.Millisecond, "a disabled module's series stop")
+	}, time.Minute, 10*time.Millisecond, "the series of a disabled module must be gone")
 	status, answer = ask(http.MethodPost, "/api/v1/config", `{"modules":["nosuch"]}`)
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Contains(t, answer["error"], "nosuch")
@@ -181,7 +183,7 @@ func TestAPI(t *testing.T) {
 	requireGoroutines(t, goroutines)
 }
 
-// TestAPIWithoutKernel: the API tells why nothing is observed.
+// TestAPIWithoutKernel checks that the API reports why nothing is observed.
 func TestAPIWithoutKernel(t *testing.T) {
 	address := freeAddress(t)
 	start(t, newRegistry(), observer.Options{Sources: []observer.Source{observer.Files(fstest.MapFS{"io.bpf.o": {}})}}, "--ebpf-modules=io", "--ebpf-disabled-hooks=", "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-http-addr="+address)
@@ -194,7 +196,7 @@ func TestAPIWithoutKernel(t *testing.T) {
 	require.Contains(t, string(data), "parsing the object")
 }
 
-// TestAPIAddressInUse: the server starts without the API.
+// TestAPIAddressInUse checks that the server starts without the API if its address is in use.
 func TestAPIAddressInUse(t *testing.T) {
 	kprobetest.Require(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -35,14 +35,14 @@ import (
 
 const (
 	defaultModules = "io,cache,memory,sched"
-	// Each read of a file passes this hook, on the whole host, to tell what the pages that are filled and the bytes that are
-	// read tell nearly as well.
+	// This hook runs for every file read on the whole host, and adds little to the counts of filled pages and of bytes
+	// read.
 	defaultDisabledHooks = "cache.lookup"
 	intervals            = "100ms to 1h"
 	samplings            = "1 (all) to 1024"
 )
 
-// flags are what the operator says at the start.
+// flags are the operator's settings at the start.
 type flags struct {
 	config     observer.Config
 	listen     api.ListenOptions
@@ -54,13 +54,14 @@ type flags struct {
 	verify     bool
 }
 
-// DefaultModules are those that --ebpf-modules names by default. The others cost more, or cost other processes something.
+// DefaultModules returns the default of --ebpf-modules. The other modules have a higher overhead, or an overhead for
+// other processes.
 func DefaultModules() []string { return strings.Split(defaultModules, ",") }
 
-// DefaultDisabledHooks returns the hooks that are not attached if nothing is said.
+// DefaultDisabledHooks returns the default of --ebpf-disabled-hooks.
 func DefaultDisabledHooks() map[string][]string {
 	var hooks hookMap
-	// The text is ours.
+	// Our own default is valid.
 	_ = hooks.Set(defaultDisabledHooks)
 	return hooks
 }
@@ -97,7 +98,7 @@ func (s *Service) FlagSet() *run.FlagSet {
 	return flags
 }
 
-// listenFlags adds the flags of what may be done while the server works.
+// listenFlags adds the flags for queries and changes at run time.
 func (f *flags) listenFlags(flags *run.FlagSet) {
 	flags.StringVar(&f.configFile, "ebpf-config-file", "",
 		"YAML file of eBPF observation whose fields modules, disabled_hooks, latency_sampling, collect_interval and max_overhead_percent "+
@@ -113,7 +114,7 @@ func (f *flags) listenFlags(flags *run.FlagSet) {
 		"file of the bearer token that clients of the eBPF APIs, HTTP and gRPC, must have; empty is no token; it is read again when it changes")
 }
 
-// Validate checks the flags and the configuration file, also if the service is disabled.
+// Validate checks the flags and the configuration file, even if the service is disabled.
 func (s *Service) Validate() error {
 	var errs []error
 	f := &s.flags
@@ -137,9 +138,9 @@ func (s *Service) Validate() error {
 	return errors.Join(errs...)
 }
 
-// flagErrors names the flag in place of the field of the configuration that is wrong.
+// flagErrors replaces the names of invalid configuration fields by those of their flags.
 func flagErrors(err error) error {
-	switch e := err.(type) { //nolint:errorlint // it goes through what is joined
+	switch e := err.(type) { //nolint:errorlint // it walks joined errors
 	case *observer.FieldError:
 		return fmt.Errorf("--ebpf-%s: %w", strings.ReplaceAll(strings.TrimSuffix(e.Field, "_percent"), "_", "-"), e.Err)
 	case interface{ Unwrap() []error }:
@@ -152,35 +153,35 @@ func flagErrors(err error) error {
 	return err
 }
 
-// attachAuto lets each hook have the first kind of attachment that works.
+// attachAuto attaches each hook by the first kind of attachment that works.
 const attachAuto = "auto"
 
-// attaches are the values of --ebpf-attach. No built-in module has a raw_tp program.
+// attaches returns the values of --ebpf-attach. No built-in module has a raw_tp program.
 func attaches() []string {
 	return []string{attachAuto, string(kprobe.Fentry), string(kprobe.TPBTF), string(kprobe.Tracepoint), string(kprobe.Kprobe)}
 }
 
 var _ pflag.Value = (*moduleList)(nil)
 
-// moduleList is the value of --ebpf-modules. Unlike pflag's string slices it understands the list of a YAML file, which
-// reaches a flag as "[io cache]".
+// moduleList is the value of --ebpf-modules. Unlike pflag's string slices it accepts the list of a YAML file, which is
+// passed to a flag as "[io cache]".
 type moduleList []string
 
 // String returns the names separated by commas.
 func (l *moduleList) String() string { return strings.Join(*l, ",") }
 
-// Set takes names that are separated by commas or spaces.
+// Set parses names that are separated by commas or spaces.
 func (l *moduleList) Set(text string) error {
 	*l = strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []", r) })
 	return nil
 }
 
-// Type returns the word that the help text has for the value.
+// Type returns the name of the type in the help text.
 func (l *moduleList) Type() string { return "strings" }
 
 var _ pflag.Value = (*hookMap)(nil)
 
-// hookMap is a flag of hooks by module, as text "module.hook,module.hook".
+// hookMap is a flag value of hooks by module, in text form "module.hook,module.hook".
 type hookMap map[string][]string
 
 // String lists the hooks.
@@ -194,7 +195,7 @@ func (h *hookMap) String() string {
 	return strings.Join(all, ",")
 }
 
-// Set reads a list, with the brackets that a list of a YAML file comes with or without.
+// Set parses a list, with or without the brackets of a list in a YAML file.
 func (h *hookMap) Set(text string) error {
 	*h = make(hookMap)
 	for _, name := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", []", r) }) {

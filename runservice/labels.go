@@ -37,13 +37,13 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/run"
 )
 
-// A point in the database has the values of its labels by position, and their names are those of the measure, which BanyanDB makes
-// once and leaves as it is. A metric whose labels are others than when its measure was made would be stored with wrong ones. So
-// what is to be stored waits here until the measure has been compared, and is dropped if it has other labels.
+// A point in the database has its label values by position. The label names are in the measure, which BanyanDB creates
+// once and does not change. A metric whose labels have changed since would be stored with wrong ones. So values to be
+// stored are held here until the measure has been compared, and are dropped if its labels differ.
 
 var _ meterbridge.Factory = (*labelCheck)(nil)
 
-// byMode is a factory that is to be had for each mode of observability alone; one that is off is nil. BanyanDB's is one.
+// byMode is a factory with a separate factory per observability mode, nil for one that is off. BanyanDB's is one.
 type byMode interface {
 	ByMode() (prom, native observability.Factory)
 }
@@ -53,19 +53,19 @@ const (
 	maxPause    = 30 * time.Second
 	listTimeout = 10 * time.Second
 
-	// The points have to go too: they would get the labels of the new measure.
+	// The points must be deleted too: they would get the labels of the new measure.
 	remedyLabels = `when all nodes run this version with the same modules, "bydbctl group delete -g ` + native.ObservabilityGroupName +
 		` --force" removes the stored metrics, at most a day's; then start the nodes again at once`
 )
 
-// WithSchemas has the labels of what the server stores of its metrics (observability mode native) compared with those of its
-// measures. Without it, metrics whose labels have changed since their measures were made are stored with wrong ones.
+// WithSchemas makes the service compare the labels of stored metrics (observability mode native) with those of their
+// measures. Without it, metrics whose labels have changed since their measures were created are stored with wrong ones.
 func (s *Service) WithSchemas(schemas metadata.Repo) *Service {
 	s.schemas = schemas
 	return s
 }
 
-// factory returns where the instruments come from.
+// factory returns the factory of the instruments.
 func (s *Service) factory() meterbridge.Factory {
 	f := s.registry.With(observability.RootScope)
 	split, ok := f.(byMode)
@@ -83,7 +83,8 @@ func (s *Service) factory() meterbridge.Factory {
 	return s.labels
 }
 
-// checkLabels compares in the background until the service is stopped. The schemas can be read when other services serve.
+// checkLabels compares labels in the background until the service is stopped. Schemas can be read only once other
+// services serve.
 func (s *Service) checkLabels() {
 	if s.labels == nil || !s.closer.AddRunning() {
 		return
@@ -99,13 +100,13 @@ func (s *Service) checkLabels() {
 	}()
 }
 
-// labelCheck makes instruments that store nothing until the stored measure is known to have their labels.
+// labelCheck makes instruments that store nothing until their labels are known to match the stored measure.
 type labelCheck struct {
 	prom, native meterbridge.Factory
 	schemas      metadata.Repo
 	log          *logger.Logger
 	added        chan struct{}
-	differ       meter.Gauge // nil before it was made
+	differ       meter.Gauge // nil until it is created
 
 	mu      sync.Mutex // guards waiting
 	waiting []*gate
@@ -137,11 +138,12 @@ func (c *labelCheck) add(g *gate) {
 	select {
 	case c.added <- struct{}{}:
 	default:
-		// It is going to look anyway.
+		// A notification is already pending.
 	}
 }
 
-// run compares what has been added soon, and what there is no measure of, or no answer about, again after ever longer pauses.
+// run compares new instruments after a short pause, and retries those without a measure or an answer after increasing
+// pauses.
 func (c *labelCheck) run(closer *run.Closer) {
 	pause, told := firstPause, false
 	var again <-chan time.Time
@@ -167,7 +169,7 @@ func (c *labelCheck) run(closer *run.Closer) {
 	}
 }
 
-// compare decides about all that wait and that the database has a measure of. It returns how many are left.
+// compare decides about the waiting instruments whose measures exist. It returns how many are left.
 func (c *labelCheck) compare(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -204,7 +206,7 @@ func (c *labelCheck) compare(ctx context.Context) (int, error) {
 	return left, err
 }
 
-// sameLabels tells whether two measures have the same labels at the same positions.
+// sameLabels reports whether two measures have the same labels at the same positions.
 func sameLabels(a, b *databasev1.Measure) bool {
 	return slices.Equal(a.GetEntity().GetTagNames(), b.GetEntity().GetTagNames()) &&
 		slices.EqualFunc(a.GetTagFamilies(), b.GetTagFamilies(), func(x, y *databasev1.TagFamilySpec) bool {
@@ -212,7 +214,8 @@ func sameLabels(a, b *databasev1.Measure) bool {
 		})
 }
 
-// measureOf returns the measure that BanyanDB makes of a metric, with the labels that it adds to each, by having it make one.
+// measureOf returns the measure that BanyanDB creates for a metric, including the labels that it adds to each, by
+// letting it create one.
 func measureOf(name string, labels []string) *databasev1.Measure {
 	n := &notedMeasure{}
 	provider := native.NewProvider(observability.RootScope, n, native.NodeInfo{})
@@ -221,7 +224,7 @@ func measureOf(name string, labels []string) *databasev1.Measure {
 	return n.measure
 }
 
-// notedMeasure is a repository that has nothing but the measure that was made last.
+// notedMeasure is a repository that has only the measure that was created last.
 type notedMeasure struct {
 	metadata.Repo
 	schema.Group
@@ -274,14 +277,14 @@ func (g *gauge) Delete(labelValues ...string) bool {
 	return g.remove(g.native, labelValues) && g.prom.Delete(labelValues...)
 }
 
-// gate stands before a native instrument: closed it holds the values of its series, open it lets all through, and shut for good it
-// drops them.
+// gate controls a native instrument. While it is closed, it holds the values of the series. Open, it passes all values
+// through; shut, it drops them. Open and shut are final.
 type gate struct {
 	write  func(value float64, labelValues ...string)
 	name   string
 	labels []string
 
-	mu    sync.Mutex            // guards what follows
+	mu    sync.Mutex            // guards the fields below
 	held  map[string]heldSeries // by label values
 	state gateState
 }
@@ -305,7 +308,7 @@ func newGate(name string, labels []string, write func(value float64, labelValues
 
 func keyOf(labelValues []string) string { return strings.Join(labelValues, "\x00") }
 
-// pass calls through, or changes the value that is held.
+// pass calls through if the gate is open, or changes the held value if it is closed.
 func (g *gate) pass(labelValues []string, through func(), change func(held float64) float64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -326,7 +329,7 @@ func (g *gate) remove(instrument meter.Instrument, labelValues []string) bool {
 	return g.state != gateOpen || instrument.Delete(labelValues...)
 }
 
-// decide opens the gate, or shuts it.
+// decide opens the gate and writes the held values, or shuts it and drops them.
 func (g *gate) decide(open bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -43,7 +43,7 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
 )
 
-// database is BanyanDB's own native meter before a database that has some measures, and makes none.
+// database is BanyanDB's native meter with a fake database, which has some measures and creates none.
 type database struct {
 	notedMeasure
 	queue.Client
@@ -89,14 +89,14 @@ func (d *database) Publish(_ context.Context, _ bus.Topic, messages ...bus.Messa
 	return nil, nil
 }
 
-// stored are the values that the native meter writes now.
+// stored returns the values that the native meter writes now.
 func (d *database) stored() map[string]float64 {
 	d.published = map[string]float64{}
 	d.collection.FlushMetrics()
 	return d.published
 }
 
-// check returns the factory of a service before the database.
+// check returns the factory of a service that uses the database.
 func (d *database) check(t *testing.T) *labelCheck {
 	t.Helper()
 	s := New(d, observer.Options{}).WithSchemas(d)
@@ -113,7 +113,7 @@ func compared(t *testing.T, c *labelCheck) int {
 	return left
 }
 
-// measure is one as BanyanDB makes it: the tags of the node, and then the labels.
+// measure returns a measure as BanyanDB creates it: first the tags of the node, then the labels.
 func measure(name string, labels ...string) *databasev1.Measure {
 	tags := append([]string{"node_type", "node_id", "grpc_address", "http_address"}, labels...)
 	family := &databasev1.TagFamilySpec{Name: "default"}
@@ -134,19 +134,20 @@ func TestSameLabels(t *testing.T) {
 	}
 	older := measure("ebpf_x", "op", "result")
 	older.Entity.TagNames = older.Entity.TagNames[1:]
-	require.False(t, sameLabels(older, ours), "the labels of the node are part of it")
+	require.False(t, sameLabels(older, ours), "the labels of the node must be compared too")
 	swapped := measure("ebpf_x", "op", "result")
 	slices.Reverse(swapped.TagFamilies[0].Tags)
-	require.False(t, sameLabels(swapped, ours), "the tags have another order than the series' labels")
+	require.False(t, sameLabels(swapped, ours), "the tags are in another order than the series' labels")
 	added := measure("ebpf_x", "op", "result")
 	added.TagFamilies[0].Tags = slices.Insert(added.TagFamilies[0].Tags, 4, &databasev1.TagSpec{Name: "mine"})
-	require.False(t, sameLabels(added, ours), "a tag that is no part of the series")
+	require.False(t, sameLabels(added, ours), "a tag that is not part of the series")
 	added = measure("ebpf_x", "op", "result")
 	added.TagFamilies = append(added.TagFamilies, &databasev1.TagFamilySpec{Name: "mine"})
 	require.False(t, sameLabels(added, ours))
 }
 
-// TestLabelCheck: nothing is stored before the measure has been compared, then everything or nothing; the page has it all the while.
+// TestLabelCheck checks that nothing is stored before the measure has been compared, and then either everything or
+// nothing. The page always has everything.
 func TestLabelCheck(t *testing.T) {
 	d := newDatabase()
 	c := d.check(t)
@@ -192,7 +193,7 @@ func TestLabelCheck(t *testing.T) {
 	}
 }
 
-// TestLabelCheckFails: where the measures cannot be read, nothing is stored until they can.
+// TestLabelCheckFails checks that nothing is stored until the measures can be read.
 func TestLabelCheckFails(t *testing.T) {
 	d := newDatabase()
 	c := d.check(t)
@@ -238,7 +239,8 @@ func TestLabelCheckOfOneMode(t *testing.T) {
 	require.Equal(t, map[string]float64{"ebpf_same_total read": 2}, d.stored())
 }
 
-// TestLabelCheckRuns: a service compares what is there when it begins to serve, and what is added later.
+// TestLabelCheckRuns checks that a service compares the instruments that exist when it starts serving, and those added
+// later.
 func TestLabelCheckRuns(t *testing.T) {
 	d := newDatabase()
 	d.measures = []*databasev1.Measure{measure("ebpf_same_total", "op"), measure("ebpf_late", "op")}

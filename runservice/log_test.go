@@ -67,7 +67,7 @@ func logged(t *testing.T, do func(s *Service)) []map[string]any {
 
 var keys = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
-// strictly reads a line as a reader does that refuses a key which is there twice, and wants keys that a query can name.
+// strictly parses a line as a strict reader: it rejects duplicate keys, and keys that a query cannot name.
 func strictly(t *testing.T, line []byte) map[string]any {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(line))
@@ -78,7 +78,7 @@ func strictly(t *testing.T, line []byte) map[string]any {
 			key, err := decoder.Token()
 			require.NoError(t, err)
 			require.Regexp(t, keys, key, string(line))
-			require.False(t, seen[key.(string)], "%s is there twice in %s", key, line)
+			require.False(t, seen[key.(string)], "key %s is duplicated in %s", key, line)
 			seen[key.(string)] = true
 			value, err := decoder.Token()
 			require.NoError(t, err)
@@ -110,7 +110,7 @@ func strictly(t *testing.T, line []byte) map[string]any {
 	return fields
 }
 
-// TestLogLines: each line that the service can log is one that strict readers take, whatever modules are called.
+// TestLogLines checks that strict readers accept each line that the service can log, whatever the modules' names.
 func TestLogLines(t *testing.T) {
 	modules := []observer.ModuleHealth{
 		{Name: "module", Up: true}, {Name: "level", Cause: "a cause", Remedy: "a remedy"}, {Name: "message", Up: true, Level: observer.LevelSampled, Shed: "it cost much"},
@@ -146,7 +146,7 @@ func TestLogLines(t *testing.T) {
 	for _, line := range lines {
 		messages = append(messages, fmt.Sprint(line["message"]))
 	}
-	// What the sources say they log: all of it was logged here.
+	// All messages in the sources, except unprovoked, were logged here.
 	sources, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	message := regexp.MustCompile(`\.Msg\("([^"]+)"\)`)
@@ -172,13 +172,13 @@ func TestLogLines(t *testing.T) {
 	require.Contains(t, messages, "eBPF observation is on, with warnings")
 }
 
-// unprovoked are the messages of lines that only a kernel, a database or a file provokes which changes under the service.
+// unprovoked are messages that need a kernel, database, file or listener to fail or change while the service runs.
 var unprovoked = []string{
 	"eBPF metrics are not stored yet: the database does not have their measures", "eBPF metrics are not stored, but for those that have been compared",
 	"the eBPF configuration file cannot be used; the flags apply", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API",
 }
 
-// TestEpisodes: a failure is logged when it begins, when its cause changes and when it ends, and not each time.
+// TestEpisodes checks that a failure is logged when it begins, when its cause changes and when it ends, not each time.
 func TestEpisodes(t *testing.T) {
 	full := kprobe.WithRemedy(errors.New("too many open files"), "allow more")
 	other := errors.New("another")
@@ -197,7 +197,7 @@ func TestEpisodes(t *testing.T) {
 	}, got)
 }
 
-// TestChangesTakeTurns: changes at once are all in force then, whichever way they come.
+// TestChangesTakeTurns checks that concurrent changes, by whatever means, are all applied.
 func TestChangesTakeTurns(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ebpf.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("latency_sampling: 7\n"), 0o600))
@@ -214,7 +214,7 @@ func TestChangesTakeTurns(t *testing.T) {
 		go func() {
 			both <- s.Configure(t.Context(), func(c observer.Config) (observer.Config, error) {
 				close(inside)
-				// The other one would be through by now, if nothing kept it.
+				// Without serialization, the other change would be done by now.
 				time.Sleep(100 * time.Millisecond)
 				c.LatencySampling = 3
 				return c, nil
@@ -231,7 +231,7 @@ func TestChangesTakeTurns(t *testing.T) {
 		require.Equal(t, uint32(3), o.Config().LatencySampling)
 		require.InDelta(t, 5, o.Config().MaxOverheadPercent, 0)
 
-		// The signal's way waits as well.
+		// A reload by signal waits too.
 		inside = make(chan struct{})
 		go func() {
 			both <- s.Configure(t.Context(), func(c observer.Config) (observer.Config, error) {
@@ -249,7 +249,7 @@ func TestChangesTakeTurns(t *testing.T) {
 	})
 }
 
-// TestScratchDirs: the folder that is named comes first, then the system's, then those of the data.
+// TestScratchDirs checks the order: the configured folder, the system's folder, then the data folders.
 func TestScratchDirs(t *testing.T) {
 	s := New(nil, observer.Options{})
 	require.Equal(t, []string{os.TempDir()}, s.scratchDirs())

@@ -35,8 +35,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// TestModuleDir: a user's module counts beside the others, a bad one beside it is told of, and the server starts with a folder
-// that is not to be trusted too.
+// TestModuleDir checks that a user's module works beside the others, that an invalid one is reported, and that the
+// server also starts if the folder is not safe.
 func TestModuleDir(t *testing.T) {
 	kprobetest.Require(t)
 	object, err := os.ReadFile(filepath.Join("..", "observer", "testdata", runtime.GOARCH, "sdk.bpf.o"))
@@ -70,8 +70,8 @@ func TestModuleDir(t *testing.T) {
 	require.Contains(t, s.Health().Modules[1].Cause, "can be written to by others")
 }
 
-// TestModuleDirAndConfig: users' modules are part of the configuration in force, and one that the configuration file does not
-// name is off.
+// TestModuleDirAndConfig checks that users' modules are part of the effective configuration, and that one that the
+// configuration file does not name is off.
 func TestModuleDirAndConfig(t *testing.T) {
 	kprobetest.Require(t)
 	object, err := os.ReadFile(filepath.Join("..", "observer", "testdata", runtime.GOARCH, "sdk.bpf.o"))
@@ -104,8 +104,8 @@ func TestModuleDirAndConfig(t *testing.T) {
 	}
 }
 
-// TestFurtherSources: of the first source the flags choose, of others all are opened, but for one whose name is taken: that is
-// refused, and does not have the built-in module of its name opened.
+// TestFurtherSources checks that the flags select modules of the first source, and that all modules of others are
+// opened. One whose name is taken is refused, and does not open the built-in module of that name.
 func TestFurtherSources(t *testing.T) {
 	kprobetest.Require(t)
 	object, err := os.ReadFile(filepath.Join("..", "observer", "testdata", runtime.GOARCH, "sdk.bpf.o"))

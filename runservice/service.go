@@ -15,11 +15,11 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package runservice puts the observer into a server that is built on BanyanDB's run.Group: flags, lifecycle, interval,
-// log.
+// Package runservice integrates the observer into a server that is built on BanyanDB's run.Group: flags, lifecycle,
+// interval, log.
 //
-// Whatever eBPF does, the server starts and serves: a wrong flag is the only error that the service ever returns.
-// Everything else is logged once, with its cause and what to do, and stays readable in Health and in the metric
+// The server starts and serves whatever happens to eBPF: only an invalid flag or configuration file stops the start.
+// Every other failure is logged once, with cause and remedy, and stays visible in Health and in the metric
 // ebpf_module_up.
 package runservice
 
@@ -61,7 +61,7 @@ var (
 	_ run.Service   = (*Service)(nil)
 )
 
-// Registry gives the instruments' factory. BanyanDB's observability.MetricsRegistry is one.
+// Registry provides the instruments' factory. BanyanDB's observability.MetricsRegistry implements it.
 type Registry interface {
 	With(scope meter.Scope) observability.Factory
 }
@@ -71,28 +71,28 @@ type Service struct {
 	registry Registry
 	schemas  metadata.Repo
 	labels   *labelCheck           // nil if nothing is stored
-	embedder observer.Options      // what is not said by flags
-	flags    flags                 // what the operator says
+	embedder observer.Options      // options that have no flag
+	flags    flags                 // the operator's settings
 	root     func() *pflag.FlagSet // the flags of the server's role, or nil
 
-	// What runs, from PreRun on.
+	// State from PreRun on.
 	log      *logger.Logger
 	observer *observer.Observer
 	bridge   *meterbridge.Bridge
 	api      *api.Server
 	closer   *run.Closer
-	changed  chan struct{} // tells collect that there is another configuration
-	running  bool          // PreRun has come to its end, and there is something to collect
+	changed  chan struct{} // signals collect that the configuration has changed
+	running  bool          // PreRun has completed, and there is something to collect
 
-	noting sync.Mutex // keeps noteState from noting what is older than what is there; it is taken before mu
-	mu     sync.Mutex // guards what follows
+	noting sync.Mutex // keeps noteState from overwriting newer state; locked before mu
+	mu     sync.Mutex // guards the fields below
 	wanted observer.Config
 	health observer.Health
 }
 
-// Units returns a factory of what a role of banyand registers: one Service of its own, since each role has its own registry. root
-// returns banyand's command, once it is made: a role's flags say where its data is, which is where metrics are verified if nothing
-// else is named.
+// Units returns a function that returns the units of a banyand role: its own Service, since each role has its own
+// registry. root returns banyand's root command, once it exists: a role's flags name its data folders, which
+// verification falls back to.
 func Units(root func() *cobra.Command) func(role string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
 	return func(role string, registry observability.MetricsRegistry, schemas metadata.Repo) []run.Unit {
 		s := New(registry, observer.Options{}).WithSchemas(schemas)
@@ -108,8 +108,8 @@ func Units(root func() *cobra.Command) func(role string, registry observability.
 	}
 }
 
-// New returns a Service over the modules of options.Sources. --ebpf-modules chooses from the first source; the modules of further ones,
-// users' own, are all opened. options.Config is not used: the flags have it.
+// New returns a Service for the modules of options.Sources. --ebpf-modules selects from the first source; the modules
+// of further sources, users' own, are all opened. options.Config is ignored: the flags set it.
 func New(registry Registry, options observer.Options) *Service {
 	return &Service{registry: registry, embedder: options, closer: run.NewCloser(0), changed: make(chan struct{}, 1)}
 }
@@ -126,7 +126,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	defer s.survive()
 	var err error
 	if s.wanted, err = s.fileConfig(); err != nil {
-		// Validate has found nothing wrong: this came later.
+		// The file was valid in Validate and has changed since.
 		s.log.Error().Err(err).Msg("the eBPF configuration file cannot be used; the flags apply")
 		s.wanted = s.flagConfig()
 	}
@@ -153,7 +153,7 @@ func (s *Service) PreRun(ctx context.Context) error {
 	return nil
 }
 
-// options are those of the observer, for a configuration.
+// options returns the observer's options for a configuration.
 func (s *Service) options(c observer.Config) observer.Options {
 	options := s.embedder
 	options.Config = c
@@ -165,7 +165,7 @@ func (s *Service) options(c observer.Config) observer.Options {
 	return options
 }
 
-// sources are where modules come from: the embedder's, or the built-in ones, and then the folder of the users'.
+// sources returns the sources of modules: the embedder's, or the built-in modules, and then the users' folder.
 func (s *Service) sources() []observer.Source {
 	sources := slices.Clone(s.embedder.Sources)
 	if len(sources) == 0 {
@@ -177,11 +177,11 @@ func (s *Service) sources() []observer.Source {
 	return sources
 }
 
-// giveBack returns memory to the system. What was read of the kernel's types to open modules is tens of megabytes, which the runtime
-// would keep for a while.
+// giveBack returns memory to the system. The kernel's BTF, read to open modules, takes tens of megabytes, which the
+// runtime would otherwise keep for a while.
 func giveBack() { debug.FreeOSMemory() }
 
-// scratchDirs are the folders where verification may work, the best first.
+// scratchDirs returns the folders that verification may use, in order of preference.
 func (s *Service) scratchDirs() []string {
 	var dirs []string
 	if s.flags.scratchDir != "" {
@@ -212,7 +212,7 @@ func (s *Service) Serve() run.StopNotify {
 	return s.closer.CloseNotify()
 }
 
-// GracefulStop detaches everything.
+// GracefulStop stops the API and the collection, and detaches everything.
 func (s *Service) GracefulStop() {
 	if s.api != nil {
 		if err := s.api.Close(); err != nil {
@@ -223,7 +223,7 @@ func (s *Service) GracefulStop() {
 	s.stopObserver()
 }
 
-// Health tells the state of every module. It is empty if the service is disabled.
+// Health returns the state of every module. It is empty if the service is disabled.
 func (s *Service) Health() observer.Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,8 +236,8 @@ func (s *Service) setHealth(h observer.Health) {
 	s.health = h
 }
 
-// collect pushes the counters once in each interval, and at once when the configuration has changed, until the service is to
-// stop.
+// collect pushes the counters once per interval, and immediately when the configuration has changed, until the service
+// stops.
 func (s *Service) collect(reload <-chan os.Signal) {
 	defer s.closer.Done()
 	defer s.survive()
@@ -262,13 +262,14 @@ func (s *Service) collect(reload <-chan os.Signal) {
 	}
 }
 
-// episode is a time in which collecting fails.
+// episode is a period in which collecting fails.
 type episode struct {
-	since time.Time // zero if it does not
+	since time.Time // zero if there is none
 	cause string
 }
 
-// logEpisode logs when an episode begins, when its cause changes, and when it ends. ebpf_collect_success tells of each collection.
+// logEpisode logs when an episode begins, when its cause changes, and when it ends. ebpf_collect_success covers each
+// collection.
 func (s *Service) logEpisode(e *episode, err error) {
 	switch {
 	case err == nil && e.since.IsZero(), err != nil && err.Error() == e.cause:
@@ -284,7 +285,7 @@ func (s *Service) logEpisode(e *episode, err error) {
 	withRemedy(s.log.Error().Err(err), kprobe.Remedy(err)).Msg("collecting eBPF counters fails; those that could not be read keep their values")
 }
 
-// withRemedy adds what to do about it to a line, where that is known.
+// withRemedy adds the remedy, if known, to a log line.
 func withRemedy(event *zerolog.Event, remedy string) *zerolog.Event {
 	if remedy == "" {
 		return event
@@ -315,8 +316,8 @@ func (s *Service) logLevels(before, after observer.Health) {
 	}
 }
 
-// survive is deferred where a panic would end a server that stores data, because a probe's object or a provider surprised
-// us. Nothing is observed after it.
+// survive is deferred so that a panic, because of an unexpected probe object or provider, does not end a server that
+// stores data. Observation stops after a panic.
 func (s *Service) survive() {
 	if p := recover(); p != nil {
 		s.stopObserver()
@@ -324,7 +325,7 @@ func (s *Service) survive() {
 	}
 }
 
-// off notes and logs that no module counts, for a reason that is none of theirs.
+// off records and logs that no module counts, for a reason outside of the modules.
 func (s *Service) off(err error) {
 	var h observer.Health
 	for _, m := range s.Config().Modules {
@@ -334,7 +335,7 @@ func (s *Service) off(err error) {
 	s.log.Error().Err(err).Msg(messageOff)
 }
 
-// logHealth writes the one line that an operator reads after a start, and one for each warning.
+// logHealth logs one summary line for the operator after a start, and one line for each warning.
 func (s *Service) logHealth(err error) {
 	health := s.Health()
 	for _, w := range health.Warnings {
@@ -352,7 +353,7 @@ func (s *Service) logHealth(err error) {
 	case len(health.Warnings) > 0:
 		event, message = s.log.Warn(), "eBPF observation is on, with warnings"
 	}
-	// Modules have names of their users' choice, which must not be taken for the names that the log itself has.
+	// Users choose the names of modules, which must not collide with the log's own keys.
 	modules, remedies := zerolog.Dict(), zerolog.Dict()
 	for _, m := range health.Modules {
 		modules = modules.Str(m.Name, m.Summary())

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// registry hands out BanyanDB's Prometheus provider, and counts how often it is asked.
+// registry returns BanyanDB's Prometheus provider, and counts the calls.
 type registry struct {
 	metrics *prometheus.Registry
 	asked   int
@@ -117,7 +117,7 @@ func start(t *testing.T, r *registry, options observer.Options, args ...string) 
 	stopped := s.Serve()
 	select {
 	case <-stopped:
-		t.Fatal("the service ends the server")
+		t.Fatal("the service stopped the server")
 	default:
 	}
 	t.Cleanup(func() {
@@ -127,7 +127,8 @@ func start(t *testing.T, r *registry, options observer.Options, args ...string) 
 	return s
 }
 
-// TestHelp: the help of each flag of the API says all by itself. The list is sorted by name, so that no other may be known before.
+// TestHelp checks that the help of each API flag is complete by itself. The list is sorted by name, so a reader may not
+// have seen another flag's help.
 func TestHelp(t *testing.T) {
 	flags := runservice.New(newRegistry(), observer.Options{}).FlagSet()
 	address := []string{"eBPF", "host:port", "127.0.0.1", "empty is off", "needs --ebpf-token-file"}
@@ -187,7 +188,7 @@ func TestDisabled(t *testing.T) {
 	r := newRegistry()
 	goroutines := runtime.NumGoroutine()
 	s := start(t, r, observer.Options{})
-	// One of another test may have ended meanwhile.
+	// A goroutine of another test may have ended meanwhile.
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	require.Zero(t, r.asked)
 	require.Empty(t, s.Health().Modules)
@@ -223,11 +224,11 @@ func TestEnabled(t *testing.T) {
 		return now >= before+12345
 	}, time.Minute, 20*time.Millisecond)
 	s.GracefulStop()
-	// Not by Eventually, which has a goroutine of its own.
+	// Not by Eventually, which starts a goroutine.
 	requireGoroutines(t, goroutines)
 }
 
-// TestNoCapability: the service starts all the same, and says what is missing.
+// TestNoCapability checks that the service starts anyway, and reports what is missing.
 func TestNoCapability(t *testing.T) {
 	kprobetest.Require(t)
 	if !kprobetest.InChild(t, nil) {
@@ -243,7 +244,7 @@ func TestNoCapability(t *testing.T) {
 	require.Contains(t, s.Health().Modules[0].Remedy, "setcap")
 }
 
-// TestCorruptObjects: the same where no module can be parsed.
+// TestCorruptObjects checks the same if no module can be parsed.
 func TestCorruptObjects(t *testing.T) {
 	objects := fstest.MapFS{}
 	names, err := observer.BuiltIn().Modules()
@@ -257,7 +258,7 @@ func TestCorruptObjects(t *testing.T) {
 	requireDown(t, r, start(t, r, observer.Options{Sources: []observer.Source{observer.Files(objects)}}, "--ebpf-enabled"), "")
 }
 
-// TestPanic: a provider that panics, as Prometheus' does on a name that is taken, does not take the server with it.
+// TestPanic checks that a panic of the provider, such as Prometheus' on a duplicate name, does not end the server.
 func TestPanic(t *testing.T) {
 	kprobetest.Require(t)
 	r := newRegistry()
@@ -268,7 +269,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestPanicWhileCollecting: nor does one that panics later, whenever that is.
+// TestPanicWhileCollecting checks the same for a panic in the first or a later collection.
 func TestPanicWhileCollecting(t *testing.T) {
 	kprobetest.Require(t)
 	for _, atOnce := range []bool{true, false} {
@@ -278,7 +279,7 @@ func TestPanicWhileCollecting(t *testing.T) {
 		r.brittle.Store(true)
 		require.Eventually(t, func() bool { return !s.Health().Modules[0].Up }, time.Minute, 10*time.Millisecond)
 		require.Contains(t, s.Health().Modules[0].Cause, "panic: brittle")
-		// It stays so: nobody collects any more.
+		// It stays down: collection has stopped.
 		time.Sleep(200 * time.Millisecond)
 		require.False(t, s.Health().Modules[0].Up)
 	}
