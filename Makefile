@@ -15,19 +15,20 @@
 # specific language governing permissions and limitations
 # under the License.
 
-# Tools that are run from their modules, so that nothing has to be installed for them.
+# Tools run with go run at a pinned version, so that nothing has to be installed.
 golangci := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 buf      := go run github.com/bufbuild/buf/cmd/buf@v1.59.0
 
 c_files  = $(shell git ls-files --cached --others --exclude-standard '*.bpf.c' 'bpf/*.h')
 
-# The Go modules that need no server.
+# The Go modules that do not depend on the server.
 libraries := . meterbridge observer/api
 
-# What users write modules of their own with.
+# The SDK for users' own probe modules.
 sdk := integration/out/banyandb-ebpf-sdk
 
-# What tests and generation need beyond Go and a C compiler, as Debian's packages. Node and npm may have come another way.
+# Debian packages that tests and generation need besides Go and a C compiler. Node and npm may be installed already from
+# another source.
 packages := clang-14 llvm-14 libbpf-dev clang-format-14 strace chromium $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 .DEFAULT_GOAL := help
@@ -52,7 +53,7 @@ generate: setup ## Compile the probe modules for amd64 and arm64, with clang-14
 generate-api: ## Generate the Go code of the API's proto files
 	cd observer/api/ebpfpb && $(buf) generate
 
-# The folders with modules, and where their objects are compared.
+# The folders with probe modules, and where freshly compiled objects go for comparison.
 modules   := bpf bpf/testdata kprobe/testdata observer/testdata integration/tools/bench/bpf
 generated := $(CURDIR)/integration/out/generated
 
@@ -93,7 +94,8 @@ lint: setup prepare ## Check format, vet and lint
 build: ## Build the library for Linux, macOS and Windows
 	for m in $(libraries); do (cd $$m && go build ./... && GOOS=darwin go build ./... && GOOS=windows go build ./...) || exit 1; done
 
-# All at once: a virtual machine has one CPU, and many tests wait. Lockdown is left to the whole matrix, since it only leaves hooks out.
+# In parallel: a virtual machine has one CPU, and many tests mostly wait. Lockdown kernels run only in the full matrix,
+# since lockdown only removes hooks.
 test: ## Run every test that this machine can run, the oldest and the newest kernel included; at the end stands what it cannot
 	@$(MAKE) --no-print-directory setup page-packages prepare
 	@$(MAKE) --no-print-directory -j3 test-kernels test-static test-here ONLY=5.10,newest
@@ -108,11 +110,11 @@ test-here: build-race banyand bydbctl
 build-race: prepare
 	@go build -race ./... && cd integration && go build -race ./... ../meterbridge ../observer/api/... ../runservice/...
 
-# ONLY=5.10,newest chooses kernels, and leaves out what no kernel makes a difference to.
+# ONLY=5.10,newest selects kernels, and skips tests that do not depend on the kernel.
 test-kernels: prepare ## Boot Linux 5.10 to the newest in QEMU, run the tests inside, and write docs/kernels.md
 	@cd integration && go run ./tools/kernels $(if $(ONLY),-short -only $(ONLY),-out ../docs/kernels.md)
 
-# RUNS=1 runs it once.
+# RUNS=1 runs everything once.
 test-busy: ## Run make demo and make test five times from a clean clone of HEAD, on a machine that is kept busy
 	@go run ./integration/tools/busy/main.go $(if $(RUNS),-runs $(RUNS))
 

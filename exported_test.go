@@ -38,8 +38,8 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/exported.golden anew")
 
-// TestExported compares what the packages export, as on Linux, with what they are known to: a change of it is a change for who
-// imports them, and is seen in the diff.
+// TestExported compares what the packages export on Linux with the golden file, so that a change of the API shows in
+// the diff.
 func TestExported(t *testing.T) {
 	var all bytes.Buffer
 	for _, layer := range layers {
@@ -68,10 +68,10 @@ func TestExported(t *testing.T) {
 	}
 	want, err := os.ReadFile(golden)
 	require.NoError(t, err)
-	require.Equal(t, string(want), all.String(), "run go test . -run TestExported -update, and tell of it in CHANGES.md")
+	require.Equal(t, string(want), all.String(), "run go test . -run TestExported -update, and note it in CHANGES.md")
 }
 
-// exported returns what a package exports, a line each, sorted. A program exports nothing.
+// exported returns what a package exports, one line each, sorted. A main package exports nothing.
 func exported(t *testing.T, dir string) []string {
 	t.Helper()
 	context := build.Default

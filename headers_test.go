@@ -28,7 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHeaders: each source file says its license in its first lines, to which NOTICE refers.
+// TestHeaders checks that each source file names its license in its first lines.
 func TestHeaders(t *testing.T) {
 	const head = 1600
 	kinds := []string{".go", ".c", ".h", ".mk", ".mjs", ".js", ".ts", ".css", ".html", ".proto", ".yaml", ".sh"}

@@ -36,10 +36,10 @@ const (
 	root     = upstream + "ebpf/"
 )
 
-// layers are the folders from the bottom up: each may import those before it.
+// layers are the folders from the bottom up: each may import only itself and those before it.
 var layers = []string{"bpf", "kprobe", "observer", "meterbridge", "runservice", "integration"}
 
-// TestImportsRunOneWay reads the imports of every Go file of the repository, those of tests too.
+// TestImportsRunOneWay checks the imports of every Go file of the layers, including tests.
 func TestImportsRunOneWay(t *testing.T) {
 	files := map[string]int{}
 	for height, layer := range layers {
@@ -62,7 +62,7 @@ func TestImportsRunOneWay(t *testing.T) {
 				inside, ours := strings.CutPrefix(imported, root)
 				if ours {
 					to, _, _ := strings.Cut(inside, "/")
-					// The bucket test of the C header needs to know whether it may load eBPF.
+					// The bucket test of the C header checks whether it may load eBPF.
 					if layer == "bpf" && inside == "kprobe/kprobetest" && strings.HasSuffix(path, "_test.go") {
 						continue
 					}
@@ -80,7 +80,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 }
 
-// TestObserverKnowsNoBanyanDB asks the go command for all that the lower layers depend on, however far away.
+// TestObserverKnowsNoBanyanDB checks all dependencies of the lower layers, including indirect ones.
 func TestObserverKnowsNoBanyanDB(t *testing.T) {
 	all := append(deps(t, ".", "./bpf/...", "./kprobe/...", "./observer/..."), deps(t, api, "./...")...)
 	for _, inside := range []string{"kprobe", "observer/collector", "observer/api", "observer/api/page"} {
@@ -89,7 +89,8 @@ func TestObserverKnowsNoBanyanDB(t *testing.T) {
 	for _, dep := range all {
 		require.Falsef(t, strings.HasPrefix(dep, upstream) && !strings.HasPrefix(dep, root), "the lower layers depend on %s", dep)
 	}
-	// Nor has who imports observer the server's module, and the hundreds that it needs, or gRPC's, among those that Go chooses versions of.
+	// The module graph of a program that imports observer must not contain the server's module, with the hundreds that
+	// it requires, nor gRPC's.
 	modules, err := exec.Command("go", "list", "-m", "all").Output()
 	require.NoError(t, err)
 	for _, module := range []string{strings.TrimSuffix(upstream, "/"), "google.golang.org/grpc", root + "observer/api"} {
@@ -97,7 +98,8 @@ func TestObserverKnowsNoBanyanDB(t *testing.T) {
 	}
 }
 
-// TestServersAreOptional: who only observes has no server's code with it, and who has a Prometheus registry has no gRPC's.
+// TestServersAreOptional checks that observer pulls in no HTTP or gRPC server code, and that the Prometheus collector
+// pulls in no gRPC.
 func TestServersAreOptional(t *testing.T) {
 	servers := []string{"google.golang.org/", "golang.org/x/net", "go.yaml.in/yaml/v3", root + "observer/api"}
 	for folder, denied := range map[string][]string{
@@ -113,13 +115,13 @@ func TestServersAreOptional(t *testing.T) {
 			}
 		}
 	}
-	require.Contains(t, deps(t, api, "."), "google.golang.org/grpc", "the search finds nothing")
+	require.Contains(t, deps(t, api, "."), "google.golang.org/grpc", "deps misses a known dependency")
 }
 
 // api is the folder of the API's module.
 var api = filepath.Join("observer", "api")
 
-// deps lists all packages that some packages of a module depend on, and those themselves.
+// deps lists packages of a module and all their dependencies.
 func deps(t *testing.T, module string, packages ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-deps"}, packages...)...)

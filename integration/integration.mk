@@ -15,7 +15,7 @@
 # specific language governing permissions and limitations
 # under the License.
 
-# Included by the Makefile at the root. Go decides what is up to date, so that nothing here is a file target.
+# Included by the Makefile at the root. Go decides what is up to date, so no target here is a file.
 
 prepare := GOWORK=off go run -C integration/tools/prepare .
 

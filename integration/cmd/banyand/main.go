@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Command banyand is the BanyanDB server which observes itself with eBPF if it is told to, see --ebpf-enabled.
+// Command banyand is the BanyanDB server with eBPF self-observation, see --ebpf-enabled.
 package main
 
 import (
@@ -40,7 +40,7 @@ func main() {
 func execute(args []string) error {
 	ebpf := runservice.Command(observer.Options{})
 	if len(args) > 0 && args[0] == ebpf.Name() {
-		// Before the roles are set up, which logs a page of lines that no one has asked for here.
+		// Before the roles are set up, which logs many lines that are irrelevant here.
 		ebpf.SetArgs(args[1:])
 		return ebpf.Execute()
 	}

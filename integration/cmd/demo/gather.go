@@ -24,7 +24,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 )
 
-// The metrics of the report, by their names in _monitoring.
+// The metrics in the report, by their names in _monitoring.
 const (
 	operations      = "ebpf_io_operations_total"
 	bytesMoved      = "ebpf_io_bytes_total"
@@ -54,21 +54,21 @@ var metrics = []string{
 	moduleUp, probeInfo, collectDuration, mapMemory, eventsLost,
 }
 
-// gatherTries bounds the wait for figures of one and the same collection.
+// gatherTries bounds how often gather retries until all figures are of one collection.
 const gatherTries = 5
 
-// figures are the samples of each metric that the server has. A metric that is fed but has counted nothing is there,
+// figures are the samples of each metric that the server has. A metric that is fed but has counted nothing is present
 // without samples.
 type figures map[string]ask.Samples
 
-// has says whether the server feeds the metric.
+// has reports whether the server feeds the metric.
 func (f figures) has(metric string) bool {
 	_, ok := f[metric]
 	return ok
 }
 
-// gather asks for all metrics. Each is a query of its own, so that a write in between makes them disagree: it asks again
-// until they agree.
+// gather queries all metrics. Each is a separate query, so a write in between makes them disagree. gather retries until
+// they agree, at most gatherTries times.
 func gather(ctx context.Context, source ask.Source) (figures, error) {
 	for try := 1; ; try++ {
 		found, err := gatherOnce(ctx, source)
@@ -96,7 +96,7 @@ func gatherOnce(ctx context.Context, source ask.Source) (figures, error) {
 	return found, nil
 }
 
-// agree says whether each operation has as many durations as calls, and as many in its last bucket.
+// agree reports whether each operation has as many durations as calls, and as many in its last bucket.
 func (f figures) agree() bool {
 	for _, op := range labelValues(f[operations], "op") {
 		calls := f[operations].With("op", op).Sum()
@@ -107,7 +107,7 @@ func (f figures) agree() bool {
 	return true
 }
 
-// labelValues are the different values of a label, in the order of the samples.
+// labelValues returns the distinct values of a label, in the order of the samples.
 func labelValues(samples ask.Samples, label string) []string {
 	var values []string
 	seen := make(map[string]bool)

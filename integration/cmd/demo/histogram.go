@@ -35,8 +35,8 @@ type bucket struct {
 // histogram is a list of cumulative buckets in the order of their bounds.
 type histogram []bucket
 
-// histogramOf adds up the bucket samples of one or more series by their bound. The buckets that a series lacks are those
-// below its fastest observation, which would be zero.
+// histogramOf sums the bucket samples of one or more series by bound. A series may lack the buckets below its fastest
+// observation, which would be zero.
 func histogramOf(samples ask.Samples) (histogram, error) {
 	byBound := make(map[float64]float64)
 	for _, s := range samples {
@@ -67,8 +67,8 @@ func (h histogram) total() float64 {
 	return h[len(h)-1].count
 }
 
-// quantile estimates the q-quantile in seconds the way that Prometheus does: it takes the observations of a bucket as
-// spread evenly between its bounds. What lies above the last finite bound is taken to be there. It is NaN without
+// quantile estimates the q-quantile in seconds as Prometheus does: it assumes that the observations of a bucket are
+// spread evenly between its bounds, and takes those above the last finite bound to be at that bound. It is NaN without
 // observations.
 func (h histogram) quantile(q float64) float64 {
 	total := h.total()
@@ -100,7 +100,7 @@ type row struct {
 	count    float64
 }
 
-// rows are the buckets from the first to the last that is not empty.
+// rows returns the buckets from the first to the last that is not empty.
 func (h histogram) rows() []row {
 	var rows []row
 	lower, below := 0.0, 0.0

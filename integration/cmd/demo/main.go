@@ -15,8 +15,9 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Command demo runs the server with eBPF on, drives a real load, and prints what the server's own group _monitoring then
-// says about the kernel's work for it. Every figure of the report comes from there, through BydbQL.
+// Command demo runs the server with eBPF enabled, drives a real load, and prints what the server's own group
+// _monitoring then reports about the kernel's work for it. Every kernel figure of the report comes from there, through
+// BydbQL.
 package main
 
 import (
@@ -43,7 +44,7 @@ import (
 const (
 	// interval is how often the demo's server collects from the kernel and writes to _monitoring.
 	interval = time.Second
-	// quietPeriod lets the last collection reach _monitoring before it is asked.
+	// quietPeriod lets the last collection reach _monitoring before it is queried.
 	quietPeriod = 3 * interval
 )
 
@@ -60,7 +61,7 @@ func main() {
 	err := run(ctx, options{binary: *binary, picture: *picture, pages: *pages, duration: *duration, keep: *keep}, newScreen(os.Stdout))
 	switch {
 	case err != nil && ctx.Err() != nil:
-		// Whoever interrupts knows why, and what failed because of it does not matter.
+		// Errors caused by the user's interrupt are not reported.
 		fmt.Println("\nInterrupted. The server is stopped and its folder removed.")
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -104,7 +105,7 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	pictures := func() error { return nil }
 	var pause time.Duration
 	if opts.pages != "" {
-		// Browsers need some of the CPU too, and a server that only waits for it is no picture of the normal.
+		// Leave CPU to the browsers: a server starved of CPU would not make a typical picture.
 		pause = 100 * time.Millisecond
 		pictures = watchPage(ctx, page, opts)
 	}
@@ -135,7 +136,7 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	return nil
 }
 
-// drive runs the load and shows how far it is.
+// drive runs the load and shows its progress.
 func drive(ctx context.Context, server *banyandtest.Server, duration, pause time.Duration, out *screen) (load.Stats, error) {
 	conn, err := server.Dial()
 	if err != nil {
@@ -161,8 +162,8 @@ func drive(ctx context.Context, server *banyandtest.Server, duration, pause time
 	return stats, nil
 }
 
-// watchPage has a browser look at the page while the load runs, and take the pictures a little before its end. The function that it returns
-// waits for that.
+// watchPage opens the page in a browser while the load runs, and takes the pictures shortly before it ends. The
+// returned function waits for that.
 func watchPage(ctx context.Context, address string, opts options) func() error {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..", "..")
@@ -182,7 +183,7 @@ func watchPage(ctx context.Context, address string, opts options) func() error {
 	}
 }
 
-// ebpfLog is what the log says about eBPF, which is the reason if there are no counters.
+// ebpfLog returns the log lines about eBPF, which give the reason if there are no counters.
 func ebpfLog(server *banyandtest.Server) string {
 	log, err := server.Log()
 	if err != nil {
@@ -197,7 +198,7 @@ func ebpfLog(server *banyandtest.Server) string {
 	return strings.Join(lines, "\n")
 }
 
-// writeHowToAsk prints commands that give the same figures, and how to end the server if it is kept.
+// writeHowToAsk prints commands that query the same figures, and how to stop the server if it keeps running.
 func writeHowToAsk(out io.Writer, server *banyandtest.Server, page string, kept bool) {
 	bydbctl := filepath.Join(filepath.Dir(banyandtest.DefaultBinary()), "bydbctl")
 	if kept {
@@ -229,7 +230,7 @@ func writeHowToAsk(out io.Writer, server *banyandtest.Server, page string, kept 
 `, operations, server.HTTP, relative(bydbctl), server.Metrics)
 }
 
-// relative shortens a path to what works from the working directory.
+// relative makes a path below the working directory relative to it.
 func relative(path string) string {
 	dir, err := os.Getwd()
 	if err != nil {

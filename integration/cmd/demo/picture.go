@@ -30,7 +30,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
-// The measures of the picture, in its own units. A cell is one character.
+// The dimensions of the picture, in SVG user units. A cell is one character.
 const (
 	cellWidth  = 7.8
 	lineHeight = 19.0
@@ -46,7 +46,7 @@ var eighthBlocks = []rune(" ▏▎▍▌▋▊▉█")
 
 var (
 	escape = regexp.MustCompile("\x1b\\[([0-9]+)m")
-	// wideGap separates what stands in different columns.
+	// wideGap separates columns.
 	wideGap = regexp.MustCompile(" {2,}")
 )
 
@@ -62,8 +62,8 @@ func savePicture(name string, f figures, stats load.Stats) error {
 	return nil
 }
 
-// writePicture draws a terminal window in which a command has printed text, as SVG. It has its own background, and needs
-// no particular font: every word is fitted into the cells where it belongs, and bars are rectangles.
+// writePicture draws a terminal window in which a command has printed text, as SVG. It has its own background, and
+// needs no particular font: every word is fitted into its cells, and bars are rectangles.
 func writePicture(out io.Writer, command, text string) {
 	lines := append([]string{paintPrompt(command), ""}, strings.Split(strings.TrimRight(text, "\n"), "\n")...)
 	widest := 0
@@ -105,7 +105,7 @@ func drawLine(out io.Writer, line string, top float64) {
 	}
 }
 
-// drawSpan draws text of one style from a column on and returns the column behind it.
+// drawSpan draws text of one style, starting at a column, and returns the column after it.
 func drawSpan(out io.Writer, text, style string, column int, top float64) int {
 	for text != "" {
 		word, gap := text, ""
@@ -139,7 +139,7 @@ func drawWord(out io.Writer, word, style string, column int, top float64) {
 		x, top+baseline, float64(utf8.RuneCountInString(word))*cellWidth, class, escaped(word))
 }
 
-// barEighths tells how long a bar is, in eighths of a cell, if the word is one.
+// barEighths returns the length of a bar, in eighths of a cell, and whether the word is a bar.
 func barEighths(word string) (int, bool) {
 	sum := 0
 	for _, r := range word {

@@ -45,7 +45,7 @@ type shape struct {
 	Fit   float64 `xml:"textLength,attr"`
 }
 
-// shapesOf reads a picture as a browser does: it has to be XML.
+// shapesOf parses a picture as XML, as a browser does.
 func shapesOf(t *testing.T, picture string) []shape {
 	t.Helper()
 	var shapes []shape
@@ -65,8 +65,8 @@ func shapesOf(t *testing.T, picture string) []shape {
 	}
 }
 
-// TestPictureShowsTheReport puts the texts of the picture back into their cells and gets what a terminal shows, the bars
-// aside.
+// TestPictureShowsTheReport puts the texts of the picture back into their cells and compares them with what a terminal
+// shows, except for the bars.
 func TestPictureShowsTheReport(t *testing.T) {
 	stats := load.Stats{Measure: load.Counts{Written: 1000}, Elapsed: 20 * time.Second}
 	var report, colored, picture strings.Builder
@@ -121,7 +121,7 @@ func TestPictureOfALine(t *testing.T) {
 	assert.InDelta(t, 1.5*cellWidth, shapes[3].Width, 0.01)
 }
 
-// TestPictureStandsAlone: a page that shows the picture as an image loads nothing else for it.
+// TestPictureStandsAlone checks that the picture references no other resource.
 func TestPictureStandsAlone(t *testing.T) {
 	var picture strings.Builder
 	writePicture(&picture, "make demo", "text")

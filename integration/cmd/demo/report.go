@@ -28,11 +28,11 @@ import (
 )
 
 const (
-	// none stands for a metric which the server feeds and which has counted nothing.
+	// none stands for a metric that the server feeds but that has counted nothing.
 	none = "none so far"
-	// absent stands for a metric that the server does not feed, which is something else than zero.
+	// absent stands for a metric that the server does not feed, which differs from zero.
 	absent = "absent, since no attached hook feeds it"
-	// pageSize is that of the kernels that the probes are built for.
+	// pageSize is the page size of the kernels that the probes support, in bytes.
 	pageSize = 4096
 	barWidth = 48
 )
@@ -40,7 +40,7 @@ const (
 // reads are the operations that make up the read latency.
 var reads = []string{"read", "pread", "readv", "preadv"}
 
-// writeReport prints the figures. They are all since the server started.
+// writeReport prints the figures, all counted since the server started.
 func writeReport(out *screen, f figures, stats load.Stats) {
 	total := stats.Total()
 	fmt.Fprintf(out, "%s\n", out.paint(bold, "What the kernel did for banyand, as banyand's own group _monitoring tells"))
@@ -147,7 +147,7 @@ func writeCache(out *screen, f figures) {
 	for _, m := range missing {
 		fmt.Fprintln(out, "  "+m)
 	}
-	// A lookup is an event that serves any number of pages, so that it does not compare with the pages above.
+	// One lookup can serve any number of pages, so lookups cannot be compared with the pages above.
 	lookups := state(f, cacheLookups)
 	if len(f[cacheLookups]) > 0 {
 		lookups = count(f[cacheLookups].Sum()) + ", each for a run of pages"
@@ -217,7 +217,7 @@ func writeProbes(out *screen, f figures) {
 	}
 }
 
-// state says why a metric has no value.
+// state returns why a metric has no value.
 func state(f figures, metric string) string {
 	if f.has(metric) {
 		return none

@@ -61,7 +61,7 @@ func TestFigures(t *testing.T) {
 func TestBar(t *testing.T) {
 	assert.Equal(t, "████", bar(2, 2, 4))
 	assert.Equal(t, "██▌", bar(5, 8, 4))
-	assert.Equal(t, "▏", bar(1, 1e9, 4), "what is there is seen")
+	assert.Equal(t, "▏", bar(1, 1e9, 4), "a value above zero must be visible")
 	assert.Empty(t, bar(0, 8, 4))
 	assert.Empty(t, bar(0, 0, 4))
 }
@@ -182,7 +182,7 @@ func TestGatherAsksAgainUntilTheFiguresAgree(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 2*len(metrics), asked)
 	assert.Equal(t, settled, found)
-	assert.False(t, found.has(cacheLookups), "absent is not the same as without samples")
+	assert.False(t, found.has(cacheLookups), "an absent metric is not one without samples")
 	assert.True(t, found.has(cacheDeleted))
 
 	_, err = gather(t.Context(), func(context.Context, string) (ask.Samples, error) { return nil, errors.New("no route") })

@@ -30,11 +30,11 @@ import (
 
 const (
 	columns = 100
-	// linesApart is the time between two progress lines where they cannot replace each other.
+	// linesApart is the time between progress lines where they cannot overwrite each other.
 	linesApart = 5 * time.Second
 )
 
-// screen is where the demo writes: a terminal, with color and a progress line that is drawn over, or anything else.
+// screen is where the demo writes: a terminal, with color and a progress line that is overwritten, or anything else.
 type screen struct {
 	io.Writer
 	lastLine time.Time
@@ -49,7 +49,7 @@ func newScreen(file *os.File) *screen {
 	return &screen{Writer: file, terminal: terminal, color: terminal && os.Getenv("NO_COLOR") == ""}
 }
 
-// progressf shows what is going on.
+// progressf shows progress.
 func (s *screen) progressf(format string, args ...any) {
 	line := "demo: " + fmt.Sprintf(format, args...)
 	if s.terminal {
@@ -93,8 +93,8 @@ func (s *screen) paint(style, text string) string {
 	return "\x1b[" + style + "m" + text + "\x1b[0m"
 }
 
-// table writes rows with aligned columns: the first to the left and the others to the right, unless left is set, which
-// aligns all to the left. The first row is the head.
+// table writes rows with aligned columns: the first column to the left and the others to the right, or all to the left
+// if left is set. The first row is the header.
 func (s *screen) table(left bool, rows ...[]string) {
 	var widths []int
 	for _, r := range rows {
@@ -129,7 +129,7 @@ func bar(value, greatest float64, width int) string {
 		return ""
 	}
 	eighths := int(math.Round(value / greatest * float64(width) * 8))
-	// What is there is seen.
+	// A value above zero must be visible.
 	eighths = max(eighths, 1)
 	full := strings.Repeat(string(eighthBlocks[8]), eighths/8)
 	if rest := eighths % 8; rest > 0 {
@@ -138,7 +138,7 @@ func bar(value, greatest float64, width int) string {
 	return full
 }
 
-// count writes a whole number with its thousands apart.
+// count formats a whole number with thousands separators.
 func count[N uint64 | float64](n N) string {
 	digits := strconv.FormatFloat(math.Round(float64(n)), 'f', 0, 64)
 	var out strings.Builder
@@ -151,7 +151,7 @@ func count[N uint64 | float64](n N) string {
 	return out.String()
 }
 
-// size writes bytes with a binary unit.
+// size formats bytes with a binary unit.
 func size(bytes float64) string {
 	const step = 1024
 	if bytes < step {
@@ -167,7 +167,7 @@ func size(bytes float64) string {
 	return figure(bytes) + " TiB"
 }
 
-// span writes seconds with the unit that fits. What is not a number is a dash.
+// span formats seconds with the unit that fits. NaN is a dash.
 func span(s float64) string {
 	switch {
 	case math.IsNaN(s):
@@ -184,7 +184,7 @@ func span(s float64) string {
 	return figure(s) + " s"
 }
 
-// figure writes the three digits that matter of a number from 1 to 1023.
+// figure formats a number from 1 to 1023 with three significant digits.
 func figure(v float64) string {
 	switch {
 	case v >= 99.95:
@@ -195,7 +195,7 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-// percent writes a share. What is there does not look like nothing.
+// percent formats a share. A share above zero is never shown as zero.
 func percent(share float64) string {
 	if share > 0 && share < 0.0005 {
 		return "<0.1 %"

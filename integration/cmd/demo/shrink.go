@@ -30,7 +30,7 @@ import (
 	"slices"
 )
 
-// shrink packs a picture tightly, with 256 colors: a browser saves millions, and is quick about it.
+// shrink reduces a picture to 256 colors and compresses it: a browser saves millions of colors, compressed for speed.
 func shrink(name string) error {
 	content, err := os.ReadFile(name)
 	if err != nil {
@@ -49,7 +49,7 @@ func shrink(name string) error {
 	return os.WriteFile(name, packed.Bytes(), 0o644)
 }
 
-// palette returns the 256 colors that a picture has most of. Of colors that differ by a hair only the most frequent one counts.
+// palette returns a picture's 256 most frequent colors. Of nearly equal colors only the most frequent one is used.
 func palette(picture image.Image) color.Palette {
 	type kin struct{ r, g, b uint8 }
 	count := make(map[kin]map[color.RGBA]int)

@@ -29,7 +29,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestShrink: a picture keeps its size and its colors if they are few, and becomes smaller if they are many.
+// TestShrink checks that a picture keeps its dimensions, that few colors are kept, and that the file of one with many
+// colors becomes smaller.
 func TestShrink(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "picture.png")
 	few, many := image.NewRGBA(image.Rect(0, 0, 64, 64)), image.NewRGBA(image.Rect(0, 0, 64, 64))

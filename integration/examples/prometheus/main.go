@@ -16,7 +16,7 @@
 // under the License.
 
 // Command prometheus is an ordinary server: it keeps keys and values in an embedded store, answers over HTTP, and has
-// metrics of its own on a Prometheus registry. A few lines add what the kernel does to it.
+// its own metrics in a Prometheus registry. A few lines add kernel metrics.
 //
 //	curl -X PUT -d value http://127.0.0.1:8080/keys/key
 //	curl http://127.0.0.1:8080/keys/key

@@ -37,7 +37,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// TestLines counts what it takes.
+// TestLines counts the lines that kernel metrics take.
 func TestLines(t *testing.T) {
 	source, err := os.ReadFile("main.go")
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestLines(t *testing.T) {
 	require.LessOrEqual(t, count, 20)
 }
 
-// TestNoBanyanDB asks the go command for all that the program is made of.
+// TestNoBanyanDB checks that the program does not depend on BanyanDB.
 func TestNoBanyanDB(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", ".")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
@@ -71,7 +71,7 @@ func TestNoBanyanDB(t *testing.T) {
 	require.GreaterOrEqual(t, ours, 5)
 }
 
-// TestServer starts the server, has it do known work, and wants just that on /metrics.
+// TestServer starts the server, gives it known work, and expects exactly that work on /metrics.
 func TestServer(t *testing.T) {
 	kprobetest.Require(t)
 	dir := t.TempDir()
@@ -96,7 +96,7 @@ func TestServer(t *testing.T) {
 		require.NoErrorf(t, server.Wait(), "%s", rest)
 	})
 
-	// The first key makes the bucket and has the store grow its file.
+	// The first key creates the bucket and makes the store grow its file.
 	put(t, url, "first")
 	before := scrape(t, url)
 	const keys = 50
@@ -112,10 +112,10 @@ func TestServer(t *testing.T) {
 
 	after := scrape(t, url)
 	grown := func(name, op string) float64 { return after.of(name, op) - before.of(name, op) }
-	// What the kernel saw is what the store says that it has done, and more than a write for each key.
+	// The kernel counted as many writes as the store reports, at least two for each key.
 	require.InDelta(t, grown("store_writes_total", ""), grown("ebpf_io_operations_total", "pwrite"), 0)
 	require.GreaterOrEqual(t, grown("ebpf_io_operations_total", "pwrite"), float64(2*keys))
-	// The store waits for its pages, and then for the page that makes them valid.
+	// The store syncs its pages, and then the page that makes them valid.
 	require.InDelta(t, 2*keys, grown("ebpf_io_operations_total", "fdatasync"), 0)
 	require.InDelta(t, 2*keys, grown("ebpf_io_duration_seconds", "fdatasync"), 0)
 	for _, module := range []string{"io", "cache", "memory", "sched"} {
@@ -146,7 +146,7 @@ func scrape(t *testing.T, url string) families {
 	return all
 }
 
-// of adds up the series of a metric that have a label of that value, or all for "".
+// of sums the series of a metric that have a label with this value, or all series for "".
 func (f families) of(name, label string) float64 {
 	var sum float64
 	for _, m := range f[name].GetMetric() {

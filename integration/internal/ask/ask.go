@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package ask reads a server's own metrics back, by each way that a user has: BydbQL, HTTP and gRPC for what the server
-// has written to its group _monitoring, and the Prometheus page for what it counts now.
+// Package ask reads a server's own metrics in each way that a user can: BydbQL, HTTP and gRPC for what the server has
+// written to its group _monitoring, and the Prometheus page for the current values.
 package ask
 
 import (
@@ -31,19 +31,19 @@ import (
 
 const (
 	group = "_monitoring"
-	// window is how far back a series may have been written last. The server writes every series with every flush.
+	// window is how old the last point of a series may be. The server writes every series at every flush.
 	window = time.Minute
 	// limit is far above the number of points that a metric collects within the window.
 	limit = 100_000
 	field = "value"
 )
 
-// ErrAbsent says that the server does not have the metric.
+// ErrAbsent means that the server does not have the metric.
 var ErrAbsent = errors.New("no such metric")
 
-// Source answers with the latest value of each series of a metric, by its native name, such as
-// ebpf_io_operations_total. It returns ErrAbsent if the server does not have the metric. A metric which the server has but
-// did not count yet has no samples; on the Prometheus page it is absent.
+// Source returns the latest value of each series of a metric, by its native name, such as ebpf_io_operations_total. It
+// returns ErrAbsent if the server does not have the metric. A metric that the server has but has not counted yet has no
+// samples; on the Prometheus page it is absent.
 type Source func(ctx context.Context, metric string) (Samples, error)
 
 // Samples are the series of one metric, in the order of their keys.
@@ -56,17 +56,17 @@ type Sample struct {
 	// Labels are those of the metric.
 	Labels map[string]string
 	// Node is the role of the server that wrote the value: standalone, data or liaison. It is empty on the
-	// Prometheus page, which has only values of the server that is asked.
+	// Prometheus page, which has only the queried server's own values.
 	Node  string
 	Value float64
 }
 
-// nodeLabels stand on every series in _monitoring and say where the value comes from. They are no labels of the metric.
+// nodeLabels are on every series in _monitoring and identify the node. They are not labels of the metric.
 var nodeLabels = []string{nodeRole, "node_id", "grpc_address", "http_address"}
 
 const nodeRole = "node_type"
 
-// newSample takes the labels of the node out of the labels of the metric.
+// newSample removes the node's labels from the labels.
 func newSample(at time.Time, labels map[string]string, value float64) Sample {
 	s := Sample{Time: at, Labels: labels, Node: labels[nodeRole], Value: value}
 	for _, l := range nodeLabels {
@@ -75,7 +75,7 @@ func newSample(at time.Time, labels map[string]string, value float64) Sample {
 	return s
 }
 
-// Key names the series: its labels in order, such as op="read",result="ok".
+// Key identifies the series by its sorted labels, such as op="read",result="ok".
 func (s Sample) Key() string {
 	names := make([]string, 0, len(s.Labels))
 	for name := range s.Labels {
@@ -88,7 +88,7 @@ func (s Sample) Key() string {
 	return strings.Join(names, ",")
 }
 
-// Of returns the samples that a node of this role has written.
+// Of returns the samples that nodes of this role have written.
 func (s Samples) Of(role string) Samples {
 	var own Samples
 	for _, sample := range s {
@@ -110,7 +110,7 @@ func (s Samples) With(label, value string) Samples {
 	return having
 }
 
-// Sum adds up the values.
+// Sum returns the sum of the values.
 func (s Samples) Sum() float64 {
 	var sum float64
 	for _, sample := range s {
@@ -119,7 +119,7 @@ func (s Samples) Sum() float64 {
 	return sum
 }
 
-// Map returns the values by key. Samples of several nodes need to be told apart first, see Of.
+// Map returns the values by key. Samples of several nodes must be separated first, see Of.
 func (s Samples) Map() map[string]float64 {
 	values := make(map[string]float64, len(s))
 	for _, sample := range s {
@@ -145,7 +145,7 @@ func latest(samples []Sample) Samples {
 	return ordered
 }
 
-// Query is the BydbQL that asks for the points of a metric within the last minute, newest first.
+// Query returns the BydbQL query for the points of a metric within the last minute, newest first.
 func Query(metric string) string { return queryAt(metric, time.Now()) }
 
 func queryAt(metric string, now time.Time) string {

@@ -40,11 +40,11 @@ import (
 	modelv1 "github.com/apache/skywalking-banyandb/api/proto/banyandb/model/v1"
 )
 
-// noMeasure is part of the answer of the server to a BydbQL query of a measure that it does not know. The code of the
-// answer says "internal error" only.
+// noMeasure is part of the server's answer to a BydbQL query of an unknown measure. The status code says only "internal
+// error".
 const noMeasure = "resource not found"
 
-// BydbQL asks the HTTP address of a server, host:port, in its query language.
+// BydbQL queries the HTTP address of a server, host:port, in BydbQL.
 func BydbQL(address string) Source {
 	return func(ctx context.Context, metric string) (Samples, error) {
 		var answer bydbqlv1.QueryResponse
@@ -53,7 +53,7 @@ func BydbQL(address string) Source {
 	}
 }
 
-// HTTP asks the HTTP address of a server, host:port, with a measure query.
+// HTTP queries the HTTP address of a server, host:port, with a measure query.
 func HTTP(address string) Source {
 	return func(ctx context.Context, metric string) (Samples, error) {
 		var schema databasev1.MeasureRegistryServiceGetResponse
@@ -67,7 +67,7 @@ func HTTP(address string) Source {
 	}
 }
 
-// GRPC asks a server over an open connection with a measure query.
+// GRPC queries a server over an open connection with a measure query.
 func GRPC(conn grpc.ClientConnInterface) Source {
 	return func(ctx context.Context, metric string) (Samples, error) {
 		schema, err := databasev1.NewMeasureRegistryServiceClient(conn).Get(ctx, &databasev1.MeasureRegistryServiceGetRequest{
@@ -84,7 +84,7 @@ func GRPC(conn grpc.ClientConnInterface) Source {
 	}
 }
 
-// request asks for all tags of the measure. A measure query, unlike BydbQL, has to name them.
+// request queries all tags of the measure. A measure query, unlike BydbQL, must name them.
 func request(schema *databasev1.Measure) *measurev1.QueryRequest {
 	projection := &modelv1.TagProjection{}
 	for _, family := range schema.GetTagFamilies() {
@@ -107,7 +107,7 @@ func request(schema *databasev1.Measure) *measurev1.QueryRequest {
 	}
 }
 
-// samplesOf turns an answer, or the error that came instead, into samples.
+// samplesOf converts an answer, or the error of the request, to samples.
 func samplesOf(answer *measurev1.QueryResponse, metric string, err error) (Samples, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking for %s: %w", metric, err)
@@ -137,7 +137,7 @@ func post(ctx context.Context, address, path string, question, answer proto.Mess
 	return call(ctx, http.MethodPost, address, path, body, answer)
 }
 
-// call does one HTTP request and decodes the answer. It returns ErrAbsent if that is what the server says.
+// call makes one HTTP request and decodes the answer. It returns ErrAbsent if the server does not know the measure.
 func call(ctx context.Context, method, address, path string, body []byte, answer proto.Message) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, bytes.NewReader(body))
 	if err != nil {

@@ -29,7 +29,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// prefix is what the server puts in front of every metric on its Prometheus page.
+// prefix is the prefix of every metric on the server's Prometheus page.
 const prefix = "banyandb_"
 
 // Prometheus reads the page /metrics of a server's observability address, host:port.
@@ -47,7 +47,7 @@ func Prometheus(address string) Source {
 	}
 }
 
-// Scrape returns all metrics of the page, by the names that they have there.
+// Scrape returns all metrics of the page by name.
 func Scrape(ctx context.Context, address string) (map[string]*dto.MetricFamily, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/banyandtest"
 )
 
-// A metric of the server itself, which is there whatever the kernel allows.
+// Metrics of the server itself, which do not depend on the kernel.
 const (
 	uptime  = "up_time"
 	labeled = "cpu_state" // Has a label, kind.
@@ -66,7 +66,7 @@ func TestSourcesAgree(t *testing.T) {
 		require.ErrorIs(t, err, ask.ErrAbsent, name)
 	}
 
-	// The server prefixes the page's names with the module, which is the scope that _monitoring leaves out.
+	// On the page, the server prefixes names with the module, the scope that _monitoring leaves out.
 	page := ask.Prometheus(server.Metrics)
 	byPage, err := page(t.Context(), "system_"+uptime)
 	require.NoError(t, err)

@@ -52,7 +52,7 @@ func (c *Cluster) start(ctx context.Context, opts Options) error {
 	flags := []string{
 		"--schema-registry-mode=property",
 		"--node-discovery-mode=file", "--node-discovery-file-path=" + nodes,
-		// A node that is named in the file before it runs would else be asked again after ever longer pauses.
+		// Otherwise a node that is in the file before it runs would be retried after ever longer pauses.
 		"--node-discovery-file-retry-max-interval=1s",
 	}
 	if err := writeNodes(nodes); err != nil {
@@ -81,7 +81,7 @@ func (c *Cluster) start(ctx context.Context, opts Options) error {
 	return c.waitRoutes(ctx)
 }
 
-// writeNodes tells the nodes of each other. They watch the file.
+// writeNodes writes the file from which the nodes learn of each other. They watch it.
 func writeNodes(path string, addresses ...string) error {
 	var content strings.Builder
 	content.WriteString("nodes:\n")
@@ -94,7 +94,7 @@ func writeNodes(path string, addresses ...string) error {
 	return nil
 }
 
-// waitRoutes returns nil as soon as the liaison has an active liaison and an active data node in its tables.
+// waitRoutes waits until the liaison has an active liaison and an active data node in its tables.
 func (c *Cluster) waitRoutes(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -118,7 +118,7 @@ func (c *Cluster) waitRoutes(ctx context.Context) error {
 	})
 }
 
-// Stop ends the liaison, then the data node, and removes what they left. The second call does nothing.
+// Stop stops the liaison, then the data node, and removes their files. A second call does nothing.
 func (c *Cluster) Stop() error {
 	var errs []error
 	for _, node := range []*Server{c.Liaison, c.Data} {

@@ -24,15 +24,15 @@ import (
 	"strconv"
 )
 
-// The range lies below the ports that the kernel gives to outgoing connections, which would otherwise take a port in the
-// moment between our choice and the server's start.
+// The range lies below the kernel's ephemeral ports: an outgoing connection could otherwise take a port between our
+// choice and the server's start.
 const (
 	firstPort = 20000
 	lastPort  = 31999
 	portTries = 1000
 )
 
-// FreeAddress returns an address of loopback, as host:port, that nobody listens on.
+// FreeAddress returns a loopback address, as host:port, that nobody listens on.
 func FreeAddress() (string, error) {
 	ports, err := freePorts(1)
 	if err != nil {
@@ -41,8 +41,8 @@ func FreeAddress() (string, error) {
 	return net.JoinHostPort(loopback, strconv.Itoa(ports[0])), nil
 }
 
-// freePorts returns n ports which nobody listens on at loopback. Random choices keep servers that start at the same time
-// out of each other's way.
+// freePorts returns n loopback ports that nobody listens on. They are chosen at random, so that servers that start at
+// the same time do not collide.
 func freePorts(n int) ([]int, error) {
 	var (
 		ports []int

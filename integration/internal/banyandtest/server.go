@@ -40,7 +40,7 @@ import (
 
 const (
 	loopback = "127.0.0.1"
-	// Generous: they are reached only by a server that hangs.
+	// Generous: only a server that hangs reaches them.
 	startTimeout = 5 * time.Minute
 	stopTimeout  = 2 * time.Minute
 	pollInterval = 50 * time.Millisecond
@@ -53,7 +53,7 @@ type Options struct {
 	// Binary is the path of the server. Empty means DefaultBinary.
 	Binary string
 	// Wrapper is a command that runs the server, such as {"unshare", "-pf", "--kill-child"}. PID is then that of the
-	// wrapper, and it is up to the wrapper that the server dies with it.
+	// wrapper, and the wrapper must ensure that the server dies with it.
 	Wrapper []string
 	// Flags are added last, so that they override those of this package. A cluster passes them to each of its nodes.
 	Flags []string
@@ -61,14 +61,14 @@ type Options struct {
 	Env []string
 	// Dir is where the temporary folder is created. Empty means the default folder of the system.
 	Dir string
-	// Detached lets the server outlive this process. Otherwise the kernel kills the server when this process ends,
-	// however it ends.
+	// Detached lets the server outlive this process. Otherwise the kernel kills the server when this process ends, in
+	// whatever way.
 	Detached bool
 }
 
 // Server is a running server. It must be stopped.
 type Server struct {
-	// GRPC, HTTP, Metrics and Pprof are the addresses, as host:port. A data node answers on HTTP with its health only.
+	// GRPC, HTTP, Metrics and Pprof are the addresses, as host:port. On HTTP a data node serves only its health.
 	GRPC, HTTP, Metrics, Pprof string
 	// Root is the folder of the server's data and log.
 	Root string
@@ -82,14 +82,14 @@ type Server struct {
 	temp     string // Removed by Stop, if not empty.
 }
 
-// DefaultBinary is the server that make banyand leaves in integration/bin.
+// DefaultBinary is the path of the server that make banyand builds, in integration/bin.
 func DefaultBinary() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "bin", "banyand")
 }
 
-// Start starts a standalone server and returns when it answers. The error of a server that does not come up ends with
-// the tail of its log.
+// Start starts a standalone server and returns when it answers. If the server does not come up, the error contains the
+// tail of its log.
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	temp, err := os.MkdirTemp(opts.Dir, "banyand-")
 	if err != nil {
@@ -112,7 +112,7 @@ const (
 	liaison    role = "liaison"
 )
 
-// startNode starts one node and waits until it answers. The flags of the role stand before those of the options.
+// startNode starts one node and waits until it answers. The flags of the options come after those of the role.
 func startNode(ctx context.Context, r role, root string, opts Options, roleFlags []string) (*Server, error) {
 	server := &Server{Root: root, exited: make(chan struct{})}
 	flags, err := server.flags(r)
@@ -126,7 +126,7 @@ func startNode(ctx context.Context, r role, root string, opts Options, roleFlags
 	if err = server.waitHealthy(ctx, r); err != nil {
 		tail, stopErr := server.logTail(), server.Stop()
 		if stopErr == nil {
-			// The error of one that ends badly has it.
+			// Otherwise the error of Stop contains it.
 			err = fmt.Errorf("%w\n%s", err, tail)
 		}
 		return nil, errors.Join(fmt.Errorf("starting banyand %s: %w", r, err), stopErr)
@@ -145,7 +145,7 @@ func (s *Server) flags(r role) ([]string, error) {
 	s.GRPC, s.HTTP, s.Metrics, s.Pprof = address(0), address(1), address(2), address(3)
 
 	flags := []string{
-		// The name of this machine may resolve to an address that nothing listens on.
+		// The host name of this machine may resolve to an address that nothing listens on.
 		"--node-host-provider=flag", "--node-host=" + loopback,
 		"--grpc-host=" + loopback, "--grpc-port=" + port(0),
 		"--http-port=" + port(1),
@@ -193,7 +193,7 @@ func (s *Server) launch(args []string, opts Options) error {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Root, log, log
 	cmd.Env = append(os.Environ(), opts.Env...)
-	// In a group of its own it does not get the Ctrl-C of our terminal: this package stops it.
+	// In its own process group it does not get the terminal's Ctrl-C: this package stops it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if !opts.Detached {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
@@ -201,7 +201,7 @@ func (s *Server) launch(args []string, opts Options) error {
 
 	started := make(chan error)
 	go func() {
-		// Pdeathsig fires when the thread that started the child ends, so that this one has to last.
+		// Pdeathsig fires when the thread that started the child ends, so this thread must live on.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		startErr := cmd.Start()
@@ -218,7 +218,7 @@ func (s *Server) launch(args []string, opts Options) error {
 	return nil
 }
 
-// waitHealthy returns nil as soon as the server answers on all ports that callers use.
+// waitHealthy waits until the server answers on all ports that callers use.
 func (s *Server) waitHealthy(ctx context.Context, r role) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -240,7 +240,7 @@ func (s *Server) waitHealthy(ctx context.Context, r role) error {
 	})
 }
 
-// poll tries until it works, the server has exited or the context ends.
+// poll retries until try succeeds, the server exits or the context ends.
 func (s *Server) poll(ctx context.Context, try func() error) error {
 	for {
 		err := try()
@@ -257,7 +257,7 @@ func (s *Server) poll(ctx context.Context, try func() error) error {
 	}
 }
 
-// get asks an address and takes any answer but an error of the server as a sign of life.
+// get requests a URL and accepts any answer except a server error (5xx).
 func get(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -284,7 +284,7 @@ func exitReason(err error) error {
 // PID is the process id of the server, or of its wrapper.
 func (s *Server) PID() int { return s.process.Pid }
 
-// Exited is closed when the server has ended, for whatever reason.
+// Exited returns a channel that is closed when the server has exited, for whatever reason.
 func (s *Server) Exited() <-chan struct{} { return s.exited }
 
 // Dial connects to the gRPC port. The caller closes the connection.
@@ -314,8 +314,8 @@ func (s *Server) logTail() string {
 	return log
 }
 
-// Stop ends the server, first by asking, after twenty seconds by force, and removes its temporary folder. The second
-// call does nothing. A server that had to be killed, or had ended before with a failure, is an error.
+// Stop stops the server with SIGTERM, and with SIGKILL after two minutes, and removes its temporary folder. A second
+// call only returns the same error. It is an error if the server had to be killed or exited with a failure.
 func (s *Server) Stop() error {
 	s.stopOnce.Do(func() {
 		s.stopErr = s.end()
@@ -326,7 +326,7 @@ func (s *Server) Stop() error {
 	return s.stopErr
 }
 
-// failure tells with what the server ended that did not end well.
+// failure returns the error with which the server exited, with the tail of its log, or nil.
 func (s *Server) failure() error {
 	if s.exitErr == nil {
 		return nil
@@ -340,7 +340,7 @@ func (s *Server) end() error {
 		return s.failure()
 	default:
 	}
-	// The whole group: a wrapper may not pass the signal on.
+	// Signal the whole group: a wrapper may not forward the signal.
 	group := -s.process.Pid
 	if err := syscall.Kill(group, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("stopping the server: %w", err)

@@ -67,7 +67,7 @@ func TestServersSideBySide(t *testing.T) {
 		assert.Contains(t, log, "starting as a standalone server")
 	}
 	require.NoError(t, second.Stop())
-	require.NoError(t, second.Stop(), "stopping twice is fine")
+	require.NoError(t, second.Stop(), "a second Stop must succeed")
 	assert.NoDirExists(t, second.Root)
 	assert.DirExists(t, first.Root)
 }
@@ -87,9 +87,9 @@ func TestCluster(t *testing.T) {
 func TestWrapper(t *testing.T) {
 	server, err := Start(t.Context(), Options{Dir: t.TempDir(), Wrapper: []string{"sh", "-c", `"$@"; exit $?`, "sh"}})
 	require.NoError(t, err)
-	// The shell tells of the signal that it got as well.
+	// The shell may report the signal that it got itself.
 	if err = server.Stop(); err != nil {
-		assert.NotContains(t, err.Error(), "was killed", "the server got the signal that the shell does not pass on")
+		assert.NotContains(t, err.Error(), "was killed", "the signal must reach the server behind the shell")
 	}
 	assert.NoDirExists(t, server.Root)
 }
@@ -98,7 +98,7 @@ func TestStartReportsWhy(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Start(t.Context(), Options{Dir: dir, Flags: []string{"--observability-modes=nosuch"}})
 	require.ErrorContains(t, err, "the server exited")
-	assert.ErrorContains(t, err, "invalid observability mode", "the tail of the log is part of the error")
+	assert.ErrorContains(t, err, "invalid observability mode", "the error must contain the tail of the log")
 
 	_, err = Start(t.Context(), Options{Dir: dir, Binary: filepath.Join(dir, "nosuch")})
 	require.ErrorContains(t, err, "make banyand")

@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package checkout makes copies of this repository in which something may be broken or added, and runs commands there.
+// Package checkout makes copies of this repository that may be modified, and runs commands in them.
 package checkout
 
 import (
@@ -27,7 +27,7 @@ import (
 	"strings"
 )
 
-// Copy copies what git tracks, or would track, as it stands in the working tree, into a folder that exists.
+// Copy copies the working tree's tracked files, and untracked ones that are not ignored, into an existing folder.
 func Copy(dir string) error {
 	root, err := Run("", "git", "rev-parse", "--show-toplevel")
 	if err != nil {
@@ -50,7 +50,7 @@ func Copy(dir string) error {
 func copyFile(from, to string) error {
 	info, err := os.Lstat(from)
 	if errors.Is(err, os.ErrNotExist) {
-		// Deleted, and git has not been told.
+		// Deleted in the working tree, but still in the index.
 		return nil
 	}
 	if err = errors.Join(err, os.MkdirAll(filepath.Dir(to), 0o755)); err != nil {
@@ -67,8 +67,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, content, 0o644)
 }
 
-// Run runs a command in a folder, outside of any workspace, and returns what it prints. The error of a command that fails
-// has it too.
+// Run runs a command in a folder, outside of any Go workspace, and returns its output. If the command fails, the error
+// contains the output too.
 func Run(dir, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir

@@ -26,8 +26,8 @@ import (
 	"os/exec"
 )
 
-// Make makes a file of so many bytes with ext4, which has a journal. Only what is written takes space. Nothing is left for the
-// kernel to initialize later, by itself: who counts block requests, or measures, would have that too.
+// Make creates a sparse file of size bytes with an ext4 file system and a journal. Lazy initialization is off: the
+// kernel's later writes would disturb tests that count block requests, and benchmarks.
 func Make(ctx context.Context, name string, size int64) error {
 	file, err := os.Create(name)
 	if err != nil {

@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package load drives a BanyanDB server the way its users do: it writes measures, streams and traces over gRPC and
-// queries each of them, all at the same time.
+// Package load drives a BanyanDB server as users do: it writes measures, streams and traces over gRPC and queries each
+// of them, all concurrently.
 package load
 
 import (
@@ -31,7 +31,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// ServerFlags make a server flush often enough that a run of some seconds sees flushes and merges of all three catalogs.
+// ServerFlags make a server flush often enough that a run of some seconds sees flushes and merges of all three
+// catalogs.
 var ServerFlags = []string{
 	"--measure-flush-timeout=1s", "--stream-flush-timeout=1s", "--trace-flush-timeout=1s",
 	// Traces would otherwise merge only once there are eight parts of about the same size.
@@ -41,25 +42,25 @@ var ServerFlags = []string{
 // Options say how hard to drive the server. The zero value writes and queries with one goroutine per catalog until the
 // context ends.
 type Options struct {
-	// Progress is called about once per second, from one goroutine, with what was done so far.
+	// Progress is called about once per second, from one goroutine, with the counts so far.
 	Progress func(Stats)
 	// Duration is how long to drive. Zero means until the context ends.
 	Duration time.Duration
-	// Pause is the time between two batches of a writer, and between two queries. Zero means 20 ms, which leaves a
-	// machine with two cores some air; a negative value means none.
+	// Pause is the time between two batches of a writer, and between two queries. Zero means 20 ms, which leaves some
+	// CPU idle on a machine with two cores; a negative value means none.
 	Pause time.Duration
 	// Batch is the number of points that a writer sends before it closes its write stream. The server ingests them
 	// when the stream closes. Zero means 200.
 	Batch int
-	// Batches is how many batches each writer sends in a round, Queries how many queries each querier asks. Zero means as
-	// many as there is time for. With both, a round ends when all of them are done.
+	// Batches is how many batches each writer sends in a round, Queries how many queries each querier makes. Zero means
+	// as many as there is time for. If both are set, a round ends when all of them are done.
 	Batches, Queries int
-	// Rounds is how often that is done. Zero means once. A query costs more, the more has been written before, so that
-	// work that is to be the same each time is divided into many rounds.
+	// Rounds is the number of rounds. Zero means one. The more was written, the more a query costs: for reproducible
+	// work use many rounds.
 	Rounds int
 }
 
-// Stats count what a run did. All counts are since its start.
+// Stats counts what a run did since its start.
 type Stats struct {
 	Measure, Stream, Trace Counts
 	// FirstError is the first refused point or failed query, nil if there was none.
@@ -67,11 +68,11 @@ type Stats struct {
 	Elapsed    time.Duration
 }
 
-// Counts are those of one catalog.
+// Counts are the counts of one catalog.
 type Counts struct {
 	// Written counts the points that the server acknowledged.
 	Written uint64
-	// WriteErrors counts the points that it did not.
+	// WriteErrors counts the points that it did not acknowledge.
 	WriteErrors uint64
 	// Queries counts the queries that were answered, Rows the data points, elements or spans in the answers.
 	Queries, Rows uint64
@@ -79,7 +80,7 @@ type Counts struct {
 	QueryErrors uint64
 }
 
-// Total adds up the catalogs.
+// Total returns the sum over the catalogs.
 func (s Stats) Total() Counts {
 	var sum Counts
 	for _, c := range []Counts{s.Measure, s.Stream, s.Trace} {
@@ -92,8 +93,8 @@ func (s Stats) Total() Counts {
 	return sum
 }
 
-// Run creates the schema if needed and drives the server until the duration is over, the context ends or all work is done,
-// none of which is an error. It returns an error if the server cannot be driven at all; points and queries that fail on the way
+// Run creates the schema if needed and drives the server until the duration is over, the context ends or all work is
+// done. None of these is an error. It returns an error only if the schema cannot be created; failed points and queries
 // are counted.
 func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stats, error) {
 	if opts.Batch <= 0 {
@@ -109,7 +110,7 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stat
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if opts.Duration > 0 {
-		// Not a deadline: calls would notice it a moment before the context does, and count as failed.
+		// Not a deadline: calls would notice it shortly before ctx does, and count as failed.
 		defer time.AfterFunc(opts.Duration, cancel).Stop()
 	}
 	r := &run{opts: opts, started: time.Now(), counters: make([]counters, len(catalogs))}
@@ -133,7 +134,7 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stat
 	return r.stats(), nil
 }
 
-// run is a run on its way.
+// run is a run in progress.
 type run struct {
 	started    time.Time
 	firstError atomic.Pointer[error]
@@ -145,7 +146,7 @@ type counters struct {
 	written, writeErrors, queries, rows, queryErrors atomic.Uint64
 }
 
-// repeat calls one step after the other, with a pause between them, until the context ends or as often as a round has it.
+// repeat calls step with pauses in between, until the context ends or the round's number of calls is reached.
 func (r *run) repeat(ctx context.Context, round, times int, step func(n int) error) {
 	for n := round * times; ctx.Err() == nil && (times == 0 || n < (round+1)*times); n++ {
 		if err := step(n); err != nil && ctx.Err() == nil {
@@ -160,7 +161,7 @@ func (r *run) repeat(ctx context.Context, round, times int, step func(n int) err
 	}
 }
 
-// write sends one batch. A batch which the end of the run cuts short does not count as refused.
+// write sends one batch. Points of a batch cut short by the end of the run do not count as errors.
 func (r *run) write(ctx context.Context, c catalog, count *counters, n int) error {
 	acknowledged, err := c.write(ctx, n, r.opts.Batch)
 	count.written.Add(uint64(acknowledged))
@@ -217,16 +218,16 @@ func (r *run) stats() Stats {
 
 // catalog is one of the data models of the server.
 type catalog interface {
-	// create registers the group and the schema. What exists already is fine.
+	// create registers the group and the schema, unless they exist.
 	create(ctx context.Context, registry schemaRegistry) error
-	// write sends the n-th batch of the given size in a write stream of its own and returns how many points of it the
-	// server acknowledged.
+	// write sends the n-th batch of the given size in its own write stream and returns how many points the server
+	// acknowledged.
 	write(ctx context.Context, n, size int) (acknowledged int, err error)
-	// query asks the n-th query and returns the number of rows in its answer.
+	// query makes the n-th query and returns the number of rows in its answer.
 	query(ctx context.Context, n int) (rows int, err error)
 }
 
-// writeBatch sends size points, closes the stream and counts the answers which say that all is well.
+// writeBatch sends size points, closes the stream and counts the answers that report success.
 func writeBatch[Request any, Response any, Status interface {
 	*Response
 	GetStatus() string
@@ -235,7 +236,7 @@ func writeBatch[Request any, Response any, Status interface {
 		err          error
 		acknowledged int
 	}
-	// The answers are read while points are sent: neither side has room for a whole batch.
+	// Answers are read while points are sent: neither side can buffer a whole batch.
 	received := make(chan outcome, 1)
 	go func() {
 		var o outcome
@@ -256,7 +257,7 @@ func writeBatch[Request any, Response any, Status interface {
 		}
 	}()
 	for i := range size {
-		// A failed send ends the stream, and the receiver learns why.
+		// A failed send ends the stream, and the receiver gets the error.
 		if sendErr := stream.Send(point(i)); sendErr != nil {
 			break
 		}

@@ -47,14 +47,14 @@ func start(t *testing.T, flags ...string) (*banyandtest.Server, *grpc.ClientConn
 	return server, conn
 }
 
-// The load is worth its name only if the server flushes and merges because of it.
+// TestRunFlushesMergesAndFindsRows checks that the load makes the server flush and merge.
 func TestRunFlushesMergesAndFindsRows(t *testing.T) {
 	server, conn := start(t, load.ServerFlags...)
 
 	parts := make(map[string]map[string]bool)
 	var reports int
 	kinds := []string{"measure", "stream", "trace"}
-	// Part ids rise. Parts that were seen and are gone have been merged.
+	// Part ids increase. Parts that were seen and are gone have been merged.
 	merged := func(name string) (n int) {
 		now := make(map[string]map[string]bool)
 		collectParts(t, server.Root, now)
@@ -65,7 +65,7 @@ func TestRunFlushesMergesAndFindsRows(t *testing.T) {
 		}
 		return n
 	}
-	// As long as it takes, however slow the machine.
+	// The timeout is for slow machines.
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	stats, err := load.Run(ctx, conn, load.Options{
@@ -98,7 +98,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stats, err := load.Run(ctx, conn, load.Options{Progress: func(load.Stats) { cancel() }})
 	require.NoError(t, err)
-	assert.NoError(t, stats.FirstError, "what the end cuts short is no failure")
+	assert.NoError(t, stats.FirstError, "work cut short by the end is not a failure")
 	assert.Zero(t, stats.Total().WriteErrors+stats.Total().QueryErrors)
 }
 
@@ -116,7 +116,7 @@ func TestRunEndsWithItsWork(t *testing.T) {
 	}
 }
 
-// notingConn notes the order in which batches and queries of the catalogs begin.
+// notingConn records the order in which the catalogs' batches and queries begin.
 type notingConn struct {
 	grpc.ClientConnInterface
 	begun []string
@@ -141,7 +141,7 @@ func (c *notingConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, metho
 	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 }
 
-// TestRunKeepsRoundsApart: no batch and no query begins before all of the round before have.
+// TestRunKeepsRoundsApart checks that no batch or query begins before all of the previous round have begun.
 func TestRunKeepsRoundsApart(t *testing.T) {
 	_, dialed := start(t)
 	conn := &notingConn{ClientConnInterface: dialed}
@@ -150,7 +150,7 @@ func TestRunKeepsRoundsApart(t *testing.T) {
 	stats, err := load.Run(t.Context(), conn, load.Options{Pause: -1, Batch: 20, Batches: batches, Queries: queries, Rounds: rounds})
 	require.NoError(t, err)
 	require.NoError(t, stats.FirstError)
-	// What comes first sees whether the schema is there.
+	// The first calls wait for the schema.
 	const round = catalogs * (batches + queries)
 	begun := conn.begun[len(conn.begun)-rounds*round:]
 	for of := range slices.Chunk(begun, round) {
@@ -169,14 +169,14 @@ func TestRunKeepsRoundsApart(t *testing.T) {
 	}
 }
 
-// collectParts adds the folders of parts below each catalog's data folder.
+// collectParts adds the part folders below each catalog's data folder.
 func collectParts(t *testing.T, root string, parts map[string]map[string]bool) {
 	t.Helper()
 	for _, name := range []string{"measure", "stream", "trace"} {
 		if parts[name] == nil {
 			parts[name] = make(map[string]bool)
 		}
-		// The server removes folders while we look: what is gone is no error.
+		// The server removes folders meanwhile, which is not an error.
 		_ = filepath.WalkDir(filepath.Join(root, name, "data", "load_"+name), func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.IsDir() && len(entry.Name()) == 16 && strings.Contains(filepath.Dir(path), "shard-") {
 				parts[name][path] = true

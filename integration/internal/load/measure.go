@@ -102,7 +102,7 @@ func (m measures) write(ctx context.Context, n, size int) (int, error) {
 	})
 }
 
-// query asks in turn for the points of one service, the points of a layer, which takes the index, and sums over all.
+// query alternates between the points of one service, the points of a layer, which uses the index, and sums over all.
 func (m measures) query(ctx context.Context, n int) (int, error) {
 	req := &measurev1.QueryRequest{
 		Groups: []string{measureGroup}, Name: measureName, TimeRange: lastMinutes(15), Limit: 500,

@@ -34,14 +34,14 @@ import (
 )
 
 const (
-	// settleTimeout bounds the time that a new schema takes to reach every node.
+	// settleTimeout limits the wait for a new schema to reach every node.
 	settleTimeout = 30 * time.Second
 	settlePause   = 200 * time.Millisecond
 )
 
 var succeeded = modelv1.Status_STATUS_SUCCEED.String()
 
-// createSchema creates what is missing and waits until the server takes a point and answers a query of each catalog.
+// createSchema creates what is missing and waits until the server accepts a point and a query of each catalog.
 func createSchema(ctx context.Context, conn grpc.ClientConnInterface, catalogs []catalog) error {
 	registry := schemaRegistry{conn: conn}
 	for _, c := range catalogs {
@@ -133,7 +133,7 @@ func unlessExists(what string, err error) error {
 	return fmt.Errorf("creating %s: %w", what, err)
 }
 
-// lastMinutes is a time range that ends a little in the future, since the server's clock may be ahead.
+// lastMinutes returns a time range that ends slightly in the future, since the server's clock may be ahead.
 func lastMinutes(n int) *modelv1.TimeRange {
 	now := time.Now().Truncate(time.Millisecond)
 	return &modelv1.TimeRange{
@@ -142,7 +142,7 @@ func lastMinutes(n int) *modelv1.TimeRange {
 	}
 }
 
-// now is in milliseconds, which is the unit of the server.
+// now returns the current time in whole milliseconds, the server's resolution.
 func now() *timestamppb.Timestamp { return timestamppb.New(time.Now().Truncate(time.Millisecond)) }
 
 func text(s string) *modelv1.TagValue {
@@ -167,7 +167,7 @@ func tags(names ...string) *modelv1.TagProjection {
 	return &modelv1.TagProjection{TagFamilies: []*modelv1.TagProjection_TagFamily{{Name: family, Tags: names}}}
 }
 
-// What the points are made of. The sizes give a few hundred series, values that repeat and values that do not.
+// The contents of the points. The numbers give a few hundred series, and both repeated and unique values.
 const (
 	family    = "default"
 	services  = 40

@@ -94,8 +94,8 @@ func (s streams) write(ctx context.Context, n, size int) (int, error) {
 	})
 }
 
-// query asks in turn for the slowest lines of a service, which takes the inverted index, for its newest lines, and for the lines
-// of a trace, which takes the skipping index.
+// query alternates between the slowest lines of a service, which uses the inverted index, its newest lines, and the
+// lines of a trace, which uses the skipping index.
 func (s streams) query(ctx context.Context, n int) (int, error) {
 	req := &streamv1.QueryRequest{
 		Groups: []string{streamGroup}, Name: streamName, TimeRange: lastMinutes(15), Limit: 100,
@@ -115,7 +115,7 @@ func (s streams) query(ctx context.Context, n int) (int, error) {
 	return len(answer.GetElements()), err
 }
 
-// traceID gives each trace four spans or lines in a row.
+// traceID gives each trace four consecutive spans or lines.
 func traceID(n int) string { return fmt.Sprintf("trace-%08d", n/4) }
 
 func logLine(n int) string {

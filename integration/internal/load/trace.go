@@ -38,7 +38,7 @@ const (
 	spanLines = 10
 )
 
-// traces are spans of services, with trees that order the spans of a service by duration and by time.
+// traces are spans of services, with tree indexes that order a service's spans by duration and by time.
 type traces struct {
 	conn grpc.ClientConnInterface
 	data tracev1.TraceServiceClient
@@ -96,7 +96,7 @@ func (t traces) write(ctx context.Context, n, size int) (int, error) {
 	})
 }
 
-// query asks in turn for one trace by its id, for the slowest traces of a service and for its newest ones.
+// query alternates between one trace by its id, the slowest traces of a service, and its newest ones.
 func (t traces) query(ctx context.Context, n int) (int, error) {
 	req := &tracev1.QueryRequest{
 		Groups: []string{traceGroup}, Name: traceName, TimeRange: lastMinutes(15), Limit: 20,

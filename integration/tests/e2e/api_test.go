@@ -65,7 +65,7 @@ import (
 	ebpfv1 "github.com/apache/skywalking-banyandb/ebpf/observer/api/ebpfpb/skywalking/ebpf/v1"
 )
 
-// answer is what a server's API answers to a request over HTTP.
+// answer is the answer of a server's HTTP API.
 type answer struct {
 	body, kind string
 	status     int
@@ -100,7 +100,7 @@ func mustSay(t *testing.T, method, url, body string, headers ...string) answer {
 	return a
 }
 
-// configOf returns the configuration that is in force, by an answer.
+// configOf returns the effective configuration from an answer.
 func configOf(t *testing.T, a answer) (c observer.Config, available []string) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, a.status, a.body)
@@ -127,8 +127,8 @@ func writeFile(t *testing.T, name, text string) string {
 	return file
 }
 
-// TestAPI: what the API of the real server says over HTTP and gRPC is what the kernel's memory has, and the server is configured
-// over it, by its file and by a signal.
+// TestAPI checks that the real server's API returns over HTTP and gRPC what is in the kernel's memory, and that the
+// server can be configured by the API, by its file and by a signal.
 func TestAPI(t *testing.T) {
 	httpAddr, grpcAddr := freeAddress(t), freeAddress(t)
 	base := "http://" + httpAddr
@@ -145,7 +145,7 @@ func TestAPI(t *testing.T) {
 		require.Contains(t, health.body, `"status":"up"`)
 		require.Contains(t, mustSay(t, http.MethodGet, base+"/", "").kind, "text/html")
 
-		// Each way to ask lies between two readings of the kernel's memory.
+		// All sources are read between two readings of the kernel's memory.
 		before := kernelCounters(t, server.PID(), "io")
 		text := mustSay(t, http.MethodGet, base+"/metrics", "")
 		open := mustSay(t, http.MethodGet, base+"/metrics", "", "Accept: application/openmetrics-text; version=1.0.0")
@@ -188,16 +188,17 @@ func TestAPI(t *testing.T) {
 			return samples.Sum()
 		}
 		sent, skipped := uint64(0), uint64(0)
-		// As long as it takes until the server can send no more, on a slow machine longer.
+		// The buffers must fill until the server can send no more, which takes longer on a slow machine.
 		for pause := 8 * time.Second; skipped == 0; pause *= 2 {
-			require.Less(t, pause, patience, "nothing is skipped")
-			// Collection goes on while nothing is read.
+			require.Less(t, pause, patience, "no interval was skipped")
+			// Collection continues while nothing is read.
 			for last, start := collected(), time.Now(); time.Since(start) < pause; time.Sleep(time.Second) {
 				now := last
 				require.Eventually(t, func() bool { now = collected(); return now > last }, patience, 50*time.Millisecond)
 				last = now
 			}
-			// What is sent and what is skipped are all intervals. One that was taken late does not tell, but one of the next.
+			// Sent and skipped snapshots add up to all intervals. A late snapshot may be off; then a later one must
+			// match.
 			read := time.Now()
 			for off, taken := 0.0, first.GetSnapshot().GetTime().AsTime(); off > 2 || taken.Before(read); {
 				require.Less(t, time.Since(read), patience, "off by %v intervals", off)
@@ -241,13 +242,13 @@ func TestAPI(t *testing.T) {
 		require.Contains(t, wrong.body, "out of range (1 to 1024)")
 		same, _ := configOf(t, mustSay(t, http.MethodGet, base+"/api/v1/config", ""))
 		require.Equal(t, config, same)
-		// A module that was not open is opened, and verifies itself.
+		// A module that was not open is opened and verified.
 		changed, _ := configOf(t, mustSay(t, http.MethodPost, base+"/api/v1/config", `{"modules":["io","memory"],"latency_sampling":8}`))
 		config.Modules, config.LatencySampling = []string{"io", "memory"}, 8
 		require.Equal(t, config, changed)
 		require.Eventually(t, func() bool { return slices.Equal(modulesOfPage(t, server), []string{"io", "memory"}) }, patience, 50*time.Millisecond)
 
-		// The file overrides the flags, and what it does not name is as the flags say.
+		// The file overrides the flags. Fields that it does not set come from the flags.
 		require.NoError(t, os.WriteFile(file, []byte("modules: [io, sched]\ndisabled_hooks: {}\n"), 0o600))
 		reloaded, _ := configOf(t, mustSay(t, http.MethodPost, base+"/api/v1/config/reload", ""))
 		want := observer.Config{
@@ -261,7 +262,7 @@ func TestAPI(t *testing.T) {
 		require.Contains(t, refused.body, `unknown module \"nosuch\"`)
 		same, _ = configOf(t, mustSay(t, http.MethodGet, base+"/api/v1/config", ""))
 		require.Equal(t, want, same)
-		require.Equal(t, http.StatusUnprocessableEntity, refused.status, "the request was right, the file is not")
+		require.Equal(t, http.StatusUnprocessableEntity, refused.status, "the request is valid, the file is not")
 	})
 
 	t.Run("SIGHUP", func(t *testing.T) {
@@ -287,7 +288,7 @@ func TestAPI(t *testing.T) {
 		require.Equal(t, http.StatusOK, mustSay(t, http.MethodGet, base+"/health", "").status)
 		select {
 		case <-server.Exited():
-			t.Fatal("the signal has ended the server")
+			t.Fatal("SIGHUP ended the server")
 		default:
 		}
 	})
@@ -344,10 +345,10 @@ func modulesOfPage(t *testing.T, server *banyandtest.Server) (modules []string) 
 	return modules
 }
 
-// requestsOfClient is how much each of many clients asks for.
+// requestsOfClient is the number of requests of each client.
 const requestsOfClient = 4
 
-// ask200 is a client with connections of its own, one of HTTP and one of gRPC. It returns how many requests were answered.
+// ask200 is a client with its own HTTP and gRPC connections. It returns how many requests were answered.
 func ask200(t *testing.T, n int, base, grpcAddr string) (answered int) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
@@ -370,7 +371,7 @@ func ask200(t *testing.T, n int, base, grpcAddr string) (answered int) {
 	return answered
 }
 
-// certificate makes a certificate for loopback that signs itself, and a client's pool that trusts it.
+// certificate makes a self-signed certificate for loopback, and a client configuration that trusts it.
 func certificate(t *testing.T) (cert, key string, trusted *tls.Config) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -390,7 +391,7 @@ func certificate(t *testing.T) (cert, key string, trusted *tls.Config) {
 		&tls.Config{RootCAs: pool}
 }
 
-// TestAPISecured: with a certificate and a token the server answers who has both, and nobody else.
+// TestAPISecured checks that a server with TLS and a token answers only clients that use both.
 func TestAPISecured(t *testing.T) {
 	httpAddr, grpcAddr := freeAddress(t), freeAddress(t)
 	cert, key, trusted := certificate(t)
@@ -430,7 +431,7 @@ func TestAPISecured(t *testing.T) {
 	require.ErrorAs(t, err, &unknown)
 }
 
-// TestAPIRefused: an address that others reach is refused without a token, before anything starts.
+// TestAPIRefused checks that a non-loopback address without a token is refused before anything starts.
 func TestAPIRefused(t *testing.T) {
 	for _, flag := range []string{"--ebpf-http-addr=0.0.0.0:17920", "--ebpf-grpc-addr=[::]:17921"} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -440,7 +441,7 @@ func TestAPIRefused(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
 		require.ErrorAs(t, err, &exit, "%s", out)
-		require.Positive(t, exit.ExitCode(), "it was not killed")
+		require.Positive(t, exit.ExitCode(), "the server was killed")
 		require.Contains(t, string(out), "other machines reach it, and there is no token file: name one, or listen on 127.0.0.1")
 		left, err := os.ReadDir(cmd.Dir)
 		require.NoError(t, err)
@@ -448,7 +449,7 @@ func TestAPIRefused(t *testing.T) {
 	}
 }
 
-// TestAPIOff: the server listens where its own flags say, and nowhere else; also if eBPF is enabled without an address, and if it is
+// TestAPIOff checks that the server listens only where its own flags say if eBPF is enabled without an address or
 // disabled with one.
 func TestAPIOff(t *testing.T) {
 	kprobetest.Require(t)
@@ -468,7 +469,7 @@ func TestAPIOff(t *testing.T) {
 	require.Equal(t, all, listening(append(addresses, "--ebpf-enabled")...))
 }
 
-// listeners returns the flags that name the ports of loopback that a process listens on.
+// listeners returns the flags that name the loopback ports that a process listens on.
 func listeners(t *testing.T, pid int) (flags []string) {
 	t.Helper()
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -509,7 +510,7 @@ func listeners(t *testing.T, pid int) (flags []string) {
 	return slices.Compact(flags)
 }
 
-// TestEnvironment: each flag can be given by the environment, as the configuration in force and the health tell.
+// TestEnvironment checks by the effective configuration and the health that the environment can set each flag.
 func TestEnvironment(t *testing.T) {
 	kprobetest.Require(t)
 	cert, key, trusted := certificate(t)
@@ -601,7 +602,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// said is what else a server says of itself.
+// said is what a server reports besides its configuration.
 type said struct {
 	health    string
 	available []string

@@ -17,7 +17,7 @@
 
 //go:build linux
 
-// Package e2e_test drives the real server and compares what it says of itself with what the kernel says of it.
+// Package e2e_test drives the real server and compares what it reports about itself with what the kernel reports.
 package e2e_test
 
 import (
@@ -50,10 +50,10 @@ import (
 // window is how long the real load runs between two readings.
 const window = 20 * time.Second
 
-// patience is how long what has to happen may take on a slow and busy machine: it only keeps a test from hanging.
+// patience is a timeout that only keeps a test from hanging, even on a slow and busy machine.
 const patience = 5 * time.Minute
 
-// native are the flags that make the server write its metrics to _monitoring, soon.
+// native are the flags that make the server write its metrics to _monitoring every second.
 var native = []string{"--observability-modes=native,prometheus", "--observability-native-flush-interval=1s"}
 
 func start(t *testing.T, opts banyandtest.Options) *banyandtest.Server {
@@ -67,7 +67,7 @@ func start(t *testing.T, opts banyandtest.Options) *banyandtest.Server {
 
 func flags(lists ...[]string) []string { return slices.Concat(lists...) }
 
-// drive loads the server and requires that it took everything.
+// drive loads the server and requires that nothing fails.
 func drive(t *testing.T, server *banyandtest.Server, opts load.Options) load.Stats {
 	t.Helper()
 	conn, err := server.Dial()
@@ -85,14 +85,14 @@ func drive(t *testing.T, server *banyandtest.Server, opts load.Options) load.Sta
 }
 
 var (
-	// Those that copy within the kernel are both.
+	// Calls that copy within the kernel are both reads and writes.
 	reads  = []string{"read", "pread", "readv", "preadv", "copy_file_range", "sendfile"}
 	writes = []string{"write", "pwrite", "writev", "pwritev", "copy_file_range", "sendfile"}
 	ops    = slices.Concat(reads[:4], writes, []string{"fsync", "fdatasync", "fadvise", "openat", "close"})
 )
 
-// TestStandalone: under a real load the counters equal what the kernel accounts to the process, and every way to ask for
-// them gives the same values.
+// TestStandalone checks that under a real load the counters equal what the kernel accounts to the process, and that all
+// sources return the same values.
 func TestStandalone(t *testing.T) {
 	address := freeAddress(t)
 	server := start(t, banyandtest.Options{Flags: flags(native, load.ServerFlags, []string{"--ebpf-enabled", "--ebpf-collect-interval=10s", "--ebpf-http-addr=" + address})})
@@ -116,7 +116,7 @@ func TestStandalone(t *testing.T) {
 	require.Positive(t, got["ebpf_io_fadvise_total{dontneed}"])
 	require.Equal(t, got.sumOf(operations, "fadvise"), got.sumOf("ebpf_io_fadvise_total", "dontneed", "sequential", "normal", "random", "willneed", "noreuse"))
 
-	// To ask all sources for all metrics may take longer than any interval.
+	// Querying all metrics from all sources may take longer than the collection interval.
 	configOf(t, mustSay(t, http.MethodPost, "http://"+address+"/api/v1/config", `{"collect_interval":"1h"}`))
 	sameEverywhere(t, server)
 	showsInClient(t, server)
@@ -124,7 +124,7 @@ func TestStandalone(t *testing.T) {
 	everyFamilyMoves(t, server)
 }
 
-// requireProcessIO wants as many calls and bytes as /proc/PID/io has between two looks at it.
+// requireProcessIO requires that calls and bytes match the difference between two readings of /proc/PID/io.
 func requireProcessIO(t *testing.T, got counters, before, after processIO) {
 	t.Helper()
 	const operations, bytes = "ebpf_io_operations_total", "ebpf_io_bytes_total"
@@ -143,8 +143,8 @@ func requireProcessIO(t *testing.T, got counters, before, after processIO) {
 	}
 }
 
-// everyFamilyMoves wants each metric of the default modules to have counted, and to be verified where it can be. One that may
-// stay at nothing says so in its help.
+// everyFamilyMoves requires that each metric of the default modules has counted, and is verified if it can be. A metric
+// that may stay zero says so in its help.
 func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
 	t.Helper()
 	families, err := ask.Scrape(t.Context(), server.Metrics)
@@ -172,12 +172,12 @@ func everyFamilyMoves(t *testing.T, server *banyandtest.Server) {
 		}
 		if families[name] == nil {
 			require.Contains(t, m.Help, "Zero unless", m.Name)
-			t.Logf("at nothing: %s", m.Name)
+			t.Logf("zero: %s", m.Name)
 		}
 	}
 }
 
-// sources are the ways to ask a server.
+// sources returns the sources that query a server.
 func sources(t *testing.T, server *banyandtest.Server) map[string]ask.Source {
 	t.Helper()
 	conn, err := server.Dial()
@@ -188,14 +188,14 @@ func sources(t *testing.T, server *banyandtest.Server) map[string]ask.Source {
 	}
 }
 
-// exported are metrics that a loaded server has.
+// exported are some metrics of a server under load.
 var exported = []string{
 	"ebpf_io_operations_total", "ebpf_io_bytes_total", "ebpf_io_duration_seconds_bucket", "ebpf_io_duration_seconds_sum",
 	"ebpf_io_duration_seconds_count", "ebpf_io_size_bytes_bucket", "ebpf_io_fadvise_total", "ebpf_cache_filled_pages_total", "ebpf_module_up", "ebpf_probe_info",
 	"ebpf_map_memory_bytes",
 }
 
-// sameEverywhere waits for a moment when nothing is on its way, and then wants the same values from every source.
+// sameEverywhere waits until all sources return the same values.
 func sameEverywhere(t *testing.T, server *banyandtest.Server) {
 	t.Helper()
 	asked, page := sources(t, server), ask.Prometheus(server.Metrics)
@@ -208,16 +208,16 @@ func sameEverywhere(t *testing.T, server *banyandtest.Server) {
 				difference = name + ": " + d
 			}
 		}
-		// A collection in between has changed the page.
+		// Only if no collection has changed the page in between.
 		if difference == "" && firstDifference(want, valuesOf(t, page)) == "" {
 			return
 		}
 	}
-	t.Fatal("the sources go on differing: ", difference)
+	t.Fatal("the sources still differ: ", difference)
 }
 
-// firstDifference compares the series of two sources. Counts are equal; a sum of seconds, which the database stores as a
-// decimal number, to the twelfth digit.
+// firstDifference compares the series of two sources. Counts must be equal; sums of seconds, which the database stores
+// as decimals, must be equal to twelve digits.
 func firstDifference(want, got map[string]map[string]float64) string {
 	for metric, series := range want {
 		if len(series) != len(got[metric]) {
@@ -248,7 +248,7 @@ func valuesOf(t *testing.T, source ask.Source) map[string]map[string]float64 {
 	return values
 }
 
-// showsInClient asks with bydbctl, as an operator would.
+// showsInClient queries with bydbctl, as an operator would.
 func showsInClient(t *testing.T, server *banyandtest.Server) {
 	t.Helper()
 	client := filepath.Join(filepath.Dir(banyandtest.DefaultBinary()), "bydbctl")
@@ -269,7 +269,7 @@ limit: 50
 	}
 }
 
-// knownNames: the page has no name, type or label of ours but those of the golden file.
+// knownNames requires that our names, types and labels on the page are all in the golden file.
 func knownNames(t *testing.T, server *banyandtest.Server) {
 	t.Helper()
 	golden, err := os.ReadFile("../../../meterbridge/testdata/names.golden")
@@ -300,10 +300,10 @@ func knownNames(t *testing.T, server *banyandtest.Server) {
 	require.LessOrEqual(t, series, maxSeries)
 }
 
-// maxSeries is what the default modules of a loaded server may cost: each series is written at each flush.
+// maxSeries limits the series of the default modules under load: each series is written at each flush.
 const maxSeries = 400
 
-// TestNamespace: the same equality where the server is process 1 of a namespace of its own.
+// TestNamespace checks the same equality for a server that is process 1 of its own pid namespace.
 func TestNamespace(t *testing.T) {
 	server := start(t, banyandtest.Options{
 		Wrapper: []string{"unshare", "--pid", "--fork", "--kill-child"},
@@ -311,7 +311,7 @@ func TestNamespace(t *testing.T) {
 	})
 	pid := childOf(t, server.PID())
 	t.Cleanup(func() {
-		// The wrapper ends with the server, but does not pass the signal on.
+		// The wrapper ends with the server, but does not forward the signal.
 		require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
 		<-server.Exited()
 	})
@@ -335,7 +335,7 @@ func childOf(t *testing.T, pid int) int {
 	return child
 }
 
-// TestCluster: data node and liaison each report their own counters, and the liaison answers for both.
+// TestCluster checks that data node and liaison report their own counters, and that the liaison returns both.
 func TestCluster(t *testing.T) {
 	kprobetest.Require(t)
 	cluster, err := banyandtest.StartCluster(t.Context(), banyandtest.Options{
@@ -362,7 +362,8 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestOff: whatever keeps eBPF away, the server serves, and one line of its log and a metric tell why and what to do.
+// TestOff checks that the server works whatever prevents eBPF, that one log line gives the cause and the remedy, and
+// that ebpf_module_up is 0.
 func TestOff(t *testing.T) {
 	kprobetest.Require(t)
 	build := func(name string) string {
@@ -408,7 +409,7 @@ func TestOff(t *testing.T) {
 			require.NoError(t, err)
 			modules := len(runservice.DefaultModules())
 			if c.name == "without tracefs" {
-				// Iterators need none.
+				// Iterators need no tracefs.
 				modules = 2
 			}
 			require.Len(t, page, modules)
@@ -423,7 +424,8 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// TestDisabled: no bpf(2) call, no goroutine, no metric. The same look at an enabled server finds all three.
+// TestDisabled checks that a disabled service makes no bpf(2) call, has no goroutine and no metric. The same checks
+// find all three in an enabled one.
 func TestDisabled(t *testing.T) {
 	for _, enabled := range []bool{false, true} {
 		t.Run(fmt.Sprint("enabled ", enabled), func(t *testing.T) {
@@ -457,7 +459,8 @@ func fetch(t *testing.T, url string) string {
 	return string(text)
 }
 
-// TestFlags: they stand in the help of every role, and a wrong value is refused before the start with what is allowed.
+// TestFlags checks that the flags are in the help of every role, and that an invalid value is refused before the start,
+// with the allowed values.
 func TestFlags(t *testing.T) {
 	for _, role := range []string{"standalone", "data", "liaison"} {
 		t.Run(role, func(t *testing.T) {
@@ -486,7 +489,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestConfiguration: the environment and a file do what the flags do.
+// TestConfiguration checks that the environment and the server's configuration file can set the flags.
 func TestConfiguration(t *testing.T) {
 	t.Run("environment", func(t *testing.T) {
 		server := start(t, banyandtest.Options{Env: []string{"BYDB_EBPF_ENABLED=true", "BYDB_EBPF_MODULES=cache"}})
@@ -514,7 +517,8 @@ func requireModules(t *testing.T, server *banyandtest.Server, want ...string) {
 	require.Equal(t, want, modules)
 }
 
-// TestPlanCommand: the command tells how each hook is attached, and if none is, why, with a status for scripts.
+// TestPlanCommand checks that the command prints how each hook is attached, or, with a nonzero exit status, why none
+// is.
 func TestPlanCommand(t *testing.T) {
 	kprobetest.Require(t)
 	out, err := exec.Command(banyandtest.DefaultBinary(), "ebpf", "plan").CombinedOutput()

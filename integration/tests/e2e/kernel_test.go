@@ -38,10 +38,11 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
-// counters are a module's counters by name and labels: "ebpf_io_bytes_total{pread}". Of a histogram there is its _count.
+// counters are a module's counters by name and label values: "ebpf_io_bytes_total{pread}". A histogram has only its
+// _count.
 type counters map[string]uint64
 
-// sumOf adds up the series of a metric whose labels begin with one of the values.
+// sumOf returns the sum of a metric's series whose first label has one of the values.
 func (c counters) sumOf(metric string, first ...string) uint64 {
 	var sum uint64
 	for _, label := range first {
@@ -54,8 +55,8 @@ func (c counters) sumOf(metric string, first ...string) uint64 {
 	return sum
 }
 
-// errors are the calls that failed. One that fails before the kernel looks for the file's way to be read, as of a file that is not open for
-// reading, is counted here, and not by the kernel.
+// errors returns the failed calls. A call that fails early, such as a read of a file that is not open for reading, is
+// counted by us but not in /proc/PID/io.
 func (c counters) errors() counters {
 	failed := counters{}
 	for key, n := range c {
@@ -74,7 +75,7 @@ func (c counters) since(before counters) counters {
 	return d
 }
 
-// kernelCounters reads a module's counters out of the map of another process, past everything that exports them.
+// kernelCounters reads a module's counters directly from another process's map, bypassing all exporters.
 func kernelCounters(t *testing.T, pid int, module string) counters {
 	t.Helper()
 	schema, err := observer.BuiltIn().Describe(module)
@@ -103,7 +104,7 @@ func kernelCounters(t *testing.T, pid int, module string) counters {
 	return c
 }
 
-// mapOf finds the map of counters with entries of the given size, which tells the modules apart, that a process holds.
+// mapOf finds a process's map of counters by the size of its entries, which differs between modules.
 func mapOf(t *testing.T, pid int, valueSize uint32) *ebpf.Map {
 	t.Helper()
 	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
@@ -150,8 +151,8 @@ func readProcessIO(t *testing.T, pid int) processIO {
 	return p
 }
 
-// stopped runs f while every thread of the process stands still outside of the kernel, so that what f reads in two
-// places belongs to one moment.
+// stopped runs f while every thread of the process is stopped, outside of any system call, so that what f reads in two
+// places is consistent.
 func stopped(t *testing.T, pid int, f func()) {
 	t.Helper()
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
@@ -160,7 +161,7 @@ func stopped(t *testing.T, pid int, f func()) {
 	f()
 }
 
-// allThreads tells whether every thread is in the state.
+// allThreads reports whether every thread is in the state.
 func allThreads(t *testing.T, pid int, state string) bool {
 	t.Helper()
 	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
@@ -170,7 +171,7 @@ func allThreads(t *testing.T, pid int, state string) bool {
 		if err != nil {
 			return false
 		}
-		// The state follows the name, which stands in brackets and may hold any character.
+		// The state follows the name, which is in parentheses and may contain any character.
 		after := string(text)[strings.LastIndex(string(text), ")")+1:]
 		if fields := strings.Fields(after); fields[0] != state {
 			return false

@@ -41,14 +41,14 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// changed is the metric that both modules of TestLabelsChange have, with other labels, and kept one that none of them has.
+// changed is a metric that both modules of TestLabelsChange have, with different labels; kept is in neither.
 const (
 	changed = "ebpf_foo_bytes_total"
 	kept    = "ebpf_io_operations_total"
 )
 
-// TestLabelsChange: a metric whose labels are not those that the database has its measure with is not written, which one line of
-// the log tells; the page has it, and all others are written. What the line says to do helps.
+// TestLabelsChange checks that a metric whose labels differ from those of its stored measure is not written, which one
+// log line reports. It stays on the page, all other metrics are written, and the remedy in the line works.
 func TestLabelsChange(t *testing.T) {
 	data := t.TempDir()
 	run := func(module string) *banyandtest.Server {
@@ -66,7 +66,7 @@ func TestLabelsChange(t *testing.T) {
 	waitSchemas(t, server, data)
 	require.NoError(t, server.Stop())
 
-	// Points have whole seconds: none of the first run is as late as one of the second.
+	// Timestamps are whole seconds: wait, so that all points of the second run are later than those of the first.
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	begun := time.Now()
 	server = run("net")
@@ -112,7 +112,8 @@ func TestLabelsChange(t *testing.T) {
 	requireDirections(t, samples)
 }
 
-// TestLabelsDiffer: of two nodes that have a metric with different labels, that one stores it which made the measure.
+// TestLabelsDiffer checks that if two nodes have a metric with different labels, the one that made the measure stores
+// it.
 func TestLabelsDiffer(t *testing.T) {
 	kprobetest.Require(t)
 	modules := t.TempDir()
@@ -143,7 +144,7 @@ func TestLabelsDiffer(t *testing.T) {
 	require.Equal(t, changed, told[0].Measure)
 }
 
-// withFoo are the flags of a server that has a module of the user's.
+// withFoo are the flags of a server with a user's module.
 var withFoo = []string{"--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io", "--ebpf-collect-interval=200ms"}
 
 // dirOfFoo makes a folder with a built-in module under another name.
@@ -157,7 +158,7 @@ func dirOfFoo(t *testing.T, dir, module string) string {
 	return dir
 }
 
-// waitSent waits until a source has sent bytes with the right label.
+// waitSent waits until a source returns sent bytes with the new label.
 func waitSent(t *testing.T, source ask.Source) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -169,7 +170,7 @@ func waitSent(t *testing.T, source ask.Source) {
 	}, patience, 100*time.Millisecond)
 }
 
-// requireDirections wants no labels but those of the module net.
+// requireDirections requires that all labels are those of the module net.
 func requireDirections(t *testing.T, samples ask.Samples) {
 	t.Helper()
 	for _, s := range samples {
@@ -177,7 +178,7 @@ func requireDirections(t *testing.T, samples ask.Samples) {
 	}
 }
 
-// waitFlushed waits until the server has written what it counted until then.
+// waitFlushed waits until the server has written points that are newer than then.
 func waitFlushed(t *testing.T, server *banyandtest.Server, then time.Time) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -189,10 +190,10 @@ func waitFlushed(t *testing.T, server *banyandtest.Server, then time.Time) {
 	}, patience, 100*time.Millisecond)
 }
 
-// nodeLabels stand before the labels of each metric.
+// nodeLabels precede the labels of each metric.
 var nodeLabels = []string{"node_type", "node_id", "grpc_address", "http_address"}
 
-// storedLabels are the labels that the database has a measure with.
+// storedLabels returns the labels of a measure in the database.
 func storedLabels(t *testing.T, server *banyandtest.Server, name string) []string {
 	t.Helper()
 	a := mustSay(t, http.MethodGet, "http://"+server.HTTP+"/api/v1/measure/schema/_monitoring/"+name, "")
@@ -206,8 +207,8 @@ func storedLabels(t *testing.T, server *banyandtest.Server, name string) []strin
 	return schema.Measure.Entity.TagNames[len(nodeLabels):]
 }
 
-// waitSchemas waits until the server has written its schemas to disk, which it does some seconds after a change, and not when it stops.
-// A group that is made for it is the last change, so that there is one to wait for.
+// waitSchemas waits until the server has written its schemas to disk, which it does some seconds after a change, but
+// not when it stops. It creates a group, so that there is a last change to wait for.
 func waitSchemas(t *testing.T, server *banyandtest.Server, data string) {
 	t.Helper()
 	pattern := filepath.Join(data, "schema-property", "data", "_schema", "shard-0", "*.snp")
@@ -224,17 +225,17 @@ func waitSchemas(t *testing.T, server *banyandtest.Server, data string) {
 	}, patience, 100*time.Millisecond)
 }
 
-// withNode returns all labels that a measure has.
+// withNode returns all labels of a measure, with those of the node.
 func withNode(labels ...string) []string { return append(slices.Clone(nodeLabels), labels...) }
 
-// conflict is a line of the server's log on a metric that is not stored.
+// conflict is a log line about a metric that is not stored.
 type conflict struct {
 	Measure, Remedy string
 	Stored          []string `json:"stored_labels"`
 	Ours            []string `json:"labels"`
 }
 
-// conflicts returns these lines, each of them valid JSON.
+// conflicts returns these lines, each of which must be valid JSON.
 func conflicts(t *testing.T, server *banyandtest.Server) (lines []conflict) {
 	t.Helper()
 	log, err := server.Log()

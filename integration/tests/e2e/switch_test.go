@@ -51,35 +51,36 @@ import (
 )
 
 const (
-	// So often the configuration is changed: first io is switched like the others, then it is left alone and must not have
-	// missed one call.
+	// The numbers of configuration changes. First io is switched like the other modules, then it stays on and must not
+	// miss a call.
 	switchesOfAll    = 200
 	switchesOfOthers = 800
-	// pageEvery has so many changes between two looks at whether the server's own page has followed, which takes a collection.
+	// pageEvery is the number of changes between two checks of the server's own page, which follows with a collection.
 	pageEvery = 20
-	// scrapeEvery is the same for /metrics of the API, which has what /api/v1/stats has and takes much longer to read.
+	// scrapeEvery is the same for the API's /metrics, which has what /api/v1/stats has and takes much longer to read.
 	scrapeEvery = 4
 )
 
-// switchable are hooks that are switched alone. Those that this kernel lacks are left out.
+// switchable are hooks that are switched individually. Those that this kernel lacks are left out.
 var switchable = map[string][]string{
 	"io": {"syscall"}, "cache": {"lookup", "fill", "delete", "dirty", "wait"}, "memory": {"direct", "kswapd", "scan", "resident", "oom"}, "sched": {"task"},
 }
 
-// TestSwitch: under full load modules, hooks, sampling and interval are changed a thousand times. No counter ever falls, what
-// is off is gone, what comes back goes on from where it was, what was left alone has counted everything, and nothing leaks.
+// TestSwitch changes modules, hooks, sampling and interval a thousand times under full load. It checks that no counter
+// falls, that metrics that are off are gone and continue when they return, that a module that stays on counts
+// everything, and that nothing leaks.
 func TestSwitch(t *testing.T) {
 	address := freeAddress(t)
 	server := start(t, banyandtest.Options{Flags: flags(load.ServerFlags, []string{
-		// On a busy machine this lasts more than ten minutes. Then properties are copied by copy_file_range, up to the end of each file,
-		// and a call that finds the end is none in /proc/PID/io.
+		// On a busy machine the test takes more than ten minutes. Then the repair copies properties by copy_file_range
+		// up to the end of each file, and a call at the end of the file is not in /proc/PID/io.
 		"--property-repair-enabled=false",
 		"--observability-modes=prometheus", "--ebpf-enabled", "--ebpf-collect-interval=100ms", "--ebpf-max-overhead=0", "--ebpf-http-addr=" + address,
 	})})
 	s := newSwitcher(t, server, address)
 	finish := loadUntil(t, server)
 	defer finish()
-	// All that the load opens once is open, and all series are there.
+	// By then the load has opened all that it keeps open, and all series exist.
 	time.Sleep(5 * time.Second)
 	s.look(t)
 	before := heldBy(t, s)
@@ -93,7 +94,7 @@ func TestSwitch(t *testing.T) {
 	stopped(t, s.pid, func() { first, ioFirst = kernelCounters(t, s.pid, "io"), readProcessIO(t, s.pid) })
 	s.change(t, switchesOfOthers, "cache", "memory", "sched")
 	stopped(t, s.pid, func() { last, ioLast = kernelCounters(t, s.pid, "io"), readProcessIO(t, s.pid) })
-	t.Logf("%d changes in %.1f s, %d looks at the server's page meanwhile", switchesOfAll+switchesOfOthers, time.Since(begun).Seconds(), watching())
+	t.Logf("%d changes in %.1f s, %d reads of the server's page", switchesOfAll+switchesOfOthers, time.Since(begun).Seconds(), watching())
 
 	requireProcessIO(t, last.since(first), ioFirst, ioLast)
 
@@ -118,7 +119,7 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
-// loadUntil loads the server until the function that it returns is called, which may be twice.
+// loadUntil loads the server until the returned function is called, which may be called twice.
 func loadUntil(t *testing.T, server *banyandtest.Server) func() load.Stats {
 	t.Helper()
 	conn, err := server.Dial()
@@ -128,7 +129,8 @@ func loadUntil(t *testing.T, server *banyandtest.Server) func() load.Stats {
 	var running sync.WaitGroup
 	running.Go(func() {
 		var err error
-		// Small batches and some air: what is stored stays small, and with it the answers, which would soon take all CPU time and memory.
+		// Small batches and pauses keep the stored data small, and thus the answers, which would otherwise take all CPU
+		// time and memory.
 		stats, err = load.Run(ctx, conn, load.Options{Batch: 20, Pause: 50 * time.Millisecond})
 		assert.NoError(t, err)
 	})
@@ -140,11 +142,11 @@ func loadUntil(t *testing.T, server *banyandtest.Server) func() load.Stats {
 	})
 }
 
-// switcher changes a server's configuration, and knows what the server must say then.
+// switcher changes a server's configuration, and knows what the server must then report.
 type switcher struct {
 	random  *rand.Rand
 	server  *banyandtest.Server
-	metrics map[string][]string // of all modules, by module, that this kernel feeds
+	metrics map[string][]string // that this kernel feeds, by module
 	feeds   map[string][]string // the hooks that feed a metric, by module/metric
 	hooks   map[string][]string // that are attached, by module
 	stats   *monotonic          // /api/v1/stats
@@ -186,7 +188,7 @@ func newSwitcher(t *testing.T, server *banyandtest.Server, address string) *swit
 	return s
 }
 
-// expected are the metrics, as module/metric, that the server must have as it is configured.
+// expected returns the metrics, as module/metric, that the server must have with its configuration.
 func (s *switcher) expected() map[string]bool {
 	names := map[string]bool{}
 	for _, module := range s.config.Modules {
@@ -202,7 +204,7 @@ func (s *switcher) expected() map[string]bool {
 	return names
 }
 
-// change changes what is configured so often, at random, one thing at a time, and looks each time.
+// change makes the given number of random configuration changes, one setting at a time, and checks after each.
 func (s *switcher) change(t *testing.T, times int, modules ...string) {
 	t.Helper()
 	for n := range times {
@@ -239,7 +241,7 @@ func (s *switcher) change(t *testing.T, times int, modules ...string) {
 	}
 }
 
-// toggled returns the names with one more, or without it.
+// toggled returns the names without name, or with it if it was not among them.
 func toggled(names []string, name string) []string {
 	if i := slices.Index(names, name); i >= 0 {
 		return slices.Delete(slices.Clone(names), i, i+1)
@@ -254,7 +256,7 @@ func encode(t *testing.T, value any) string {
 	return string(text)
 }
 
-// restore brings everything back to how it was at the start, and sees that all series are there again.
+// restore restores the initial configuration, and checks that all series are back.
 func (s *switcher) restore(t *testing.T) {
 	t.Helper()
 	s.post(t, encode(t, s.initial))
@@ -272,7 +274,7 @@ func (s *switcher) look(t *testing.T) {
 	s.scrape(t)
 }
 
-// lookAtStats wants /api/v1/stats to have just what is configured, and no value below one that it had before.
+// lookAtStats requires that /api/v1/stats has exactly the configured metrics, and that no value has fallen.
 func (s *switcher) lookAtStats(t *testing.T) {
 	t.Helper()
 	names := map[string]bool{}
@@ -303,7 +305,7 @@ func (s *switcher) lookAtStats(t *testing.T) {
 	require.NoError(t, s.stats.complete(values, func(key string) bool { return expected[strings.SplitN(key, "{", 2)[0]] }))
 }
 
-// scrape wants the same of /metrics.
+// scrape requires the same of /metrics.
 func (s *switcher) scrape(t *testing.T) {
 	t.Helper()
 	families, err := ask.Scrape(t.Context(), s.address)
@@ -314,7 +316,8 @@ func (s *switcher) scrape(t *testing.T) {
 	require.Empty(t, s.unwanted(families, ""), "on /metrics")
 }
 
-// wanted tells whether a series of a page is of a metric that the server must have. Its own state is not asked for here.
+// wanted returns a function that reports whether a page's series belongs to a module's metric that the server must
+// have. It leaves out the server's own state.
 func (s *switcher) wanted() func(key string) bool {
 	expected := s.expected()
 	return func(key string) bool {
@@ -337,7 +340,7 @@ func (s *switcher) unwanted(families map[string]*dto.MetricFamily, prefix string
 	return names
 }
 
-// ownerOf returns the module and the name of a metric, of which a series or a part of a histogram is named. The server's own
+// ownerOf returns the module and the name of the metric of a series, which may be part of a histogram. The server's own
 // state has no module.
 func ownerOf(series string) (module, metric string) {
 	name, _, _ := strings.Cut(series, "{")
@@ -353,7 +356,7 @@ func ownerOf(series string) (module, metric string) {
 	return "", ""
 }
 
-// pageFollows waits until the server's own page has what is configured, which it has after a collection.
+// pageFollows waits until the server's own page has the configured metrics, which it has after a collection.
 func (s *switcher) pageFollows(t *testing.T, since time.Time) {
 	t.Helper()
 	deadline := since.Add(patience)
@@ -366,7 +369,7 @@ func (s *switcher) pageFollows(t *testing.T, since time.Time) {
 			return
 		}
 		if late {
-			t.Fatalf("%s after the change the server's page has %q and lacks: %v", time.Since(since), unwanted, missing)
+			t.Fatalf("%s after the change the server's page has unwanted metrics %q; missing: %v", time.Since(since), unwanted, missing)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -374,7 +377,7 @@ func (s *switcher) pageFollows(t *testing.T, since time.Time) {
 
 // seePage reads the server's own page.
 func (s *switcher) seePage(ctx context.Context) (families map[string]*dto.MetricFamily, values map[string]float64, err error) {
-	s.page.mu.Lock() // What is asked for first is looked at first.
+	s.page.mu.Lock() // Pages are compared in the order in which they are read.
 	defer s.page.mu.Unlock()
 	if families, err = ask.Scrape(ctx, s.server.Metrics); err != nil {
 		return nil, nil, err
@@ -389,8 +392,8 @@ func (s *switcher) seePage(ctx context.Context) (families map[string]*dto.Metric
 	return families, values, s.page.note(values)
 }
 
-// watchPage looks at the server's own page all the time, so that it sees it while a collection changes it, until the function
-// is called that it returns, which tells how often.
+// watchPage reads the server's own page continuously, also while a collection changes it, until the returned function
+// is called, which returns the number of reads.
 func (s *switcher) watchPage(t *testing.T) func() int {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -411,7 +414,7 @@ func (s *switcher) watchPage(t *testing.T) func() int {
 	}
 }
 
-// countersOf returns what must not fall: counters, and the parts of histograms.
+// countersOf returns the values that must not fall: counters, and the parts of histograms.
 func countersOf(families map[string]*dto.MetricFamily, prefix string) map[string]float64 {
 	values := map[string]float64{}
 	for name, family := range families {
@@ -459,30 +462,30 @@ func (m *monotonic) see(values map[string]float64) error {
 	return m.note(values)
 }
 
-// note returns an error if a value is lower than one of its series has been, also if the series has not been there meanwhile.
+// note returns an error if a series is lower than it has ever been, even if it was absent in between.
 func (m *monotonic) note(values map[string]float64) error {
 	for key, value := range values {
 		if value < m.highest[key] {
-			return fmt.Errorf("%s: %s has fallen from %v to %v", m.source, key, m.highest[key], value)
+			return fmt.Errorf("%s: %s fell from %v to %v", m.source, key, m.highest[key], value)
 		}
 		m.highest[key] = value
 	}
 	return nil
 }
 
-// complete returns an error if a series is not there that has been, and is wanted.
+// complete returns an error if a wanted series that was there before is missing.
 func (m *monotonic) complete(values map[string]float64, wanted func(key string) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.highest {
 		if _, there := values[key]; !there && wanted(key) {
-			return fmt.Errorf("%s: %s is not there any more", m.source, key)
+			return fmt.Errorf("%s: %s is missing", m.source, key)
 		}
 	}
 	return nil
 }
 
-// metricOfStats is what /api/v1/stats says of a metric.
+// metricOfStats is a metric in the answer of /api/v1/stats.
 type metricOfStats struct {
 	Name, Module, Kind string
 	Series             []struct {
@@ -524,7 +527,7 @@ func (s *switcher) get(t *testing.T, path string, into any) {
 	require.NoError(t, json.Unmarshal([]byte(body), into), body)
 }
 
-// post changes the configuration, and requires that what the server says of it is what it was and the change.
+// post changes the configuration, and requires that the server returns the previous one with the change applied.
 func (s *switcher) post(t *testing.T, body string) {
 	t.Helper()
 	status, text := s.request(t, http.MethodPost, "/api/v1/config", body)
@@ -558,7 +561,7 @@ func (s *switcher) request(t *testing.T, method, path, body string) (status int,
 	return response.StatusCode, string(data)
 }
 
-// saysWhatTheKernelHas: what the API says of io lies between what the kernel's memory had before and after.
+// saysWhatTheKernelHas requires that the API's values of io lie between two readings of the kernel's memory.
 func (s *switcher) saysWhatTheKernelHas(t *testing.T) {
 	t.Helper()
 	before := kernelCounters(t, s.pid, "io")
@@ -579,14 +582,14 @@ func (s *switcher) saysWhatTheKernelHas(t *testing.T) {
 	require.Positive(t, said)
 }
 
-// held is what a server holds, of all that could leak.
+// held are the resources of a server that could leak.
 type held struct {
 	mapMemory map[string]uint64 // by module, in bytes
 	bpf       map[string]int    // programs and maps by their ids, links by what they attach
-	files     map[string]int    // descriptors by what they are, but for those of data and of bpf
-	observers int               // goroutines that are ours
-	heap      int               // what our code has allocated and is in use, as sampled, in bytes
-	// These follow the load, too.
+	files     map[string]int    // descriptors by target, except those of data and of bpf
+	observers int               // our goroutines
+	heap      int               // in use and allocated by our code, as sampled, in bytes
+	// These also depend on the load.
 	goroutines, threads, rss int
 }
 
@@ -596,7 +599,7 @@ var (
 	numbers    = regexp.MustCompile(`\[\d+\]`)
 )
 
-// heldBy looks twenty times, and takes the lowest number of each kind: what is held for a moment is no leak.
+// heldBy takes the lowest number of each kind in twenty readings: what is held briefly is not a leak.
 func heldBy(t *testing.T, s *switcher) held {
 	t.Helper()
 	http.DefaultClient.CloseIdleConnections()
@@ -639,7 +642,7 @@ func lookAtHeld(t *testing.T, s *switcher) held {
 		info, infoErr := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", s.pid, filepath.Base(fd)))
 		switch ids := bpfID.FindAllString(string(info), -1); {
 		case linkErr != nil || infoErr != nil:
-			// It has just been closed.
+			// The descriptor has just been closed.
 		case len(ids) > 0:
 			h.bpf[strings.Join(ids, " ")]++
 		case !strings.HasPrefix(target, s.server.Root):
@@ -668,31 +671,32 @@ func lookAtHeld(t *testing.T, s *switcher) held {
 	return h
 }
 
-// requireNoLeak: what is ours is the same. What follows the load, as the machine can bear it, has grown by less than one for
-// two changes. What is resident is the server's own.
+// requireNoLeak requires that our resources are the same as before. Those that depend on the load may grow by less than
+// one for every two changes. Resident memory is not compared, since most of it is the server's.
 func requireNoLeak(t *testing.T, before, after held) {
 	t.Helper()
 	t.Logf("%d objects of bpf, descriptors %v", len(after.bpf), after.files)
-	t.Logf("goroutines of ours %d and all %d to %d, threads %d to %d, heap of ours %d to %d bytes, resident %d to %d KiB",
+	t.Logf("our goroutines %d, all goroutines %d to %d, threads %d to %d, our heap %d to %d bytes, resident %d to %d KiB",
 		after.observers, before.goroutines, after.goroutines, before.threads, after.threads, before.heap, after.heap, before.rss, after.rss)
 	require.NotEmpty(t, before.bpf)
 	require.Positive(t, before.observers)
 	require.Equal(t, before.bpf, after.bpf, "programs, maps and links")
 	require.Equal(t, before.files, after.files, "descriptors")
-	require.Equal(t, before.mapMemory, after.mapMemory, "memory of maps")
-	require.Equal(t, before.observers, after.observers, "goroutines of ours")
-	require.LessOrEqual(t, after.heap, before.heap+maxGrownHeap, "heap of ours in bytes")
+	require.Equal(t, before.mapMemory, after.mapMemory, "map memory")
+	require.Equal(t, before.observers, after.observers, "our goroutines")
+	require.LessOrEqual(t, after.heap, before.heap+maxGrownHeap, "our heap in bytes")
 	require.LessOrEqual(t, after.goroutines, before.goroutines+maxGrown, "goroutines")
 	require.LessOrEqual(t, after.threads, before.threads+maxGrown, "threads")
 }
 
 const (
 	maxGrown = (switchesOfAll + switchesOfOthers) / 2
-	// Two kilobytes for each change. The profile is sampled, one allocation in each half a megabyte.
+	// Two kilobytes per change. The profile samples one allocation per 512 KiB.
 	maxGrownHeap = 2 << 20
 )
 
-// heapOfOurs adds up the records of the heap's profile that our code is part of: "1: 2048 [3: 6144] @ 0x...", and the stack.
+// heapOfOurs returns the sum of the heap profile's records whose stack contains our code. A record is
+// "1: 2048 [3: 6144] @ 0x...", followed by the stack.
 func heapOfOurs(t *testing.T, server *banyandtest.Server) int {
 	t.Helper()
 	profile := fetch(t, "http://"+server.Pprof+"/debug/pprof/heap?gc=1&debug=1")
@@ -704,7 +708,7 @@ func heapOfOurs(t *testing.T, server *banyandtest.Server) int {
 			bytes, err = strconv.Atoi(m[1])
 			require.NoError(t, err)
 		} else if strings.Contains(line, "skywalking-banyandb/ebpf/") {
-			sum, bytes = sum+bytes, 0 // Once for each record.
+			sum, bytes = sum+bytes, 0 // Count each record once.
 		}
 	}
 	return sum

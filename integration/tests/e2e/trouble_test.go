@@ -33,14 +33,14 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// ours returns the lines of a server's log that are this library's.
+// ours returns this library's lines in a server's log.
 func ours(t *testing.T, server *banyandtest.Server) (lines []map[string]any) {
 	t.Helper()
 	log, err := server.Log()
 	require.NoError(t, err)
 	for line := range strings.Lines(log) {
 		var fields map[string]any
-		// The last line may not be whole yet.
+		// The last line may be incomplete.
 		if json.Unmarshal([]byte(line), &fields) == nil && fields["module"] == "EBPF" {
 			lines = append(lines, fields)
 		}
@@ -48,7 +48,8 @@ func ours(t *testing.T, server *banyandtest.Server) (lines []map[string]any) {
 	return lines
 }
 
-// TestNoTemporaryFolder: a server without a folder for temporary files verifies its metrics in its data folder, and says so.
+// TestNoTemporaryFolder checks that a server without a folder for temporary files verifies its metrics in its data
+// folder, and reports this.
 func TestNoTemporaryFolder(t *testing.T) {
 	kprobetest.Require(t)
 	address := freeAddress(t)
@@ -80,7 +81,7 @@ func TestNoTemporaryFolder(t *testing.T) {
 	}
 }
 
-// TestNoDescriptors: each time that the counters cannot be read, the log says so once, and what to do.
+// TestNoDescriptors checks that each period in which counters cannot be read is logged once, with the remedy.
 func TestNoDescriptors(t *testing.T) {
 	kprobetest.Require(t)
 	server, err := banyandtest.Start(t.Context(), banyandtest.Options{Flags: []string{"--ebpf-enabled", "--ebpf-verify=false", "--ebpf-collect-interval=100ms"}})
@@ -88,7 +89,7 @@ func TestNoDescriptors(t *testing.T) {
 	defer func() { require.NoError(t, server.Stop()) }()
 	var limit unix.Rlimit
 	require.NoError(t, unix.Prlimit(server.PID(), unix.RLIMIT_NOFILE, nil, &limit))
-	// episodes waits until so many failures have begun, and so many have ended.
+	// episodes waits until the log has the given numbers of begun and ended failures.
 	episodes := func(begun, ended int) {
 		require.Eventually(t, func() bool {
 			failed, again := 0, 0

@@ -32,8 +32,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// shown is what a command of README.md or docs/install.md prints, as a regular expression of grep. Other documents have tests of their
-// own.
+// shown maps the commands of README.md and docs/install.md to their expected output, as a regular expression for grep.
+// Other documents have their own tests.
 var shown = map[string]string{
 	`integration/bin/banyand ebpf plan`:                                                                    `^io +syscall +[a-z]`,
 	`curl -s http://127.0.0.1:17913/api/v1/bydbql/query -d "{\"query\": \"$Q\"}"`:                          `"dataPoints":\[\{`,
@@ -45,7 +45,7 @@ var shown = map[string]string{
 	`curl -s -X POST http://127.0.0.1:17920/api/v1/config/reload -H 'Content-Type: application/json'`:                                      `"modules":\["io"\]`,
 }
 
-// prelude has what the commands are followed with: show tries one until it prints what it should, serve has a server run.
+// prelude defines shell functions: show repeats a command until its output matches, serve runs a server.
 const prelude = `show() {
 	for _ in $(seq 1200); do
 		if out=$(eval "$1" 2>&1) && grep -qE "$2" <<<"$out"; then printf '$ %s\n%s\n' "$1" "$(head -3 <<<"$out" | cut -c-200)"; return; fi
@@ -64,7 +64,8 @@ serve() {
 }
 `
 
-// TestCommands follows README.md and docs/install.md as one session of a shell. It has a network of its own, where the usual ports are free.
+// TestCommands follows README.md and docs/install.md as one shell session, in its own network namespace, where the
+// default ports are free.
 func TestCommands(t *testing.T) {
 	kprobetest.Require(t)
 	dir := t.TempDir()
@@ -89,7 +90,7 @@ func TestCommands(t *testing.T) {
 			case known:
 				script += "show " + quoted(line) + " " + quoted(want) + "\n"
 			case isMake:
-				// The gate runs them.
+				// The gate runs these targets.
 				script += "make --dry-run " + target + " >make.log\n"
 			case strings.HasPrefix(line, "integration/bin/banyand standalone "):
 				script += "serve " + quoted(line) + "\n"
@@ -112,5 +113,5 @@ func TestCommands(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// quoted is a text as one word of a shell.
+// quoted quotes a text as one word for the shell.
 func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -17,7 +17,7 @@
 
 //go:build linux
 
-// Package guide_test does what docs/adding-a-module.md says, to the letter.
+// Package guide_test follows the guides in docs, such as docs/adding-a-module.md, literally.
 package guide_test
 
 import (
@@ -36,7 +36,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// block returns the one code block of the guide in a language that holds the text.
+// block returns the guide's only code block in a language that contains the text.
 func block(t *testing.T, guide, language, text string) string {
 	t.Helper()
 	var found []string
@@ -45,12 +45,12 @@ func block(t *testing.T, guide, language, text string) string {
 			found = append(found, code+"\n")
 		}
 	}
-	require.Lenf(t, found, 1, "blocks of %s with %q", language, text)
+	require.Lenf(t, found, 1, "%s blocks with %q", language, text)
 	return found[0]
 }
 
-// TestGuide adds the module of the guide to a copy of the repository: one C file and one command, and its metric is exact,
-// by the guide's own test, and stands in the group _monitoring of the real server.
+// TestGuide adds the guide's module to a copy of the repository, with one C file and one command. It checks that the
+// metric is exact, by the guide's own test, and is in the group _monitoring of the real server.
 func TestGuide(t *testing.T) {
 	kprobetest.Require(t)
 	content, err := os.ReadFile("../../../docs/adding-a-module.md")
@@ -76,7 +76,7 @@ func TestGuide(t *testing.T) {
 	require.Contains(t, guide, "go test -count=1 -run TestTaskExact -v ./observer")
 	require.Contains(t, run(".", "go", "test", "-count=1", "-run", "TestTaskExact", "-v", "./observer"), "--- PASS: TestTaskExact")
 
-	// The server of the copy, on the copy of upstream that is there already.
+	// Build the copy's server with the existing copy of upstream.
 	upstream, err := filepath.Abs("../../banyandb")
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(upstream, filepath.Join(dir, "integration", "banyandb")))

@@ -35,7 +35,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 )
 
-// code returns all blocks of a language, one after the other.
+// code returns all blocks in a language, concatenated.
 func code(guide, language string) string {
 	var all strings.Builder
 	for _, part := range strings.Split(guide, "\n```"+language+"\n")[1:] {
@@ -45,8 +45,8 @@ func code(guide, language string) string {
 	return all.String()
 }
 
-// session runs a script in a folder, and returns all that it prints. The script ends with its first error; its network, where the usual
-// ports are free, and its processes are its own, and end with it.
+// session runs a script in a folder and returns its output. The script stops at its first error. It runs in its own
+// network namespace, where the default ports are free, and its own pid namespace, whose processes end with it.
 func session(t *testing.T, dir, script string, env ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c",
@@ -56,8 +56,8 @@ func session(t *testing.T, dir, script string, env ...string) (string, error) {
 	return string(out), err
 }
 
-// TestSDK does what docs/sdk.md says, with the tarball alone, in an empty folder, as one session of a shell. It has a network
-// of its own, where the server's usual ports are free.
+// TestSDK follows docs/sdk.md with only the tarball, in an empty folder, as one shell session in its own network
+// namespace, where the server's default ports are free.
 func TestSDK(t *testing.T) {
 	kprobetest.Require(t)
 	root, err := filepath.Abs("../../..")
@@ -67,7 +67,7 @@ func TestSDK(t *testing.T) {
 	guide := string(content)
 	example, err := os.ReadFile(filepath.Join(root, "bpf", "sdk", "listen.bpf.c"))
 	require.NoError(t, err)
-	require.Equal(t, string(example), block(t, guide, "c", `#include "probe.bpf.h"`), "the example of the SDK is the guide's")
+	require.Equal(t, string(example), block(t, guide, "c", `#include "probe.bpf.h"`), "the SDK's example must be the guide's")
 
 	pack := func() []byte {
 		_, runErr := checkout.Run(root, "make", "sdk")
@@ -77,11 +77,11 @@ func TestSDK(t *testing.T) {
 		return packed
 	}
 	tarball := pack()
-	require.Equal(t, tarball, pack(), "the same each time")
+	require.Equal(t, tarball, pack(), "the tarball must be reproducible")
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "banyandb-ebpf-sdk.tar.gz"), tarball, 0o600))
 
-	// What the guide says to write is written as soon as there is the folder for it.
+	// The guide's file is moved into place as soon as its folder exists.
 	sdk := filepath.Join(dir, "banyandb-ebpf-sdk")
 	unpack, rest, found := strings.Cut(code(guide, "sh"), "cd banyandb-ebpf-sdk\n")
 	require.True(t, found)
@@ -103,7 +103,8 @@ func TestSDK(t *testing.T) {
 	require.Regexp(t, `(?m)^"listen":"queue by iter, accept by (tracepoint|tp_btf)"$`, shown)
 	require.Regexp(t, `(?m)^banyandb_ebpf_listen_accepts_total\{result="taken"\} [1-9]`, shown)
 	require.Regexp(t, `(?m)^banyandb_ebpf_listen_waiting_limit_connections [1-9]`, shown)
-	// The bars together are what the measure has grown by between its first point and its last, which a busy server stores later.
+	// The bars add up to the growth of the measure from its first point to its last. A busy server stores the first
+	// point later.
 	bars := 0
 	for line := range strings.Lines(shown) {
 		if _, bar, ok := strings.Cut(line, " #"); ok && strings.Trim(bar, "#\n") == "" {
@@ -117,7 +118,7 @@ func TestSDK(t *testing.T) {
 	require.Equal(t, strings.TrimSpace(grown), strconv.Itoa(bars), shown)
 	require.FileExists(t, filepath.Join(sdk, "example", "listen.bpf.c"))
 
-	// The module's own test, by the guide's words.
+	// The module's own test, as the guide describes it.
 	require.Contains(t, guide, "write `test/listen_test.go`:")
 	require.NoError(t, os.Mkdir(filepath.Join(sdk, "test"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(sdk, "test", "listen_test.go"), []byte(block(t, guide, "go", "package listen")), 0o600))
@@ -126,7 +127,7 @@ func TestSDK(t *testing.T) {
 	require.Contains(t, passed, "--- PASS: TestListen")
 }
 
-// TestSDKTools: the Makefile says what it lacks.
+// TestSDKTools checks that the Makefile reports what is missing.
 func TestSDKTools(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"Makefile", "listen.bpf.c"} {
@@ -137,7 +138,7 @@ func TestSDKTools(t *testing.T) {
 	for want, args := range map[string][]string{
 		"nosuch is missing; on Debian and Ubuntu: apt-get install clang llvm libbpf-dev": {"CLANG=nosuch"},
 		"modules run on x86_64 and arm64, not on riscv64":                                {"ARCH=riscv64"},
-		// Without the SDK's own headers there is nothing to find libbpf's with either.
+		// Without the SDK's include/kernel.h the check for libbpf's headers fails.
 		"the headers of libbpf are missing (bpf/bpf_helpers.h)": {"CLANG=clang-14"},
 	} {
 		cmd := exec.Command("make", args...)

@@ -17,7 +17,7 @@
 
 //go:build linux
 
-// Package page_test looks at the page in a browser: with a server that only speaks the API, and with the real one under load.
+// Package page_test tests the page in a browser, with a fake API server and with the real server under load.
 package page_test
 
 import (
@@ -54,8 +54,8 @@ func npm(t *testing.T, script string, env ...string) {
 	run(t, []string{"npm", "run", "--silent", script}, env)
 }
 
-// run runs a command in the page's folder, with additions to its environment. If what that needs is not there, the test fails and tells how
-// to get it.
+// run runs a command in the page's folder, with additions to its environment. If its tools are missing, the test fails
+// and says how to install them.
 func run(t *testing.T, command, env []string) {
 	t.Helper()
 	_, err := exec.LookPath(command[0])
@@ -79,20 +79,20 @@ func browser(t *testing.T) {
 	require.NoError(t, err, "the page's tests need Chromium: make setup installs it, as root; CHROMIUM names another one")
 }
 
-// TestCommitted: the page that Go embeds is what its sources build.
+// TestCommitted checks that the embedded page is up to date with its sources.
 func TestCommitted(t *testing.T) { npm(t, "check") }
 
-// TestLogic: what the page computes, without a browser.
+// TestLogic tests the page's computations without a browser.
 func TestLogic(t *testing.T) { npm(t, "test") }
 
-// TestFake: the page shows what a server says that the test has in its hands, with all that can go wrong.
+// TestFake tests the page with a fake server, including all failures.
 func TestFake(t *testing.T) {
 	browser(t)
 	npm(t, "e2e")
 }
 
-// TestServer: the page shows what the real server says under load, switches its modules, and bears that it stands still, ends and
-// starts anew.
+// TestServer tests the page with the real server under load: it shows the server's values, switches its modules, and
+// tolerates that the server hangs, ends and restarts.
 func TestServer(t *testing.T) {
 	browser(t)
 	s := start(t)
@@ -101,19 +101,19 @@ func TestServer(t *testing.T) {
 	npm(t, "e2e", "PAGE_URL=http://"+s.address+"/", "PAGE_CONTROL="+control.URL)
 }
 
-// TestToken: the page of a real server that wants a token.
+// TestToken tests the page with a real server that requires a token.
 func TestToken(t *testing.T) {
 	browser(t)
 	const token = "a-secret"
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
 	s := start(t, "--ebpf-token-file="+file)
-	// What the token makes no difference to is left to TestServer.
+	// TestServer covers what does not depend on the token.
 	command := []string{"node", "--test", "--test-name-pattern=it loads|each total|switched off and on|asks for it", "e2e/page.test.mjs"}
 	run(t, command, []string{"PAGE_URL=http://" + s.address + "/", "PAGE_TOKEN=" + token})
 }
 
-// server is the real one and its load. Its HTTP handler does to them what the path says.
+// server is the real server and its load. Its HTTP handler controls them; the path is the action.
 type server struct {
 	process  *banyandtest.Server
 	calm     func() error // ends the load, nil if there is none
@@ -129,7 +129,7 @@ func start(t *testing.T, flags ...string) *server {
 	kprobetest.Require(t)
 	address, err := banyandtest.FreeAddress()
 	require.NoError(t, err)
-	// A module that is shed would have no metrics.
+	// Without a limit, since a module that is shed would have no metrics.
 	s := &server{t: t, address: address, flags: append([]string{"--ebpf-enabled", "--ebpf-max-overhead=0", "--ebpf-http-addr=" + address}, flags...)}
 	require.NoError(t, s.do("start"))
 	t.Cleanup(func() { require.NoError(t, s.do("end")) })
@@ -166,7 +166,7 @@ func (s *server) do(what string) (err error) {
 	return fmt.Errorf("there is no %q", what)
 }
 
-// drive begins a load that goes on until stopLoad.
+// drive starts a load that runs until stopLoad.
 func (s *server) drive() error {
 	conn, err := s.process.Dial()
 	if err != nil {

@@ -17,13 +17,13 @@
 
 //go:build linux
 
-// Command busy runs the demo and the gate, in a row, on a machine that has other things to do: from a clean clone of HEAD, with an
-// empty build cache, while two processes use all of the CPU that they get and one writes to the disk and waits for it.
+// Command busy repeatedly runs the demo and the gate on a busy machine: from a clean clone of HEAD, starting with an
+// empty build cache, while two processes use all CPU that they get and one writes to the disk and syncs.
 //
 //	busy [-runs N] [repository]
 //
-// It prints the outcome and the time of each run, leaves the output in integration/out/busy of the repository, and exits
-// with 1 if a run failed. Whatever it makes elsewhere is removed, and the processes end with it.
+// It prints the outcome and the time of each run, writes the output to integration/out/busy in the repository, and
+// exits with 1 if a run failed. It removes all other files that it made, and its processes end with it.
 package main
 
 import (
@@ -42,7 +42,7 @@ import (
 	"time"
 )
 
-// loadEnv tells this program that it is a part of the load: to spin, or the file that it is to write.
+// loadEnv makes this program a part of the load. Its value is spin, or the file to write.
 const loadEnv = "BUSY_LOAD"
 
 const spin = "spin"
@@ -91,7 +91,7 @@ func run(ctx context.Context, repository string, runs int, out io.Writer) (err e
 	if err = errors.Join(os.Mkdir(cache, 0o755), os.MkdirAll(logs, 0o755)); err != nil {
 		return err
 	}
-	// A process dies with the thread that has started it.
+	// Because of Pdeathsig, the load's processes are killed when the thread that started them ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for _, part := range []string{spin, spin, filepath.Join(dir, "written")} {
@@ -133,7 +133,7 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// makeTarget runs make. Once ctx is done, it and all that it has started is killed.
+// makeTarget runs make. When ctx is done, it kills make's process group.
 func makeTarget(ctx context.Context, clone, cache, target, log string) error {
 	file, err := os.Create(log)
 	if err != nil {
@@ -147,7 +147,7 @@ func makeTarget(ctx context.Context, clone, cache, target, log string) error {
 	return errors.Join(cmd.Run(), file.Close())
 }
 
-// start starts a part of the load, and returns what ends it.
+// start starts a part of the load, and returns a function that ends it.
 func start(part string) (end func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -165,7 +165,7 @@ func start(part string) (end func(), err error) {
 	}, nil
 }
 
-// load is a part of the load. It returns only if it cannot go on.
+// load runs a part of the load. It returns only on an error.
 func load(part string) error {
 	runtime.GOMAXPROCS(1)
 	if part == spin {

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// repository makes one with a Makefile, and a change that is not committed.
+// repository makes a repository with a Makefile and an uncommitted change.
 func repository(t *testing.T, recipe string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,7 +54,7 @@ func repository(t *testing.T, recipe string) string {
 	return dir
 }
 
-// children are the processes of the load: those of this program that are its own children.
+// children returns this process's children, which are the load.
 func children(t *testing.T) (pids []int) {
 	t.Helper()
 	found, err := filepath.Glob("/proc/self/task/*/children")
@@ -71,8 +71,8 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
-// TestRun: make demo and make test of what is committed, so many times, with a build cache that is empty at first, while three processes
-// run; a run that fails is told and counted, and nothing is left.
+// TestRun checks that make demo and make test of the commit run the given number of times, with an initially empty
+// build cache and three load processes, that a failed run is reported and counted, and that nothing is left behind.
 func TestRun(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
@@ -84,14 +84,14 @@ func TestRun(t *testing.T) {
 	require.Regexp(t, `(?s)\nrun 1: make demo passed in \d+s\nrun 1: make test passed in .*run 2: make test FAILED: exit status 2 in .*run 3: make test passed in \d+s\n$`, out.String())
 	first, err := os.ReadFile(filepath.Join(dir, "integration", "out", "busy", "1-test.log"))
 	require.NoError(t, err)
-	require.Equal(t, "4\n", string(first), "the cache is empty, and make and three more run")
+	require.Equal(t, "4\n", string(first), "want an empty cache, and make and three load processes running")
 	require.Empty(t, children(t))
 	left, err := os.ReadDir(temp)
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
 
-// TestInterrupted: what make has started ends too.
+// TestInterrupted checks that make's child processes end too.
 func TestInterrupted(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)

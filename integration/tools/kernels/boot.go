@@ -45,15 +45,15 @@ type row struct {
 	name string
 	// suite is the Debian suite that the kernel comes from.
 	suite string
-	// arch is Go's and Debian's name of the architecture.
+	// arch is the architecture, as Go and Debian name it.
 	arch string
-	// lockdown is the mode to ask for on the kernel's command line, and to find in the guest. Empty is none.
+	// lockdown is the mode to set on the kernel's command line, and to expect in the guest. Empty is none.
 	lockdown string
 	// memory of the guest, in MiB.
 	memory int
 }
 
-// The page cache and reclaim tests read 64 MiB, and the test binaries lie in memory as well.
+// The page cache and reclaim tests read 64 MiB, and the test binaries are in memory as well.
 var rows = []row{
 	{name: "5.10", suite: "bullseye", arch: "amd64", memory: 512},
 	{name: "6.1", suite: "bookworm", arch: "amd64", memory: 512},
@@ -69,11 +69,11 @@ type machine struct {
 	command, pkg string
 	machine, cpu string
 	console      string
-	// exitSerial is QEMU's name of the serial port that takes the exit line, exitDevice the guest's.
+	// exitSerial is QEMU's name of the serial port for the exit line, exitDevice the guest's.
 	exitSerial, exitDevice string
 }
 
-// microvm hangs every other time. The pointer authentication of arm64 takes half of the time unless it is made cheap.
+// The machine microvm hangs every other time. On arm64, full pointer authentication would take half of the time.
 var machines = map[string]machine{
 	"amd64": {
 		command: "qemu-system-x86_64", pkg: "qemu-system-x86", machine: "q35", cpu: "max",
@@ -92,7 +92,7 @@ type suite struct {
 	tests []testBinary
 	// args are given to each test binary.
 	args []string
-	// instructionClock has the guest's clock count instructions.
+	// instructionClock makes the guest's clock count instructions.
 	instructionClock bool
 }
 
@@ -102,7 +102,7 @@ type testBinary struct {
 }
 
 // boot runs the tests in a virtual machine with the kernel and returns the console's text and the exit line.
-// It keeps its files in dir and copies the console to watch as it comes. Once ctx is done, QEMU is killed.
+// It keeps its files in dir and copies the console to watch as it is written. When ctx is done, QEMU is killed.
 func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, dir string, watch io.Writer) (console, exit string, err error) {
 	m := machines[r.arch]
 	initrd, disk, exitFile := filepath.Join(dir, "initrd"), filepath.Join(dir, "disk"), filepath.Join(dir, "exit")
@@ -112,22 +112,22 @@ func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, 
 	if err := ext4.Make(ctx, disk, 1<<30); err != nil {
 		return "", "", err
 	}
-	// What guards a kernel against strangers takes an emulated machine a quarter of its time, and there are none in it.
+	// Hardening takes a quarter of an emulated machine's time, and there is nothing to protect here.
 	cmdline := "console=" + m.console + " panic=-1 quiet loglevel=1 mitigations=off init_on_alloc=0"
 	if r.lockdown != "" {
 		cmdline += " lockdown=" + r.lockdown
 	}
-	// One CPU: with two, emulation by several threads makes kernels fail in ways that no hardware does.
+	// One CPU: with two, multi-threaded emulation makes kernels fail in ways that hardware does not.
 	qemu := exec.CommandContext(ctx, m.command, "-machine", m.machine, "-accel", "tcg", "-cpu", m.cpu, "-smp", "1",
 		"-m", fmt.Sprintf("%dM", r.memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-serial", "stdio", "-chardev", "file,id=exit,path="+exitFile, "-device", m.exitSerial+",chardev=exit",
 		"-drive", "file="+disk+",format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
 		"-kernel", k.image, "-initrd", initrd, "-append", cmdline)
 	if s.instructionClock {
-		// One instruction is one nanosecond, and what is idle takes no time.
+		// One instruction takes one nanosecond, and idling takes no time.
 		qemu.Args = append(qemu.Args, "-icount", "shift=0,sleep=off")
 	}
-	// A machine must not outlive the runner, however the runner ends. The kernel ties this to the thread that forks.
+	// A machine must not outlive the runner, however the runner ends. Pdeathsig is tied to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -146,7 +146,7 @@ func (r row) boot(ctx context.Context, k kernel, s suite, budget time.Duration, 
 	return text.String(), string(line), err
 }
 
-// packInitrd writes an archive with init, its job and what the job names.
+// packInitrd writes an archive with init, its job and the files that the job names.
 func packInitrd(name string, k kernel, s suite, job guest.Job) (err error) {
 	file, err := os.Create(name)
 	if err != nil {
@@ -220,7 +220,7 @@ func build(ctx context.Context, arch string, packages []string, dir string) (sui
 	for _, pkg := range packages {
 		test := testBinary{name: testName(pkg), dir: pkg}
 		test.path = filepath.Join(dir, test.name+".test")
-		// From its own folder each package is built in its own module.
+		// Run in the package's folder, so that it is built in its own module.
 		if err := goTool(ctx, arch, pkg, "test", "-c", "-o", test.path, "."); err != nil {
 			return suite{}, err
 		}
@@ -250,7 +250,7 @@ func goTool(ctx context.Context, arch, dir string, args ...string) error {
 	return nil
 }
 
-// linePrefix puts a prefix before each line that it writes.
+// linePrefix writes each line with a prefix.
 type linePrefix struct {
 	w      io.Writer
 	prefix string

@@ -27,8 +27,8 @@ import (
 	"slices"
 )
 
-// digest is of all that the probe modules are made of, below the folder bpf of the repository: their sources and headers,
-// and the objects. Who changes one of them has to run the matrix again.
+// digest returns a digest of the probe modules' sources, headers and objects in the repository's folder bpf. When it
+// changes, the matrix must be run again.
 func digest(folder string) (string, error) {
 	var files []string
 	for _, pattern := range []string{"*.bpf.c", "*.h", "*/*.bpf.o"} {

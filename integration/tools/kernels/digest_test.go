@@ -33,15 +33,15 @@ import (
 
 const remedy = "run make test-kernels, and commit docs/kernels.md"
 
-// TestDocument: docs/kernels.md was written with the modules as they are, by a run of all rows in which nothing failed, and has
-// each hook of each module.
+// TestDocument checks that docs/kernels.md is from a run of all rows without failures, with the current modules, and
+// has each hook of each module.
 func TestDocument(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/kernels.md")
 	require.NoError(t, err)
 	modules, err := digest("../../../bpf")
 	require.NoError(t, err)
 	if !strings.Contains(string(text), "\n    "+documentCommand(options{rows: rows, packages: strings.Split(defaultPackages, ","), out: "../docs/kernels.md"})+"\n") {
-		t.Error("docs/kernels.md is not of all rows: " + remedy)
+		t.Error("docs/kernels.md does not have all rows: " + remedy)
 	}
 	if strings.Contains(string(text), "**bad**") {
 		t.Error("docs/kernels.md has a row in which tests failed")
@@ -56,17 +56,17 @@ func TestDocument(t *testing.T) {
 		require.NotEmpty(t, hooks)
 		for _, hook := range hooks {
 			if !strings.Contains(string(text), "\n| "+name+" "+hook+": chosen |") {
-				t.Errorf("docs/kernels.md lacks the hook %s of module %s: %s", hook, name, remedy)
+				t.Errorf("docs/kernels.md lacks hook %s of module %s: %s", hook, name, remedy)
 			}
 		}
 	}
 	if !strings.Contains(string(text), "\n    "+modules+"\n") {
-		t.Errorf("docs/kernels.md is not of the modules as they are, %s: %s", modules, remedy)
+		t.Errorf("docs/kernels.md is not from the current modules, %s: %s", modules, remedy)
 	}
 }
 
-// TestDigest: it is another one when a source, a header or an object is another, or has another name, and no other file
-// changes it.
+// TestDigest checks that the digest changes with the content and the name of a source, a header or an object, and with
+// no other file.
 func TestDigest(t *testing.T) {
 	dir := t.TempDir()
 	seen := map[string]string{}
@@ -95,7 +95,7 @@ func TestDigest(t *testing.T) {
 	}
 	put("io.bpf.c", "chang")
 	put("cache.bpf.c", "edchanged")
-	changes("what stands in two files")
+	changes("content moved between two files")
 	require.NoError(t, os.Rename(filepath.Join(dir, "probe.h"), filepath.Join(dir, "other.h")))
 	changes("name")
 	before, err := digest(dir)

@@ -17,17 +17,17 @@
 
 //go:build linux
 
-// Command kernels boots kernels in virtual machines, runs Go test binaries inside and reports what each kernel made of
-// them. It runs in the folder integration:
+// Command kernels boots kernels in virtual machines, runs Go test binaries inside and reports the results of each
+// kernel. It runs in the folder integration:
 //
 //	go run ./tools/kernels [-only ROW,...] [-run REGEX] [-short] [-out FILE] [-icount]
 //
-// The kernels are Debian's cloud kernels, the newest of each suite, which it downloads without installing them and keeps
-// in a cache. QEMU emulates the machines; neither KVM nor root is needed. A guest has one CPU, the usual file systems
-// including tracefs, bpffs and a cgroup2 with the memory controller, and ext4 on a virtio disk at /data, where TMPDIR
-// points to. BANYANDB_EBPF_GUEST=1 tells a test that it runs in a guest. A package's testdata goes along.
+// The kernels are Debian's cloud kernels, the newest of each suite. They are downloaded, not installed, and kept in a
+// cache. QEMU emulates the machines; neither KVM nor root is needed. A guest has one CPU, the usual file systems
+// including tracefs, bpffs and a cgroup2 with the memory controller, and ext4 on a virtio disk at /data, which TMPDIR
+// points to. BANYANDB_EBPF_GUEST=1 tells a test that it runs in a guest. A package's testdata is copied too.
 //
-// A test reports a line of the matrix by printing MATRIX, a key and a value, separated by tabs.
+// A test adds a line to the matrix by printing MATRIX, a key and a value, separated by tabs.
 package main
 
 import (
@@ -46,7 +46,7 @@ import (
 	"time"
 )
 
-// options are the command line.
+// options are the command line options.
 type options struct {
 	cache, out, run string
 	rows            []row
@@ -82,7 +82,7 @@ func parseOptions(args []string) (options, error) {
 	flags := flag.NewFlagSet("kernels", flag.ContinueOnError)
 	only := flags.String("only", "", "comma-separated `rows` to run; default all")
 	packages := flags.String("pkgs", defaultPackages, "comma-separated `folders` of the packages to test; those without tests are left out")
-	// With a dot, so that no ./... of another go command walks it while it changes.
+	// The name starts with a dot, so that ./... of another go command does not walk the folder while it changes.
 	flags.StringVar(&o.cache, "cache", "tools/kernels/.cache", "`folder` for downloaded kernels")
 	flags.StringVar(&o.out, "out", "", "Markdown `file` to write the matrix to")
 	flags.StringVar(&o.run, "run", "", "run only the tests that match this regular `expression`")
@@ -125,7 +125,7 @@ func rowNames(rows []row) string {
 	return strings.Join(names, ",")
 }
 
-// run returns an error if anything failed, after it has reported everything.
+// run reports everything, then returns an error if anything failed.
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if o.list {
 		for _, r := range o.rows {
@@ -202,7 +202,7 @@ func tools(ctx context.Context, o options, say func(format string, args ...any))
 	return nil
 }
 
-// fetchAll returns a kernel for each row and notes in the results which are not to be had.
+// fetchAll returns a kernel for each row, and records in the results which could not be fetched.
 func fetchAll(ctx context.Context, o options, results []result, say func(format string, args ...any)) []kernel {
 	type source struct{ suite, arch string }
 	var sources []source
@@ -235,7 +235,7 @@ func fetchAll(ctx context.Context, o options, results []result, say func(format 
 	return kernels
 }
 
-// buildAll builds what each architecture needs of which a row has a kernel.
+// buildAll builds init and the tests for each architecture for which a row has a kernel.
 func buildAll(ctx context.Context, o options, results []result, dir string, say func(format string, args ...any)) (map[string]suite, error) {
 	suites := map[string]suite{}
 	for _, result := range results {
@@ -248,7 +248,7 @@ func buildAll(ctx context.Context, o options, results []result, dir string, say 
 		if err != nil {
 			return nil, err
 		}
-		// The format of test2json marks the lines of the test framework, whatever a test prints before them.
+		// test2json marks the lines of the test framework, even if a test did not end its line before.
 		s.args = []string{"-test.v=test2json"}
 		if o.run != "" {
 			s.args = append(s.args, "-test.run="+o.run)
@@ -262,7 +262,7 @@ func buildAll(ctx context.Context, o options, results []result, dir string, say 
 	return suites, nil
 }
 
-// runIn boots the row and judges the run.
+// runIn boots the row's kernel and evaluates the run.
 func (r *result) runIn(ctx context.Context, k kernel, s suite, o options, dir string, watch io.Writer) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %v", o.timeout))
@@ -270,17 +270,17 @@ func (r *result) runIn(ctx context.Context, k kernel, s suite, o options, dir st
 	var exit string
 	err := os.Mkdir(dir, 0o755)
 	if err == nil {
-		// Tests which take too long are to end with the stacks of their goroutines, before the machine is killed.
+		// Tests that take too long must time out, with their goroutines' stacks, before the machine is killed.
 		r.console, exit, err = r.row.boot(ctx, k, s, o.timeout*7/8, dir, watch)
 	}
 	r.transcript = parseConsole(r.console)
 	r.problems = judge(r.row, r.transcript, len(s.tests), o.run != "", exit, err)
 	r.elapsed = time.Since(started)
-	// The disk of one row is not kept for the time that the others take.
+	// Do not keep the row's disk while other rows run.
 	_ = os.RemoveAll(dir)
 }
 
-// report takes the digest of the modules that were tested.
+// report writes the summary and the document. modules is the digest of the tested modules.
 func report(o options, modules string, results []result, stdout io.Writer) error {
 	bad := 0
 	for _, r := range results {
@@ -312,7 +312,7 @@ func writeFile(name, command, modules string, results []result) error {
 	return os.WriteFile(name, []byte(b.String()), 0o644)
 }
 
-// documentCommand is the command line that gives the same document.
+// documentCommand returns the command line that produces the same document.
 func documentCommand(o options) string {
 	command := "cd integration && go run ./tools/kernels"
 	if len(o.rows) != len(rows) {

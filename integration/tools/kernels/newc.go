@@ -25,8 +25,8 @@ import (
 	"path"
 )
 
-// newcWriter writes a cpio archive of the kind that the kernel takes as initramfs: newc, of directories and files.
-// The first error sticks. The archive must be closed.
+// newcWriter writes directories and files as a cpio archive in the format newc, which the kernel accepts as initramfs.
+// The first error is kept and returned by close, which must be called.
 //
 // See Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's sources.
 type newcWriter struct {
@@ -45,7 +45,7 @@ func newNewcWriter(w io.Writer) *newcWriter {
 	return &newcWriter{w: w, dirs: map[string]bool{"/": true, ".": true}}
 }
 
-// dir adds a directory and the parents that it still lacks.
+// dir adds a directory and its missing parents.
 func (n *newcWriter) dir(name string) {
 	name = path.Clean(name)
 	if n.dirs[name] {
@@ -56,7 +56,7 @@ func (n *newcWriter) dir(name string) {
 	n.entry(name, newcDir, nil)
 }
 
-// file adds an executable file, and its directory if it is still missing.
+// file adds an executable file, and its directory if missing.
 func (n *newcWriter) file(name string, content []byte) {
 	n.dir(path.Dir(name))
 	n.entry(name, newcFile, content)
@@ -88,7 +88,7 @@ func (n *newcWriter) entry(name string, mode int, content []byte) {
 	}
 }
 
-// padding fills up a part of the given length to a multiple of four.
+// padding returns the bytes that pad a part of the given length to a multiple of four.
 func padding(length int) []byte {
 	return make([]byte, -length&3)
 }

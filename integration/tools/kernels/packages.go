@@ -37,13 +37,13 @@ import (
 type archive struct {
 	// main and security are the addresses of the two parts. The second may be empty.
 	main, security string
-	// keyrings are the files with the keys that the archive's suites are signed with.
+	// keyrings are the files with the keys that sign the archive's suites.
 	keyrings []string
 }
 
 // kernel is a kernel ready to boot.
 type kernel struct {
-	// version is the one of the Debian package.
+	// version is the version of the Debian package.
 	version string
 	// image is the path of the kernel.
 	image string
@@ -51,10 +51,10 @@ type kernel struct {
 	modules []string
 }
 
-// diskModules serve a virtio disk with ext4. Those that a kernel has built in are no files.
+// diskModules are the modules for ext4 on a virtio disk. Those built into a kernel have no file.
 var diskModules = []string{"virtio_pci", "virtio_blk", "ext4"}
 
-// machineArchive asks apt for the archive.
+// machineArchive gets the archive from apt's configuration.
 func machineArchive(ctx context.Context) (archive, error) {
 	release, err := os.ReadFile("/etc/os-release")
 	if err != nil || !slices.Contains(strings.Split(string(release), "\n"), "ID=debian") {
@@ -75,7 +75,7 @@ func machineArchive(ctx context.Context) (archive, error) {
 		}
 		a.keyrings = append(a.keyrings, signedBy(string(text))...)
 	}
-	// The machine's own suite may be signed with a keyring of that suite alone.
+	// The configured keyring may be valid only for the machine's own suite.
 	all, err := filepath.Glob("/usr/share/keyrings/debian-archive-keyring.*")
 	if err != nil {
 		return archive{}, err
@@ -86,7 +86,7 @@ func machineArchive(ctx context.Context) (archive, error) {
 	return a, nil
 }
 
-// parseTargets reads lines of release, component, address and source entry. It returns the files of the entries as well.
+// parseTargets parses lines of release, component, address and source entry. It also returns the entries' files.
 func parseTargets(lines string) (archive, []string) {
 	var a archive
 	var sources []string
@@ -113,7 +113,7 @@ func parseTargets(lines string) (archive, []string) {
 
 var signedByOption = regexp.MustCompile(`(?im)^(?:deb\s.*\b)?signed-by[:=]\s*(/[^\s\]]+)`)
 
-// signedBy returns the keyrings that a sources file names, of either format.
+// signedBy returns the keyrings that a sources file, of either format, names.
 func signedBy(sources string) []string {
 	var files []string
 	for _, match := range signedByOption.FindAllStringSubmatch(sources, -1) {
@@ -122,7 +122,7 @@ func signedBy(sources string) []string {
 	return files
 }
 
-// apt is a private apt: it shares nothing with the machine's but the archive.
+// apt is a private apt. It shares only the archive with the machine's own.
 type apt struct {
 	config string
 	arch   string
@@ -140,7 +140,7 @@ func newApt(dir string, a archive, suite, arch string) (apt, error) {
 		options = fmt.Sprintf("[target=Packages signed-by=%s]", strings.Join(a.keyrings, ","))
 	}
 	sources := fmt.Sprintf("deb %s %s %s main\n", options, a.main, suite)
-	// The unstable suite gets its security updates directly.
+	// The unstable suite has no separate security suite.
 	if a.security != "" && suite != "sid" {
 		sources += fmt.Sprintf("deb %s %s %s-security main\n", options, a.security, suite)
 	}
@@ -169,7 +169,7 @@ Acquire::Retries "2";
 	return apt{config: filepath.Join(dir, "apt.conf"), arch: arch}, nil
 }
 
-// newest resolves the suite's newest kernel to its version and the names of the packages which hold it.
+// newest returns the version of the suite's newest kernel and the names of the packages that contain it.
 func (a apt) newest(ctx context.Context) (version string, packages []string, err error) {
 	if _, err := output(ctx, "apt-get", "-c", a.config, "-q", "update"); err != nil {
 		return "", nil, err
@@ -186,7 +186,7 @@ func (a apt) newest(ctx context.Context) (version string, packages []string, err
 	if err != nil {
 		return "", nil, err
 	}
-	// In newer suites the image package is empty but for these two dependencies.
+	// In newer suites the image package has only these two dependencies and no files.
 	packages = append(pkg.depends("linux-binary-"), pkg.depends("linux-modules-")...)
 	if len(packages) == 0 {
 		packages = image
@@ -205,7 +205,7 @@ func (a apt) show(ctx context.Context, name string) (stanza, error) {
 // stanza is the entry of one package in a package index.
 type stanza map[string]string
 
-// parseStanza reads the first stanza, without the continuation lines of its fields.
+// parseStanza parses the first stanza, without continuation lines.
 func parseStanza(text string) stanza {
 	s := stanza{}
 	for line := range strings.Lines(text) {
@@ -231,8 +231,8 @@ func (s stanza) depends(prefix string) []string {
 	return names
 }
 
-// fetch returns the newest kernel of a suite from the cache, where it puts what is missing. If the suite cannot be
-// reached it returns the cached kernel and the reason as note.
+// fetch returns the newest kernel of a suite, and downloads it into the cache if needed. If the suite cannot be
+// reached, it returns the cached kernel, and the reason as note.
 func fetch(ctx context.Context, cache, suite, arch string) (k kernel, note string, err error) {
 	dir, err := filepath.Abs(filepath.Join(cache, suite+"-"+arch))
 	if err != nil {
@@ -275,7 +275,7 @@ func fetchNewest(ctx context.Context, dir, suite, arch string) (kernel, error) {
 		}
 	}
 	tmp := filepath.Join(dir, "unpack")
-	// A run that was killed may have left something.
+	// A run that was killed may have left files.
 	if err := os.RemoveAll(tmp); err != nil {
 		return kernel{}, err
 	}
@@ -292,7 +292,7 @@ func fetchNewest(ctx context.Context, dir, suite, arch string) (kernel, error) {
 	if err := prepare(ctx, filepath.Join(tmp, "root"), ready); err != nil {
 		return kernel{}, fmt.Errorf("preparing kernel %s of %s: %w", version, suite, err)
 	}
-	// What is in a kernel's folder is complete, and the only one of its suite.
+	// Keep one kernel per suite. The rename ensures that a kernel's folder is complete.
 	for _, k := range cached {
 		if err := os.RemoveAll(filepath.Dir(k.image)); err != nil {
 			return kernel{}, err
@@ -329,8 +329,8 @@ const (
 	imageName    = "vmlinuz"
 )
 
-// prepare copies from an unpacked kernel what booting it takes: the image, and the modules uncompressed and numbered in
-// the order in which they load.
+// prepare moves the image of an unpacked kernel, and copies the modules for booting it, uncompressed and numbered in
+// load order.
 func prepare(ctx context.Context, root, ready string) error {
 	if err := os.Mkdir(ready, 0o755); err != nil {
 		return err
@@ -403,7 +403,7 @@ func uncompressed(ctx context.Context, path string) ([]byte, error) {
 	return []byte(content), err
 }
 
-// moduleDepends returns the modules that a module needs, as it says itself.
+// moduleDepends returns a module's dependencies, from its section .modinfo.
 func moduleDepends(content []byte) ([]string, error) {
 	file, err := elf.NewFile(strings.NewReader(string(content)))
 	if err != nil {
@@ -429,7 +429,7 @@ func parseModinfo(info string) []string {
 	return nil
 }
 
-// readKernels returns the kernels of one suite in the cache.
+// readKernels returns the cached kernels of one suite.
 func readKernels(dir string) ([]kernel, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, kernelPrefix+"*"))
 	if err != nil {
@@ -455,7 +455,7 @@ func readKernel(dir, version string) (kernel, error) {
 	return kernel{version: version, image: filepath.Join(path, imageName), modules: modules}, nil
 }
 
-// output runs a command and returns what it wrote. Its error has what the command complained about.
+// output runs a command and returns its standard output. The error contains its standard error.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(ctx, name, args...)
@@ -466,7 +466,7 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// tool installs the Debian package that a command comes from, if the command is missing and this user may.
+// tool installs a command's Debian package if the command is missing. It returns an error if the user is not root.
 func tool(ctx context.Context, command, pkg string, say func(format string, args ...any)) error {
 	if _, err := exec.LookPath(command); err == nil {
 		return nil
@@ -478,7 +478,7 @@ func tool(ctx context.Context, command, pkg string, say func(format string, args
 	say("%s is missing: installing package %s", command, pkg)
 	_, err := output(ctx, "sh", "-c", install)
 	if err != nil {
-		// The index of a fresh container is empty.
+		// The package index of a fresh container is empty.
 		_, err = output(ctx, "sh", "-c", "apt-get update && "+install)
 	}
 	if err != nil {
@@ -487,7 +487,7 @@ func tool(ctx context.Context, command, pkg string, say func(format string, args
 	return nil
 }
 
-// lastLines returns at most n lines from the end of a text, without its trailing white space.
+// lastLines returns the last n lines of a text at most, without trailing white space.
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, " \r\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")

@@ -56,7 +56,7 @@ func TestSignedBy(t *testing.T) {
 		t.Errorf("got %q, want both keyrings", got)
 	}
 	if got := signedBy("Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n"); got != nil {
-		t.Errorf("got %q from a key within the file", got)
+		t.Errorf("got %q from an inline key, want none", got)
 	}
 }
 
@@ -81,7 +81,7 @@ Version: 1
 		t.Errorf("got image packages %q, want none", got)
 	}
 	if got := parseStanza("").depends(""); got != nil {
-		t.Errorf("got %q from no package", got)
+		t.Errorf("got %q from no package, want none", got)
 	}
 }
 
@@ -95,11 +95,11 @@ func TestParseModinfo(t *testing.T) {
 }
 
 func TestFetchFallsBackToTheCache(t *testing.T) {
-	// Without commands there is no apt, which is as good as no network.
+	// Without apt, fetch fails as it does without a network.
 	t.Setenv("PATH", t.TempDir())
 	cache := t.TempDir()
 	if _, _, err := fetch(t.Context(), cache, "trixie", "amd64"); err == nil {
-		t.Fatal("fetched a kernel from nowhere")
+		t.Fatal("fetched a kernel without apt")
 	}
 	dir := filepath.Join(cache, "trixie-amd64", kernelPrefix+"6.12.1-1")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -122,6 +122,6 @@ func TestFetchFallsBackToTheCache(t *testing.T) {
 		t.Errorf("got kernel %+v, want %+v", got, want)
 	}
 	if !strings.Contains(note, "cached kernel") {
-		t.Errorf("note %q does not say that the kernel is a cached one", note)
+		t.Errorf("note %q does not say that the kernel is cached", note)
 	}
 }

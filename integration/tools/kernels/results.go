@@ -34,23 +34,23 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/tools/kernels/guest"
 )
 
-// result is what one row came to.
+// result is the result of one row.
 type result struct {
 	row row
-	// version is the one of the kernel's package.
+	// version is the version of the kernel's package.
 	version string
 	transcript
-	// problems says what is wrong. Without any the row is good.
+	// problems lists what is wrong. The row is good if it is empty.
 	problems []string
 	console  string
 	elapsed  time.Duration
 }
 
-// transcript is what the console of a guest says.
+// transcript is the parsed console of a guest.
 type transcript struct {
-	// facts are those that init states.
+	// facts are the facts that init writes.
 	facts map[string]string
-	// matrix has the values that the tests reported with lines of MATRIX, key and value, separated by tabs.
+	// matrix has the values that tests reported with lines of MATRIX, key and value, separated by tabs.
 	matrix   map[string][]string
 	binaries []*binaryRun
 	trouble  []string
@@ -64,7 +64,7 @@ type binaryRun struct {
 	ended bool
 }
 
-// testRun is the run of one test, which may be part of another.
+// testRun is the run of one test or subtest.
 type testRun struct {
 	binary, name string
 	// outcome is PASS, FAIL or SKIP.
@@ -80,13 +80,13 @@ var (
 	logLine    = regexp.MustCompile(`^\s*[^\s:]+\.go:\d+: (.*)`)
 )
 
-// parseConsole reads the frames of init and, inside, the output of tests that ran with -test.v=test2json.
+// parseConsole parses the frames of init and the output of tests that ran with -test.v=test2json.
 func parseConsole(console string) transcript {
 	t := transcript{facts: map[string]string{}, matrix: map[string][]string{}}
 	var binary *binaryRun
 	var current string
 	outputs := map[string][]string{}
-	// The mark of test2json starts a line even where a test stopped in the middle of one.
+	// The mark of test2json starts a new line, even if a test did not end its line.
 	for line := range strings.Lines(strings.ReplaceAll(console, "\x16", "\n")) {
 		line = strings.TrimRight(line, "\r\n")
 		if _, rest, ok := strings.Cut(line, matrixPrefix); ok {
@@ -127,7 +127,7 @@ func parseConsole(console string) transcript {
 	return t
 }
 
-// reason is why a test was skipped: the last thing that it logged.
+// reason returns why a test was skipped: the last thing that it logged.
 func (t testRun) reason() string {
 	for i := len(t.output) - 1; i >= 0; i-- {
 		if match := logLine.FindStringSubmatch(t.output[i]); match != nil {
@@ -154,7 +154,7 @@ func (t transcript) tests(outcome string) []testRun {
 	return runs
 }
 
-// judge finds out what is wrong with a run. Each binary must have executed a test unless only some tests were asked for.
+// judge returns what is wrong with a run. Each binary must have executed a test, unless only some tests were selected.
 func judge(r row, t transcript, binaries int, selected bool, exit string, err error) []string {
 	var problems []string
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
@@ -207,8 +207,8 @@ func judge(r row, t transcript, binaries int, selected bool, exit string, err er
 	return problems
 }
 
-// failure shows what is needed to understand a bad row: the failed tests' output, and the end of the console unless
-// each test binary came to its regular end with failed tests.
+// failure returns what is needed to understand a bad row: the failed tests' output, and the end of the console unless
+// tests failed and each test binary ended regularly.
 func (r result) failure() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "--- %s:\n", r.row.name)
@@ -219,7 +219,7 @@ func (r result) failure() string {
 	for _, test := range failed {
 		fmt.Fprintf(&b, "%s %s\n%s\n", test.binary, test.name, lastLines(strings.Join(test.output, "\n"), 40))
 	}
-	// The test framework exits with 1.
+	// The test framework exits with 1 if tests failed.
 	irregular := slices.ContainsFunc(r.binaries, func(binary *binaryRun) bool { return !binary.ended || binary.exit > 1 || binary.exit < 0 })
 	if r.console != "" && (irregular || len(failed) == 0) {
 		fmt.Fprintf(&b, "The console's end:\n%s\n", lastLines(strings.NewReplacer("\r", "", "\x16", "").Replace(r.console), 60))
@@ -246,7 +246,7 @@ func writeSummary(w io.Writer, results []result) error {
 	return nil
 }
 
-// skips returns a line per skipped test and reason, with the rows that it was skipped in.
+// skips returns a line per skipped test and reason, with its rows.
 func skips(results []result) []string {
 	where := map[string][]string{}
 	for _, r := range results {
@@ -262,7 +262,7 @@ func skips(results []result) []string {
 	return lines
 }
 
-// writeDocument writes the matrix as Markdown: a column per kernel, a line per key. The same results give the same text.
+// writeDocument writes the matrix as Markdown: a column per kernel, a line per key. Its output is deterministic.
 func writeDocument(w io.Writer, command, modules string, results []result) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Kernels
@@ -313,7 +313,7 @@ of bpf/*.bpf.c, bpf/*.h and the objects. If they have changed since, `+"`make te
 	return err
 }
 
-// outcome is one cell of the document. It leaves what went wrong to the terminal, since that names this machine's files.
+// outcome returns one cell of the document, without the problems, since these contain this machine's file names.
 func (r result) outcome() string {
 	text := fmt.Sprintf("%d passed", len(r.tests("PASS")))
 	if failed := len(r.tests("FAIL")); failed > 0 {

@@ -26,7 +26,7 @@ import (
 	"testing"
 )
 
-// goodConsole is what a guest writes: serial line ends, the marks of test2json, and tests that do not end their lines.
+// goodConsole is a guest's output, with serial line ends, marks of test2json, and tests that do not end their lines.
 const goodConsole = "SeaBIOS\r\n\r\n@@fact release 6.12.1-cloud\r\n\r\n@@fact machine x86_64\r\n\r\n@@fact lockdown none\r\n" +
 	"\r\n@@begin kprobe\r\n" +
 	"\x16=== RUN   TestAttach\r\n\x16=== RUN   TestAttach/multi\r\n    attach_test.go:9: starting\r\n" +

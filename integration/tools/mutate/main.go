@@ -15,8 +15,8 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Command mutate proves that the tests bite: in a copy of the repository it breaks one line after the other on purpose,
-// and wants a certain test to fail for it. A mutation that survives, or whose line is no longer there, is a failure.
+// Command mutate checks that the tests find faults: in a copy of the repository it breaks one line at a time, and
+// requires that a certain test fails. It is an error if a mutation survives, or if its line no longer exists.
 //
 //	mutate [-run REGEX] [-j N]
 package main
@@ -38,7 +38,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/checkout"
 )
 
-// mutation replaces a piece of a file, and names the package and the test that must notice.
+// mutation replaces text in a file, and names the package and the test that must fail.
 type mutation struct {
 	name, file, old, new, pkg, test string
 }
@@ -262,7 +262,7 @@ func run(filter string, atOnce int) error {
 	return errors.Join(errs...)
 }
 
-// work tries mutations in a copy of the repository until there are no more.
+// work tries mutations from the queue in a copy of the repository until it is empty.
 func work(queue <-chan mutation, caught *atomic.Int64) error {
 	dir, err := os.MkdirTemp("", "mutate-")
 	if err != nil {
@@ -272,7 +272,7 @@ func work(queue <-chan mutation, caught *atomic.Int64) error {
 	if err = checkout.Copy(dir); err != nil {
 		return fmt.Errorf("copying the repository: %w", err)
 	}
-	// The unit needs the server's packages, which git does not track.
+	// Package runservice needs the server's packages, which git does not track.
 	server, err := filepath.Abs("banyandb")
 	if err != nil {
 		return err
@@ -293,7 +293,7 @@ func work(queue <-chan mutation, caught *atomic.Int64) error {
 	return nil
 }
 
-// try breaks one line, runs the test, and mends the line. It returns nil if the test failed as it should.
+// try breaks one line, runs the test, and restores the file. It returns nil if the test failed as it should.
 func (m mutation) try(dir string) (err error) {
 	files := []string{filepath.Join(dir, m.file)}
 	ofModules := strings.HasPrefix(m.file, "bpf/")
@@ -334,7 +334,7 @@ func (m mutation) try(dir string) (err error) {
 
 func (m mutation) fails(dir string) error {
 	command := []string{"go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-run", "^" + m.test + "$", m.pkg}
-	other := []string{"./runservice", "./meterbridge", "./observer/api", "./integration/"} // modules than the root's
+	other := []string{"./runservice", "./meterbridge", "./observer/api", "./integration/"} // not in the root module
 	if slices.ContainsFunc(other, func(folder string) bool { return strings.HasPrefix(m.pkg, folder) }) {
 		command = append([]string{"env", "GOWORK=" + filepath.Join(dir, "integration", "go.work")}, command...)
 	}
@@ -349,7 +349,7 @@ func (m mutation) fails(dir string) error {
 	}
 }
 
-// compile compiles the modules that the file is a source of, for this machine alone.
+// compile compiles the probe modules that are built from the file, for this architecture only.
 func compile(dir, file string) error {
 	sources := []string{filepath.Base(file)}
 	if strings.HasSuffix(file, ".h") {

@@ -26,7 +26,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMutationsApply: each line that a mutation breaks is there, once, so that none is forgotten when the code changes.
+// TestMutationsApply checks that each mutation's text occurs exactly once, so that the list is updated when the code
+// changes.
 func TestMutationsApply(t *testing.T) {
 	names := map[string]bool{}
 	for _, m := range mutations {
@@ -34,7 +35,7 @@ func TestMutationsApply(t *testing.T) {
 		require.NoError(t, err, m.name)
 		require.Equal(t, 1, strings.Count(string(whole), m.old), "%s: %q in %s", m.name, m.old, m.file)
 		require.NotEqual(t, m.old, m.new, m.name)
-		require.False(t, names[m.name], "%s is there twice", m.name)
+		require.False(t, names[m.name], "%s is listed twice", m.name)
 		names[m.name] = true
 	}
 }

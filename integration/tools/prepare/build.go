@@ -47,7 +47,7 @@ func parseBinaries(args []string) ([]binary, error) {
 	return binaries, nil
 }
 
-// build compiles and links the binary in the workspace and shows how far it is.
+// build compiles and links the binary in the workspace and shows progress.
 func (b binary) build(ctx context.Context, version string) error {
 	started := time.Now()
 	p := progress{name: b.output, out: os.Stdout, live: isTerminal(os.Stdout)}
@@ -56,7 +56,7 @@ func (b binary) build(ctx context.Context, version string) error {
 		return fmt.Errorf("listing what %s is made of: %w", b.output, err)
 	}
 	p.total = bytes.Count(deps, []byte("\n"))
-	// The server tells the upstream version that it is made from.
+	// The server reports the upstream version that it is built from.
 	_, err = p.run(workspaceCommand(ctx, "build", "-v", "-ldflags", "-X "+upstream+"/pkg/version.build="+version, "-o", b.output, b.pkg))
 	if err != nil {
 		return fmt.Errorf("building %s: %w", b.output, err)
@@ -65,7 +65,7 @@ func (b binary) build(ctx context.Context, version string) error {
 	return nil
 }
 
-// workspaceCommand is a go command in the workspace. Executables are static, as those of upstream's releases.
+// workspaceCommand returns a go command in the workspace. Executables are static, like upstream's releases.
 func workspaceCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = integration
@@ -74,7 +74,7 @@ func workspaceCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// progress turns what go build -v reports, the path of each package as it is compiled, into a line that a person reads.
+// progress turns the output of go build -v, the path of each compiled package, into a progress line.
 type progress struct {
 	out      io.Writer
 	last     time.Time
@@ -84,7 +84,7 @@ type progress struct {
 	live     bool
 }
 
-// run runs a go command, shows its progress and returns its output. What else it says becomes part of the error.
+// run runs a go command, shows its progress and returns its output. Other messages become part of the error.
 func (p *progress) run(cmd *exec.Cmd) ([]byte, error) {
 	var output bytes.Buffer
 	cmd.Stdout = &output
@@ -123,7 +123,7 @@ func (p *progress) follow(r io.Reader) (complaints string) {
 	return rest.String()
 }
 
-// show draws over the same line of a terminal, and adds a line every ten seconds to anything else.
+// show overwrites one line on a terminal, and writes a line every ten seconds to anything else.
 func (p *progress) show(what string) {
 	interval := 10 * time.Second
 	if p.live {

@@ -51,11 +51,12 @@ func TestApplyPatch(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "one\nmore\ntwo\n", string(content))
 
-	require.ErrorContains(t, applyPatch(patch, dir), "a/b.txt", "it does not fit twice")
+	require.ErrorContains(t, applyPatch(patch, dir), "a/b.txt", "a patch must not apply twice")
 	require.ErrorIs(t, applyPatch(patch, t.TempDir()), os.ErrNotExist)
 }
 
-// The wiring fits the upstream version that the integration module requires, and leaves code that gofmt agrees with.
+// TestWiring checks that the wiring applies to the upstream version that the integration module requires, and that the
+// result is formatted with gofmt.
 func TestWiring(t *testing.T) {
 	version, err := upstreamVersion(t.Context())
 	require.NoError(t, err)
@@ -118,12 +119,12 @@ func TestFollow(t *testing.T) {
 	assert.Equal(t, "# example.org/y\n./y.go:3:5: undefined: z\ngo: some trouble\n", complaints)
 	assert.Equal(t, 2, p.compiled)
 	assert.Contains(t, shown.String(), "downloading example.org/x v1.0.0")
-	assert.True(t, strings.HasSuffix(shown.String(), "\r\x1b[K"), "the line is removed in the end")
+	assert.True(t, strings.HasSuffix(shown.String(), "\r\x1b[K"), "the progress line must be cleared at the end")
 
 	shown.Reset()
 	p = progress{name: "bin/x", out: &shown, last: time.Now()}
 	p.follow(strings.NewReader("internal/cpu\n"))
-	assert.Empty(t, shown.String(), "not a terminal: a line now and then")
+	assert.Empty(t, shown.String(), "not a terminal: at most one line every ten seconds")
 }
 
 func TestLockExcludes(t *testing.T) {

@@ -16,11 +16,11 @@
 // under the License.
 package main
 
-// unsteady is a test that may be run again, by the package that it is in, and the reason in one sentence.
+// unsteady is a test that may be rerun, its package, and the reason in one sentence.
 type unsteady struct {
 	pkg, test, reason string
 }
 
-// again has what may fail for something that neither the test nor the code under test can tell from a fault. Rather have
-// a test find such a disturbance by the kernel's own records, and try again by itself, than put it here.
+// again lists the tests that may fail because of a disturbance that neither the test nor the code under test can tell
+// from a fault. If the kernel records the disturbance, let the test detect it there and retry instead.
 var again = []unsteady{}

@@ -15,22 +15,22 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Command testrun runs go test in several folders, one after the other, and tells at the end what could not be run and
-// why, which `go test` alone buries.
+// Command testrun runs go test in several folders, one after the other, and lists at the end the skipped tests with
+// their reasons, which go test alone hides.
 //
 //	testrun folder[:package,package] ... -- flags of go test
 //
 // The packages of a folder are ./... if none are named. A folder without a go.work is not part of a workspace above it.
 //
-// It always runs the tests: go test would show an earlier result again as long as nothing changed inside the package's own
-// module, and tests here read other modules' files too.
+// It never uses cached results: go test would reuse one as long as nothing changed inside the package's own module, but
+// tests here read other modules' files too.
 //
-// A test that fails has failed. The tests of a short list (again.go), each with its reason, are run once more by themselves
-// if nothing else failed, and named at the end: who passes then has passed. A data race, a panic and a package that does not
-// build stand in any case.
+// A failed test is not rerun, except for a short list (again.go): if only listed tests failed, they are rerun once by
+// themselves, count as passed if they pass, and are named with their reasons at the end. A data race, a panic or a
+// package that does not build is always a failure.
 //
-// Its last line counts the tests, those with subtests once. It exits with 1 if one failed, if a package did not build,
-// or if no test ran at all.
+// Its last line counts the tests, without subtests. It exits with 1 if one failed, if a package did not build, or if no
+// test ran.
 package main
 
 import (
@@ -53,17 +53,17 @@ type event struct {
 	Elapsed                       float64
 }
 
-// results collect what the events tell.
+// results collects the events.
 type results struct {
 	out     io.Writer
 	list    []unsteady          // the tests that may run again
-	output  map[string][]string // of each test, and of each package by itself
+	output  map[string][]string // of each test, and of each package
 	failing map[string][]string // the tests of each package that failed in this run of go test
 	skipped []string
-	again   []string // who passed by itself only
+	again   []string // tests that passed only when rerun
 	passed  int
 	failed  int
-	firm    bool // something failed that no second run excuses
+	firm    bool // something failed that a rerun does not excuse
 }
 
 func main() {
@@ -108,7 +108,7 @@ func run(folders, args []string, list []unsteady, out io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// test runs the packages' tests, and those that fail once more if all of them are on the list.
+// test runs the packages' tests, and reruns those that failed if all of them are on the list.
 func (r *results) test(folder string, flags, packages []string) error {
 	err := r.goTest(folder, slices.Concat(flags, packages))
 	if err == nil || r.firm || len(r.failing) == 0 {
@@ -134,7 +134,7 @@ func (r *results) test(folder string, flags, packages []string) error {
 	return nil
 }
 
-// reason returns why a test may run again, or "" if it may not.
+// reason returns why a test may be rerun, or "" if it may not.
 func (r *results) reason(of, test string) string {
 	for _, u := range r.list {
 		if u.pkg == of && u.test == test {
@@ -145,7 +145,7 @@ func (r *results) reason(of, test string) string {
 }
 
 func (r *results) goTest(folder string, args []string) error {
-	// First, so that another -count among the flags still counts.
+	// First, so that another -count among the flags overrides it.
 	args = append([]string{"-count=1"}, args...)
 	fmt.Fprintf(r.out, "== in %s: go test %s\n", folder, strings.Join(args, " "))
 	r.failing = map[string][]string{}
@@ -164,14 +164,14 @@ func (r *results) goTest(folder string, args []string) error {
 	return errors.Join(r.read(pipe), cmd.Wait())
 }
 
-// read takes events until the stream ends.
+// read reads events until the stream ends.
 func (r *results) read(stream io.Reader) error {
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			// What is no event is the go command's own word, and worth reading.
+			// Anything that is not an event is a message of the go command.
 			fmt.Fprintln(r.out, lines.Text())
 			continue
 		}
@@ -209,7 +209,7 @@ func (r *results) add(e event) {
 			r.firm = true
 		}
 		fmt.Fprintf(r.out, "FAIL  %s\n%s", key, strings.Join(r.output[key], ""))
-		// It may run again, and is to say then only what it says then.
+		// It may be rerun. Then only the output of the rerun counts.
 		delete(r.output, key)
 	case "build-fail":
 		r.firm = true
@@ -217,7 +217,7 @@ func (r *results) add(e event) {
 	}
 }
 
-// whySkipped finds the line in which a test said why it skips: "file.go:12: reason".
+// whySkipped returns the reason from the line in which a test logged it: "file.go:12: reason".
 func whySkipped(output []string) string {
 	for _, line := range slices.Backward(output) {
 		if _, text, ok := strings.Cut(line, ".go:"); ok {

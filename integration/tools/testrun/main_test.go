@@ -51,11 +51,11 @@ not an event`)))
 	require.NotContains(t, out.String(), "quiet")
 }
 
-// TestAgain runs real tests: a test on the list that fails once is run again and named, one that fails twice has failed, and
-// neither is a test run again that is on no list, nor what is no test's own failure.
+// TestAgain runs real tests. A listed test that fails once is rerun and named, one that fails twice is a failure. A
+// test that is not listed is not rerun, nor is any test after a panic, a data race or a build failure.
 func TestAgain(t *testing.T) {
 	const head = "package p\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\n"
-	// What is done the first time only.
+	// once returns code that runs do only the first time.
 	once := func(name, do string) string {
 		return `if _, err := os.Stat("` + name + `"); err != nil { os.WriteFile("` + name + `", nil, 0o600); ` + do + " }\n"
 	}
@@ -101,7 +101,7 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestListed: each test that may run again exists, and has a reason.
+// TestListed checks that each listed test exists and has a reason.
 func TestListed(t *testing.T) {
 	require.Empty(t, unknown(t, again))
 	const observer = "github.com/apache/skywalking-banyandb/ebpf/observer"
@@ -109,7 +109,7 @@ func TestListed(t *testing.T) {
 	require.Equal(t, wrong, unknown(t, append(wrong, unsteady{observer, "TestIOExact", "a"})))
 }
 
-// unknown returns what of a list has no reason, or no test.
+// unknown returns the entries without a reason or without an existing test.
 func unknown(t *testing.T, list []unsteady) (wrong []unsteady) {
 	t.Helper()
 	for _, u := range list {
@@ -126,10 +126,10 @@ func unknown(t *testing.T, list []unsteady) (wrong []unsteady) {
 	return wrong
 }
 
-// TestOtherModulesFiles: a test that reads a file of another module fails once that file is wrong, although go test would show
-// the result that it has kept.
+// TestOtherModulesFiles checks that a test that reads another module's file fails once that file is wrong, although go
+// test would show its cached result.
 func TestOtherModulesFiles(t *testing.T) {
-	// Which may have a -count of its own.
+	// GOFLAGS may set -count.
 	t.Setenv("GOFLAGS", "")
 	dir := t.TempDir()
 	for _, module := range []string{"p", "q"} {
@@ -159,7 +159,8 @@ func TestText(t *testing.T) {
 	require.Error(t, gate())
 }
 
-// TestNothingKept: whatever else the Makefile tests does not show a kept result either. Benchmarks are never kept.
+// TestNothingKept checks that the Makefile's other test commands do not use cached results either. Benchmarks are never
+// cached.
 func TestNothingKept(t *testing.T) {
 	found := 0
 	for _, file := range []string{"../../../Makefile", "../../integration.mk"} {

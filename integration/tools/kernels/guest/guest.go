@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package guest is what the kernel runner and the init process in its virtual machines agree on.
+// Package guest is the interface between the kernel runner and the init process in its virtual machines.
 package guest
 
 import "time"
@@ -31,21 +31,22 @@ const (
 	Begin = "@@begin "
 	// End is followed by the name of the test binary and its exit code.
 	End = "@@end "
-	// Trouble is followed by what kept init from running the tests.
+	// Trouble is followed by the error that kept init from running the tests.
 	Trouble = "@@trouble "
 )
 
-// Keys of the facts that init states before the first test.
+// Keys of the facts that init writes before the first test.
 const (
 	Release  = "release"
 	Machine  = "machine"
 	Lockdown = "lockdown"
 )
 
-// Exit precedes the exit code on the exit device. It is the last thing that a guest says.
+// Exit precedes the exit code on the exit device. It is the last thing that a guest writes.
 const Exit = "EXIT="
 
-// InstructionClock is the environment variable that tells a test that the guest's clock counts instructions, one a nanosecond.
+// InstructionClock is the environment variable that tells a test that the guest's clock counts instructions, one per
+// nanosecond.
 const InstructionClock = "BANYANDB_EBPF_ICOUNT"
 
 // Job is what a guest does.
@@ -58,7 +59,7 @@ type Job struct {
 	Tests []Test
 	// Budget is how long all tests together may take.
 	Budget time.Duration
-	// InstructionClock tells that the clock counts instructions.
+	// InstructionClock means that the clock counts instructions.
 	InstructionClock bool
 }
 

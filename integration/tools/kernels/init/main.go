@@ -55,12 +55,12 @@ func main() {
 		say(guest.Trouble + err.Error())
 	}
 	drain(os.Stdout)
-	// The virtual machine ends here: QEMU does not come back from a restart.
+	// The virtual machine ends here: QEMU runs with -no-reboot.
 	err = syscall.Reboot(syscall.LINUX_REBOOT_CMD_RESTART)
 	say(guest.Trouble + "restarting: " + err.Error())
 }
 
-// say writes a frame to a line of its own, wherever the output of a test stopped.
+// say writes a frame on its own line, even if a test's output did not end its line.
 func say(frame string) {
 	fmt.Printf("\n%s\n", frame)
 }
@@ -115,7 +115,7 @@ func mount(device, kind, target, options string) error {
 	return nil
 }
 
-// mountData mounts the disk once its driver has found it, which may be after the module was loaded.
+// mountData mounts the disk once the driver has found it, which may be some time after the module was loaded.
 func mountData() error {
 	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(disk); err == nil {
@@ -128,7 +128,7 @@ func mountData() error {
 	if err := mount(disk, "ext4", data, ""); err != nil {
 		return err
 	}
-	// Tests that give up root write here as well.
+	// Tests that drop root write here as well.
 	return os.Chmod(data, 0o777|os.ModeSticky)
 }
 
@@ -183,7 +183,7 @@ func stateFacts() error {
 	return nil
 }
 
-// text is a C string of the architecture's kind of char.
+// text converts a C string. Whether char is signed depends on the architecture.
 func text[C int8 | uint8](chars []C) string {
 	var b strings.Builder
 	for _, c := range chars {
@@ -201,7 +201,7 @@ func run(job guest.Job) int {
 	code := 0
 	for _, test := range job.Tests {
 		say(guest.Begin + test.Name)
-		// A timeout of 0 would mean none.
+		// A timeout of 0 would mean no timeout.
 		left := max(time.Until(deadline), time.Second)
 		cmd := exec.Command(test.Path, append([]string{"-test.timeout=" + left.String()}, test.Args...)...)
 		cmd.Dir = test.Dir
@@ -209,7 +209,7 @@ func run(job guest.Job) int {
 		if job.InstructionClock {
 			cmd.Env = append(cmd.Env, guest.InstructionClock+"=1")
 		}
-		// The console itself: no goroutine of init reads along while a test counts.
+		// Directly to the console, so that no goroutine of init copies output while a test counts.
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 		exit := 0
 		if err := cmd.Run(); err != nil {
@@ -236,7 +236,7 @@ func report(device string, code int) error {
 	return errors.Join(err, serial.Close())
 }
 
-// drain waits until the serial line has sent everything: a restart would drop the rest.
+// drain waits until the serial line has sent everything: a restart would discard the rest.
 func drain(serial *os.File) {
 	const tcsbrk = 0x5409
 	_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, serial.Fd(), tcsbrk, 1)

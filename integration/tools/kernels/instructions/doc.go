@@ -15,6 +15,6 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package instructions counts what a module adds to a system call, in instructions of an emulated CPU. It has only a test,
-// which the kernel runner runs with -icount.
+// Package instructions measures what a module adds to a system call, in instructions of an emulated CPU. It has only a
+// test, which the kernel runner runs with -icount.
 package instructions

@@ -40,16 +40,16 @@ import (
 )
 
 const (
-	// callsOfPart are few enough for most parts to pass without an interrupt.
+	// callsOfPart is small enough that most parts run without an interrupt.
 	callsOfPart = 100
 	parts       = 200
-	// noise is how many instructions of a call two measurements of the same may differ by: the clock's own conversion to
-	// nanoseconds rounds, by less than ten for each part.
+	// noise is by how many instructions per call two measurements of the same may differ: the conversion to nanoseconds
+	// rounds, by less than ten for each part.
 	noise = 0.1
 )
 
-// TestAddedToAStranger: attached by fentry, the module io adds no instruction to a call that it does not trace. By tp_btf it
-// does, which shows that the method would see it.
+// TestAddedToAStranger checks that the module io, attached by fentry, adds no instruction to a call that it does not
+// trace. Attached by tp_btf it does, which shows that the method detects it.
 func TestAddedToAStranger(t *testing.T) {
 	if os.Getenv(guest.InstructionClock) == "" {
 		t.Skip("needs a machine whose clock counts instructions: cd integration && go run ./tools/kernels -only 6.12 -icount -pkgs ./tools/kernels/instructions")
@@ -62,7 +62,7 @@ func TestAddedToAStranger(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	self, err := kprobe.Self()
 	require.NoError(t, err)
-	stranger := kprobe.Scope{TGID: 1} // init: we are the stranger then
+	stranger := kprobe.Scope{TGID: 1} // init, so that this process is out of scope
 	file, err := os.CreateTemp("", "")
 	require.NoError(t, err)
 	_, err = file.Write(make([]byte, 4096))
@@ -83,7 +83,7 @@ func TestAddedToAStranger(t *testing.T) {
 		without := instructions(c.call)
 		again := instructions(c.call)
 		report(c.name, "nothing-again", again-without)
-		require.InDeltaf(t, without, again, noise, "%s: the same twice", c.name)
+		require.InDeltaf(t, without, again, noise, "%s: two measurements of the same differ", c.name)
 		report(c.name, "nothing", without)
 		for _, kind := range []kprobe.Attachment{kprobe.Fentry, kprobe.TPBTF, kprobe.Tracepoint} {
 			o, err := observer.Open(context.Background(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Scope: c.scope, Attachment: kind})
@@ -97,15 +97,15 @@ func TestAddedToAStranger(t *testing.T) {
 			added[key] = with - without
 			report(c.name, string(kind), added[key])
 		}
-		require.InDeltaf(t, without, instructions(c.call), noise, "%s: nothing is left behind", c.name)
+		require.InDeltaf(t, without, instructions(c.call), noise, "%s: not as before once the module is closed", c.name)
 	}
 	require.InDelta(t, 0, added["stranger-getppid/fentry"], noise)
 	require.Greater(t, added["stranger-getppid/tp_btf"], 10.0)
 	require.Greater(t, added["own-pread/fentry"], 10.0)
 }
 
-// instructions returns those of one call, with the loop around it: the least of many parts, since what interrupts a part
-// only adds.
+// instructions returns the instructions of one call, including the loop around it: the minimum over many parts, since
+// interrupts only add instructions.
 func instructions(call func()) float64 {
 	least := math.Inf(1)
 	for range parts {
@@ -118,7 +118,7 @@ func instructions(call func()) float64 {
 	return least
 }
 
-// report prints a value for who runs the kernel runner.
+// report prints a value for the kernel runner's matrix.
 func report(call, tool string, value float64) {
 	fmt.Printf("\nMATRIX\tinstructions %s %s\t%.2f\n", call, tool, value)
 }

@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Command corrupt is the banyand server with probe modules of which the last third is missing.
+// Command corrupt is the banyand server with truncated probe modules: the last third of each object is missing.
 package main
 
 import (

@@ -43,7 +43,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	// The filter is this thread's, and goes with it into the new program.
+	// The filter applies to this thread and is kept across exec.
 	runtime.LockOSThread()
 	if err := kprobetest.DenyBPF(unix.EPERM); err != nil {
 		return err
