@@ -72,9 +72,9 @@ var switchable = map[string][]string{
 func TestSwitch(t *testing.T) {
 	address := freeAddress(t)
 	server := start(t, banyandtest.Options{Flags: flags(load.ServerFlags, []string{
-		// On a busy machine the test takes more than ten minutes. Then the repair copies properties by copy_file_range
-		// up to the end of each file, and a call at the end of the file is not in /proc/PID/io.
-		"--property-repair-enabled=false",
+		// On a busy machine the test takes more than ten minutes. Then the repairs of properties and of the schema copy
+		// by copy_file_range up to the end of each file, and a call at the end of the file is not in /proc/PID/io.
+		"--property-repair-enabled=false", "--schema-server-repair-quick-build-tree-time=24h",
 		"--observability-modes=prometheus", "--ebpf-enabled", "--ebpf-collect-interval=100ms", "--ebpf-max-overhead=0", "--ebpf-http-addr=" + address,
 	})})
 	s := newSwitcher(t, server, address)
