@@ -1,0 +1,35 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build !linux || (!amd64 && !arm64)
+
+package goruntime
+
+import (
+	"context"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+// Find returns kprobe.ErrNotSupported here.
+func Find() (Layout, error) { return Layout{}, kprobe.ErrNotSupported }
+
+// LabelsOf returns kprobe.ErrNotSupported here.
+func (Layout) LabelsOf(context.Context) (uint64, error) { return 0, kprobe.ErrNotSupported }
+
+// Name returns "" here.
+func Name(uintptr) string { return "" }
