@@ -48,7 +48,7 @@ func checkArchitecture(spec *ebpf.CollectionSpec) error {
 		for _, name := range of.registers {
 			if arch != runtime.GOARCH && hasMember(registers, name) {
 				return WithRemedy(
-					fmt.Errorf("%w: it was compiled for %s, and this is %s: its struct pt_regs has %s", ErrInvalidModule, arch, runtime.GOARCH, name),
+					fmt.Errorf("%w: it was compiled for %s, but this machine is %s: its struct pt_regs has %s", ErrInvalidModule, arch, runtime.GOARCH, name),
 					compileFor(arch),
 				)
 			}
@@ -78,6 +78,6 @@ func architectureOf(function string) string {
 
 // compileFor returns the remedy for a module that was compiled for arch.
 func compileFor(arch string) string {
-	return fmt.Sprintf("compile the module for this machine, with -D__TARGET_ARCH_%s in place of -D__TARGET_ARCH_%s, or take its object for %s",
+	return fmt.Sprintf("compile the module for this machine, with -D__TARGET_ARCH_%s in place of -D__TARGET_ARCH_%s, or use its object for %s",
 		architectures[runtime.GOARCH].compiler, architectures[arch].compiler, runtime.GOARCH)
 }

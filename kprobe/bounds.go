@@ -81,14 +81,14 @@ func checkBounds(spec *ebpf.CollectionSpec) error {
 
 func checkMap(m *ebpf.MapSpec) error {
 	if !slices.Contains(mapTypes[:], m.Type) {
-		return fmt.Errorf("type %s is none that a module may have", m.Type)
+		return fmt.Errorf("type %s is not allowed in a module", m.Type)
 	}
 	if m.Pinning != ebpf.PinNone {
 		return fmt.Errorf("it is pinned, and would outlive the server")
 	}
 	// Each factor is bounded, so that the product cannot overflow.
 	if m.KeySize > maxMapMemory || m.ValueSize > maxMapMemory || m.MaxEntries > maxMapMemory {
-		return fmt.Errorf("%d entries of %d and %d bytes are too many", m.MaxEntries, m.KeySize, m.ValueSize)
+		return fmt.Errorf("%d entries with %d-byte keys and %d-byte values are too many", m.MaxEntries, m.KeySize, m.ValueSize)
 	}
 	return nil
 }
@@ -104,9 +104,9 @@ func checkProgram(spec *ebpf.CollectionSpec, prog *ebpf.ProgramSpec) error {
 		ins := &prog.Instructions[i]
 		switch {
 		case ins.IsBuiltinCall() && slices.Contains(meddling[:], asm.BuiltinFunc(ins.Constant)):
-			return fmt.Errorf("it calls %s, and a module may only look", asm.BuiltinFunc(ins.Constant))
+			return fmt.Errorf("it calls %s, but a module may only observe", asm.BuiltinFunc(ins.Constant))
 		case ins.IsKfuncCall() && !slices.Contains(kernelFunctions[:], ins.Reference()):
-			return fmt.Errorf("it calls %q of the kernel: allowed are %s", ins.Reference(), strings.Join(kernelFunctions[:], ", "))
+			return fmt.Errorf("it calls the kernel function %q (allowed: %s)", ins.Reference(), strings.Join(kernelFunctions[:], ", "))
 		case ins.IsLoadFromMap() && spec.Maps[ins.Reference()] == nil:
 			return fmt.Errorf("it uses a map %q that the object does not have", ins.Reference())
 		}

@@ -201,7 +201,7 @@ func noBTF(f *failure) *finding {
 		return nil
 	case !exists(kernelBTF):
 		return &finding{
-			ErrNotSupported, "no BTF of the kernel",
+			ErrNotSupported, "no kernel BTF",
 			"use a kernel with CONFIG_DEBUG_INFO_BTF, and in a container mount /sys: " + kernelBTF + " is missing",
 		}
 	}
@@ -236,7 +236,7 @@ func perfDenied(f *failure) *finding {
 	}
 	return &finding{
 		ErrPermission, fmt.Sprintf("perf_event_open(2) is refused with %q", errno),
-		"a seccomp filter or security module stands in between: allow perf_event_open(2) in the container's seccomp profile, " +
+		"a seccomp filter or security module blocks it: allow perf_event_open(2) in the container's seccomp profile, " +
 			"or use another kind of attachment",
 	}
 }
@@ -256,7 +256,7 @@ func bpfDenied(f *failure) *finding {
 		return &finding{
 			ErrPermission, "the process is in a user namespace, where " + both + " do not count",
 			"run it in the host's user namespace: hostUsers: true of a Kubernetes pod, a container runtime that is not rootless. Or, since Linux 6.9, " +
-				"delegate eBPF to it by a BPF token: a bpffs with delegate_cmds, delegate_maps, delegate_progs and delegate_attachs",
+				"delegate eBPF to it with a BPF token: a bpffs with delegate_cmds, delegate_maps, delegate_progs and delegate_attachs",
 		}
 	}
 	missing, err := missingCapabilities()
@@ -279,14 +279,14 @@ func bpfDenied(f *failure) *finding {
 	if _, _, errno := unix.Syscall(unix.SYS_BPF, ^uintptr(0)>>33, 0, 0); errno == unix.EPERM || errno == unix.ENOSYS {
 		return &finding{
 			ErrPermission, fmt.Sprintf("bpf(2) is refused with %q although no capability is missing", errno),
-			"a seccomp filter or security module stands in between, or the kernel has no bpf(2): allow bpf(2) and perf_event_open(2) in the " +
+			"a seccomp filter or security module blocks it, or the kernel has no bpf(2): allow bpf(2) and perf_event_open(2) in the " +
 				"container's seccomp profile",
 		}
 	}
 	if errors.Is(f.err, errMemlock) {
 		return &finding{
 			ErrPermission, "",
-			"before Linux 5.11 eBPF maps are locked memory: start the server with `ulimit -l unlimited`, LimitMEMLOCK=infinity of systemd, " +
+			"before Linux 5.11 eBPF maps count as locked memory: start the server with `ulimit -l unlimited`, LimitMEMLOCK=infinity of systemd, " +
 				"or CAP_SYS_RESOURCE",
 		}
 	}
@@ -334,16 +334,16 @@ func noRoom(f *failure) *finding {
 	switch {
 	case f.at == atAttach && f.is(unix.E2BIG):
 		return &finding{
-			nil, "as many programs as the kernel takes are attached to " + strings.Join(f.targets, ", "),
+			nil, "the kernel allows no more programs to be attached to " + strings.Join(f.targets, ", "),
 			"detach other tracing tools from it (`bpftool link`, `bpftool perf`), or use another kind of attachment",
 		}
 	case f.at == atMaps && f.is(unix.E2BIG):
-		return &finding{nil, "a map is larger than the kernel takes", "give the module's maps fewer entries"}
+		return &finding{nil, "a map is larger than the kernel allows", "give the module's maps fewer entries"}
 	case f.at == atIterate && f.is(unix.E2BIG):
-		return &finding{nil, "the iterator's program writes more than the kernel takes", "have it count into a map, and write nothing"}
+		return &finding{nil, "the iterator's program writes more than the kernel allows", "have it count into a map, and write nothing"}
 	case f.is(unix.ENOSPC):
 		return &finding{
-			nil, "a table of the kernel is full",
+			nil, "a kernel table is full",
 			"detach other tracing tools (`bpftool prog`, `bpftool link`, " + tracefs + "/kprobe_events), or leave modules out",
 		}
 	}
@@ -356,7 +356,7 @@ func busy(f *failure) *finding {
 		return nil
 	}
 	return &finding{
-		nil, "others are changing, or have changed, " + strings.Join(f.targets, ", "),
+		nil, "another tool is changing, or has changed, " + strings.Join(f.targets, ", "),
 		"try again; if that does not help, remove live patches and other tracing tools from it, or use another kind of attachment",
 	}
 }
@@ -368,7 +368,7 @@ func noSuchField(f *failure) *finding {
 	}
 	return &finding{
 		ErrNotSupported, "the kernel lacks a type, field or constant that the program uses",
-		"use another kind of attachment, or use a kernel that has it; the module may ask bpf_core_field_exists first",
+		"use another kind of attachment, or use a kernel that has it; the module can check bpf_core_field_exists first",
 	}
 }
 

@@ -161,7 +161,7 @@ func TestRemedies(t *testing.T) {
 			name: "a chroot", provoke: func(t *testing.T) { require.NoError(t, unix.Chroot(t.TempDir())) },
 			is: ErrNotSupported, cause: "/proc is not mounted", remedy: "mount -t proc",
 		},
-		{name: "no BTF", provoke: func(t *testing.T) { cover(t, "/sys/kernel/btf", "") }, is: ErrNotSupported, cause: "no BTF of the kernel", remedy: "CONFIG_DEBUG_INFO_BTF"},
+		{name: "no BTF", provoke: func(t *testing.T) { cover(t, "/sys/kernel/btf", "") }, is: ErrNotSupported, cause: "no kernel BTF", remedy: "CONFIG_DEBUG_INFO_BTF"},
 		{name: "empty BTF", provoke: coverBTF(""), is: ErrNotSupported, cause: "has no BTF that can be read", remedy: "check what is mounted over it"},
 		{name: "broken BTF", provoke: coverBTF("no BTF"), is: ErrNotSupported, cause: "has no BTF that can be read", remedy: "check what is mounted over it"},
 		{name: "masked BTF", provoke: func(t *testing.T) { cover(t, kernelBTF, "/dev/null") }, is: ErrNotSupported, cause: "has no BTF that can be read", remedy: "check what is mounted over it"},
@@ -212,19 +212,19 @@ func TestRemedies(t *testing.T) {
 			},
 		},
 		{name: "no memory for an iterator", module: iterator, provoke: deny(unix.ENOMEM, iterCreate), is: unix.ENOMEM, cause: "opening the iterator", remedy: "MemoryMax="},
-		{name: "no room for maps", provoke: deny(unix.ENOSPC, mapCreate), is: unix.ENOSPC, cause: "a table of the kernel is full", remedy: "bpftool prog"},
-		{name: "no room for a link", provoke: deny(unix.ENOSPC, rawTracepointOpen, linkCreate), is: unix.ENOSPC, cause: "a table of the kernel is full", remedy: "bpftool link"},
-		{name: "too large a map", provoke: deny(unix.E2BIG, mapCreate), is: unix.E2BIG, cause: "a map is larger than the kernel takes", remedy: "fewer entries"},
-		{name: "too many programs", module: tracepoint, tracepoints: true, provoke: crowd, cause: "as many programs as the kernel takes are attached to sched/sched_process_exit", remedy: "bpftool perf"},
-		{name: "busy", provoke: deny(unix.EBUSY, rawTracepointOpen, linkCreate), is: unix.EBUSY, cause: "others are changing, or have changed, sys_enter", remedy: "try again"},
-		{name: "busy for ever", provoke: deny(unix.EAGAIN, rawTracepointOpen, linkCreate), is: unix.EAGAIN, cause: "others are changing, or have changed, sys_enter", remedy: "try again"},
+		{name: "no room for maps", provoke: deny(unix.ENOSPC, mapCreate), is: unix.ENOSPC, cause: "a kernel table is full", remedy: "bpftool prog"},
+		{name: "no room for a link", provoke: deny(unix.ENOSPC, rawTracepointOpen, linkCreate), is: unix.ENOSPC, cause: "a kernel table is full", remedy: "bpftool link"},
+		{name: "too large a map", provoke: deny(unix.E2BIG, mapCreate), is: unix.E2BIG, cause: "a map is larger than the kernel allows", remedy: "fewer entries"},
+		{name: "too many programs", module: tracepoint, tracepoints: true, provoke: crowd, cause: "the kernel allows no more programs to be attached to sched/sched_process_exit", remedy: "bpftool perf"},
+		{name: "busy", provoke: deny(unix.EBUSY, rawTracepointOpen, linkCreate), is: unix.EBUSY, cause: "another tool is changing, or has changed, sys_enter", remedy: "try again"},
+		{name: "busy for ever", provoke: deny(unix.EAGAIN, rawTracepointOpen, linkCreate), is: unix.EAGAIN, cause: "another tool is changing, or has changed, sys_enter", remedy: "try again"},
 
 		{name: "a field that is lacking", module: only("lacking", "field__iter"), is: ErrNotSupported, cause: "the kernel lacks a type, field or constant", remedy: "bpf_core_field_exists"},
 		{name: "a function that is lacking", module: only("lacking", "function__kprobe"), is: ErrNotSupported, cause: "no_such_function", remedy: "use another kind of attachment"},
 		{name: "an event that is lacking", module: only("lacking", "event__tracepoint"), is: ErrNotSupported, cause: "no_such/event", remedy: "use another kind of attachment"},
 		{name: "a function of another architecture", module: only("lacking", foreignHook), is: ErrNotSupported, cause: "which only " + foreign + " has", remedy: "-D__TARGET_ARCH_"},
 		{
-			name: "an object for another architecture", is: ErrInvalidModule, cause: "it was compiled for " + foreign + ", and this is " + runtime.GOARCH, remedy: "take its object for " + runtime.GOARCH,
+			name: "an object for another architecture", is: ErrInvalidModule, cause: "it was compiled for " + foreign + ", but this machine is " + runtime.GOARCH, remedy: "use its object for " + runtime.GOARCH,
 			module: func(t *testing.T) *ebpf.CollectionSpec {
 				object, err := fs.ReadFile(bpf.Modules(foreign), "io.bpf.o")
 				require.NoError(t, err)

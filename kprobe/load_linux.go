@@ -188,7 +188,7 @@ func (p *Probes) checkSame(spec *ebpf.CollectionSpec, hooks []hook) error {
 		case m.KeySize != loaded.KeySize() || m.ValueSize != loaded.ValueSize():
 			return fmt.Errorf("map %q has keys and values of %d and %d bytes, not %d and %d", name, m.KeySize, m.ValueSize, loaded.KeySize(), loaded.ValueSize())
 		case layouts[name] != p.layouts[name]:
-			return fmt.Errorf("what is in map %q differs", name)
+			return fmt.Errorf("the contents of map %q differ", name)
 		}
 	}
 	return nil
@@ -504,7 +504,9 @@ func configure(spec *ebpf.CollectionSpec, opts Options) error {
 	if opts.Scope.TGID == 0 {
 		return errors.New("no process to observe: Options.Scope is empty")
 	}
-	for name, value := range map[string]uint32{scopeTGID: opts.Scope.TGID, scopeTID: opts.Scope.TID} {
+	values := map[string]any{scopeTGID: opts.Scope.TGID, scopeTID: opts.Scope.TID}
+	maps.Copy(values, opts.Constants)
+	for name, value := range values {
 		v := spec.Variables[name]
 		if v == nil {
 			// A module that reports on the whole host needs no scope, and the compiler drops unused variables.
@@ -583,7 +585,7 @@ func (p *Probes) attachHook(l *loader, h hook) Hook {
 	if kind := l.opts.Attachment; kind != "" {
 		variants = slices.DeleteFunc(slices.Clone(variants), func(v variant) bool { return v.attach != kind && v.attach != Iter })
 		if len(variants) == 0 {
-			err := fmt.Errorf("%w: the hook has no such variant, and no other is to be tried", ErrNotSupported)
+			err := fmt.Errorf("%w: the hook has no variant of this kind", ErrNotSupported)
 			row.Refused = append(row.Refused, Refusal{Variant: string(kind), Attachment: kind, Err: &failure{err: err, attach: kind, at: atLoad}})
 		}
 	}
@@ -673,7 +675,7 @@ func attach(prog *ebpf.Program, spec *ebpf.ProgramSpec) (link.Link, error) {
 	case ebpf.TracePoint:
 		group, name, ok := strings.Cut(spec.AttachTo, "/")
 		if !ok {
-			return nil, fmt.Errorf("%w: a tracepoint is named group/name", ErrInvalidModule)
+			return nil, fmt.Errorf("%w: a tracepoint must be named group/name", ErrInvalidModule)
 		}
 		l, err := link.Tracepoint(group, name, prog, nil)
 		if _, statErr := os.Stat(tracefs + "/events"); err != nil && errors.Is(statErr, os.ErrNotExist) {

@@ -239,11 +239,11 @@ func TestReloadAnother(t *testing.T) {
 		"smaller values":   {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].ValueSize -= 8 }, `map "times" has keys and values of 4 and 48 bytes, not 4 and 56`},
 		"larger keys":      {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].KeySize = 8 }, `map "times" has keys and values of 8 and 56 bytes, not 4 and 56`},
 		"another type":     {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].Type = ebpf.Hash }, `map "times" is of type Hash, not Array`},
-		"other flags":      {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].Flags ^= unix.BPF_F_MMAPABLE }, `what is in map "times" differs`},
-		"another name":     {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Name = "run" }, `what is in map "times" differs`},
-		"another place":    {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Offset = 6 * 64 }, `what is in map "times" differs`},
-		"another meaning":  {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Tags = []string{"labels:hook=hook"} }, `what is in map "times" differs`},
-		"another constant": {func(spec *ebpf.CollectionSpec) { require.NoError(t, spec.Variables["step"].Set(uint64(7))) }, `what is in map ".rodata" differs`},
+		"other flags":      {func(spec *ebpf.CollectionSpec) { spec.Maps["times"].Flags ^= unix.BPF_F_MMAPABLE }, `the contents of map "times" differ`},
+		"another name":     {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Name = "run" }, `the contents of map "times" differ`},
+		"another place":    {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Offset = 6 * 64 }, `the contents of map "times" differ`},
+		"another meaning":  {func(spec *ebpf.CollectionSpec) { times(spec).Members[0].Tags = []string{"labels:hook=hook"} }, `the contents of map "times" differ`},
+		"another constant": {func(spec *ebpf.CollectionSpec) { require.NoError(t, spec.Variables["step"].Set(uint64(7))) }, `the contents of map ".rodata" differ`},
 		"too many programs": {func(spec *ebpf.CollectionSpec) {
 			for i := range 256 {
 				spec.Programs[fmt.Sprint("first__more__", i)] = spec.Programs["first__tp_btf"].Copy()

@@ -36,6 +36,8 @@ type Options struct {
 	Cache *btf.Cache
 	// Entries overrides the number of entries of maps, by name.
 	Entries map[string]uint32
+	// Constants sets constants of the module, by name. Constants that the module does not have are ignored.
+	Constants map[string]any
 	// Attachment is the only kind of attachment to try, empty for any. A hook without a variant of the kind stays
 	// detached. Iterators, which no event triggers, are attached in any case.
 	Attachment Attachment

@@ -188,7 +188,7 @@ func addProgram(hooks []hook, hookName, variantName string, attach Attachment, p
 // attachOf returns the kind of attachment that a program's section specifies.
 func attachOf(prog *ebpf.ProgramSpec) (Attachment, error) {
 	if prog.Flags&sleepable != 0 || prog.AttachTarget != nil {
-		return "", fmt.Errorf("section %q asks to sleep, or for another program: a module observes the kernel, where it may not wait", prog.SectionName)
+		return "", fmt.Errorf("section %q: a module may not have sleepable programs, or programs that attach to other programs", prog.SectionName)
 	}
 	switch prog.Type {
 	case ebpf.Tracing:
@@ -210,5 +210,5 @@ func attachOf(prog *ebpf.ProgramSpec) (Attachment, error) {
 			return Kprobe, nil
 		}
 	}
-	return "", fmt.Errorf("section %q asks for no attachment that is known here", prog.SectionName)
+	return "", fmt.Errorf("section %q: unknown kind of attachment", prog.SectionName)
 }

@@ -39,7 +39,7 @@ func Require(t testing.TB) {
 		t.Skip("eBPF needs Linux")
 	}
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		t.Skipf("no BTF of the kernel: %v", err)
+		t.Skipf("no kernel BTF: %v", err)
 	}
 	if !capable() {
 		t.Skip("loading eBPF needs CAP_BPF and CAP_PERFMON")
