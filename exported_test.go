@@ -36,7 +36,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write testdata/exported.golden anew")
+var update = flag.Bool("update", false, "rewrite testdata/exported.golden")
 
 // TestExported compares what the packages export on Linux with the golden file, so that a change of the API shows in
 // the diff.

@@ -9,6 +9,34 @@
  */
 #define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
+#include "work.h"
+
+struct cache_by_work {
+	counter_t attributed_filled_pages_total HOOKS("fill") PART_OF("filled_pages_total")
+		HELP("Pages that this process added to the page cache, by the work that needed them.");
+	counter_t attributed_deleted_pages_total HOOKS("delete") PART_OF("deleted_pages_total")
+		HELP("Pages that this process removed from the page cache, by the work that removed them.");
+	counter_t attributed_dirtied_pages_total HOOKS("dirty") PART_OF("dirtied_pages_total")
+		HELP("Pages of files that this process made dirty, by the work that wrote them.");
+	counter_t attributed_regret_pages_total HOOKS("dirty") PART_OF("regret_pages_total") HELP(
+		"Pages that this process dropped by fadvise and needed again within 60 seconds, by the work that needed "
+		"them again. Zero unless pages are dropped too early.");
+	counter_t attributed_dropped_early_pages_total HOOKS("dirty") PART_OF("regret_pages_total") HELP(
+		"The same pages, by the work that had dropped them: of a run of 64 pages, the one that dropped last. Zero "
+		"unless pages are dropped too early.");
+	counter_t attributed_writeback_waits_total HOOKS("wait") PART_OF("writeback_waits_total")
+		HELP("Times a thread of this process waited for the writeback of a page, by the work that waited. Zero "
+		     "unless threads wait for writeback.");
+	counter_ns_t attributed_writeback_wait_seconds_total HOOKS("wait_time") PART_OF("writeback_wait_seconds") HELP(
+		"Time that threads of this process waited for the writeback of a page, by the work that waited. Zero "
+		"unless threads wait for writeback.");
+	counter_ns_t attributed_throttle_seconds_total HOOKS("throttle_time") PART_OF("throttle_seconds_total")
+		HELP("Time that threads of this process spent in the kernel's throttling of writers, by the work that "
+		     "wrote. Zero unless writes outpace the disk.");
+	counter_t attributed_refaults_total HOOKS("refault") PART_OF("refaults_total")
+		HELP("Pages of files that this process needed again soon after reclaim had evicted them from the page "
+		     "cache, by the work that needed them. Zero unless memory is short.");
+};
 
 struct metrics {
 	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") COST("call") SINCE("6.8")
@@ -59,6 +87,7 @@ struct metrics {
 		HELP("Pages of files that this process needed again soon after reclaim had evicted them from the page "
 		     "cache. Not counted: pages dropped by fadvise. Zero unless memory is short.");
 	EVENTS_LOST;
+	BY_WORK(cache_by_work);
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -115,7 +144,7 @@ enum { RUN_TIME_SHIFT = 20 };
 enum { FOLIO_RUNS = 64 };
 
 static struct run {
-	/* The rest of the hash, and the time, which may wrap. */
+	/* The rest of the hash, the number of the work that dropped last, and the time, which may wrap. */
 	__u32 tag;
 	__u32 time;
 	/* A bit for each page that was dropped and has not come back. */
@@ -145,9 +174,15 @@ static __always_inline struct run *run_place(__u64 hash)
 	return &runs[hash >> (64 - RUN_SLOT_BITS)];
 }
 
+/* The lower bits are of the work. */
 static __always_inline __u32 run_tag(__u64 hash)
 {
-	return hash >> (64 - RUN_SLOT_BITS - 32);
+	return (__u32)(hash >> (64 - RUN_SLOT_BITS - 32)) & ~(WORKS - 1);
+}
+
+static __always_inline int is_run(struct run *run, __u64 hash)
+{
+	return (run->tag & ~(WORKS - 1)) == run_tag(hash);
 }
 
 /* The pages of a folio, which begins at a multiple of its size, that belong to one run. */
@@ -183,33 +218,36 @@ static __always_inline __u32 ones(__u64 bits)
 	return __builtin_popcountll(bits);
 }
 
-static __always_inline void note_dropped(struct metrics *m, __u64 hash, __u64 pages)
+static __always_inline void note_dropped(struct metrics *m, __u32 work, __u64 hash, __u64 pages)
 {
 	struct run *run = run_place(hash);
 	__u32 now = run_clock();
 
-	if (run->tag != run_tag(hash) || !recent(run, now)) {
+	if (!is_run(run, hash) || !recent(run, now)) {
 		if (run->pages && recent(run, now))
 			m->regret_forgotten_pages_total += ones(run->pages);
 		run->pages = 0;
-		run->tag = run_tag(hash);
 	}
+	run->tag = run_tag(hash) | work;
 	run->time = now;
 	run->pages |= pages;
 }
 
-static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pages)
+static __always_inline void note_filled(struct metrics *m, struct cache_by_work *by, __u64 hash, __u64 pages)
 {
 	struct run *run = run_place(hash);
 
-	if (run->tag != run_tag(hash))
+	if (!is_run(run, hash))
 		return;
 	pages &= run->pages;
 	if (!pages)
 		return;
 	run->pages &= ~pages;
-	if (recent(run, run_clock()))
-		m->regret_pages_total += ones(pages);
+	if (!recent(run, run_clock()))
+		return;
+	m->regret_pages_total += ones(pages);
+	work_add(&by->attributed_regret_pages_total, ones(pages));
+	work_add(&m->by_work[run->tag & (WORKS - 1)].attributed_dropped_early_pages_total, ones(pages));
 }
 
 static __always_inline int looked_up(void)
@@ -220,19 +258,26 @@ static __always_inline int looked_up(void)
 	return 0;
 }
 
-static __always_inline void filled(struct inode *inode, unsigned long index, __u32 pages)
+static __always_inline void add_filled(struct metrics *m, struct inode *inode, unsigned long index, __u32 pages)
 {
+	struct cache_by_work *by = &m->by_work[work_now()];
 	__u64 file;
 
-	UPDATE_IN_TRACEPOINT(m) {
-		m->filled_pages_total += pages;
-		if (in_file(inode, index)) {
-			file = file_hash(inode);
-			note_filled(m, run_hash(file, index), run_mask(index, pages));
-			for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
-				note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
-		}
-	}
+	m->filled_pages_total += pages;
+	work_add(&by->attributed_filled_pages_total, pages);
+	if (!in_file(inode, index))
+		return;
+	file = file_hash(inode);
+	note_filled(m, by, run_hash(file, index), run_mask(index, pages));
+	for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
+		note_filled(m, by, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+}
+
+static __always_inline void filled(struct inode *inode, unsigned long index, __u32 pages)
+{
+	UPDATE_IN_TRACEPOINT(m)
+		AT_ONCE(m)
+			add_filled(m, inode, index, pages);
 }
 
 /* Reclaim has taken a page from its list before it deletes it; all others leave it there. */
@@ -241,20 +286,33 @@ static __always_inline int invalidated(unsigned long flags, struct inode *inode,
 	return flags & PAGE_FLAG(PG_lru) && inode->i_nlink && in_file(inode, index);
 }
 
+/* Returns the work. */
+static __always_inline __u32 add_deleted(struct metrics *m, __u32 pages)
+{
+	__u32 work = work_now();
+
+	AT_ONCE(m) {
+		m->deleted_pages_total += pages;
+		work_add(&m->by_work[work].attributed_deleted_pages_total, pages);
+	}
+	return work;
+}
+
 static __always_inline void deleted(unsigned long flags, struct inode *inode, unsigned long index, __u32 pages)
 {
 	unsigned long used = PAGE_FLAG(PG_referenced) | PAGE_FLAG(PG_active) | PAGE_FLAG(PG_workingset);
 	__u64 file;
+	__u32 work;
 
 	UPDATE_IN_TRACEPOINT(m) {
-		m->deleted_pages_total += pages;
+		work = add_deleted(m, pages);
 		if (invalidated(flags, inode, index)) {
 			if (!(flags & used) && inode->i_writecount.counter <= 0)
 				m->unused_pages_total += pages;
 			file = file_hash(inode);
-			note_dropped(m, run_hash(file, index), run_mask(index, pages));
+			note_dropped(m, work, run_hash(file, index), run_mask(index, pages));
 			for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
-				note_dropped(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+				note_dropped(m, work, run_hash(file, index + i * RUN_PAGES), ~0ULL);
 		}
 	}
 }
@@ -262,7 +320,10 @@ static __always_inline void deleted(unsigned long flags, struct inode *inode, un
 static __always_inline int dirtied(__u32 pages)
 {
 	UPDATE_IN_TRACEPOINT(m)
-		m->dirtied_pages_total += pages;
+		AT_ONCE(m) {
+			m->dirtied_pages_total += pages;
+			work_add(&m->by_work[work_now()].attributed_dirtied_pages_total, pages);
+		}
 	return 0;
 }
 
@@ -296,7 +357,10 @@ TRACEPOINT(
 {
 	if (in_scope(bpf_get_current_pid_tgid()))
 		UPDATE_IN_TRACEPOINT(m)
-			m->filled_pages_total += event_pages(ctx);
+			AT_ONCE(m) {
+				m->filled_pages_total += event_pages(ctx);
+				work_add(&m->by_work[work_now()].attributed_filled_pages_total, event_pages(ctx));
+			}
 }
 
 TP_BTF(delete__tp_btf, mm_filemap_delete_from_page_cache, struct folio *folio)
@@ -318,7 +382,7 @@ TRACEPOINT(delete__tracepoint, filemap, mm_filemap_delete_from_page_cache,
 {
 	if (in_scope(bpf_get_current_pid_tgid()))
 		UPDATE_IN_TRACEPOINT(m)
-			m->deleted_pages_total += event_pages(ctx);
+			add_deleted(m, event_pages(ctx));
 }
 
 TP_BTF(dirty__tp_btf, writeback_dirty_folio, struct folio *folio)
@@ -348,17 +412,28 @@ static __always_inline int waited(void)
 {
 	if (in_scope(bpf_get_current_pid_tgid()))
 		UPDATE_IN_TRACEPOINT(m)
-			m->writeback_waits_total++;
+			AT_ONCE(m) {
+				m->writeback_waits_total++;
+				work_add(&m->by_work[work_now()].attributed_writeback_waits_total, 1);
+			}
 	return 0;
 }
 
 static __always_inline int wait_returned(void)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__s64 ns;
 
-	if (in_scope(pid_tgid) && timer_note(&writeback_waits, pid_tgid) >= 0)
-		UPDATE(m)
-			timer_stop_wide(&writeback_waits, pid_tgid, &m->writeback_wait_seconds, m->events_lost_total);
+	if (!in_scope(pid_tgid) || timer_note(&writeback_waits, pid_tgid) < 0)
+		return 0;
+	UPDATE(m) {
+		ns = timer_end(&writeback_waits, pid_tgid, m->events_lost_total);
+		if (ns != TIMER_NONE)
+			AT_ONCE(m) {
+				hist_ns_wide_add(&m->writeback_wait_seconds, ns);
+				work_add(&m->by_work[work_now()].attributed_writeback_wait_seconds_total, ns);
+			}
+	}
 	return 0;
 }
 
@@ -422,7 +497,10 @@ static __always_inline int pause_returned(void)
 	UPDATE(m) {
 		ns = timer_end(&throttle_waits, pid_tgid, m->events_lost_total);
 		if (ns != TIMER_NONE)
-			m->throttle_seconds_total += ns;
+			AT_ONCE(m) {
+				m->throttle_seconds_total += ns;
+				work_add(&m->by_work[work_now()].attributed_throttle_seconds_total, ns);
+			}
 	}
 	return 0;
 }
@@ -462,7 +540,10 @@ static __always_inline int refaulted(unsigned long flags, __u32 pages)
 	if (flags & PAGE_FLAG(PG_swapbacked))
 		return 0;
 	UPDATE(m)
-		m->refaults_total += pages;
+		AT_ONCE(m) {
+			m->refaults_total += pages;
+			work_add(&m->by_work[work_now()].attributed_refaults_total, pages);
+		}
 	return 0;
 }
 

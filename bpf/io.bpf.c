@@ -10,6 +10,7 @@
 /* Of the threads that are in a call at the same time. */
 #define TIMER_SLOT_BITS 11
 #include "probe.bpf.h"
+#include "work.h"
 
 /* Calls that return how many bytes they moved. */
 #define TRANSFERS(E) \
@@ -65,6 +66,36 @@ enum io_advice {
 };
 LABEL_VALUES(io_advice);
 
+/* What is counted of each work: single operations would be too many series. It begins as io_direction does. */
+enum io_class {
+	IO_CLASS_READ,
+	IO_CLASS_WRITE,
+	IO_CLASS_SYNC,
+	IO_CLASS_FADVISE,
+	IO_CLASS_OTHER,
+	IO_CLASS__COUNT,
+};
+LABEL_VALUES(io_class);
+enum io_direction { IO_DIRECTION_READ, IO_DIRECTION_WRITE, IO_DIRECTION__COUNT };
+LABEL_VALUES(io_direction);
+/* What users wait for, apart from the rest. */
+enum io_wait { IO_WAIT_READ, IO_WAIT_SYNC, IO_WAIT_OTHER, IO_WAIT__COUNT };
+LABEL_VALUES(io_wait);
+
+struct io_by_work {
+	counter_t attributed_operations_total[IO_CLASS__COUNT] HOOKS("syscall") LABELS("class=io_class") PART_OF(
+		"operations_total")
+		HELP("System calls that returned, including those that failed, by the work that made them. The class "
+		     "other has the calls on names, sizes and the address space, openat, close and io_uring_enter.");
+	counter_t attributed_bytes_total[IO_DIRECTION__COUNT] HOOKS("syscall") LABELS("direction=io_direction") PART_OF(
+		"bytes_total")
+		HELP("Bytes that read-like and write-like calls returned as transferred, by the work that made them. "
+		     "copy_file_range and sendfile count as write.");
+	counter_ns_t attributed_seconds_total[IO_WAIT__COUNT] HOOKS("syscall") LABELS("class=io_wait")
+		PART_OF("duration_seconds + operation_seconds_total")
+			HELP("Time from the entry of calls to their return, by the work that made them.");
+} __attribute__((aligned(128)));
+
 struct metrics {
 	counter_t operations_total[IO_OP__COUNT][IO_RESULT__COUNT] HOOKS("syscall") LABELS("op=io_op,result=io_result")
 		HELP("System calls that returned. Not counted: memory-mapped access, and work that io_uring does after "
@@ -94,11 +125,20 @@ struct metrics {
 		HELP("Calls of fadvise by advice, including failed calls. Not counted: an advice that Linux does not "
 		     "know.") VERIFY("fadvise_{advice}");
 	EVENTS_LOST;
-} __attribute__((aligned(64)));
+	BY_WORK(io_by_work);
+} __attribute__((aligned(128)));
 METRICS;
 
 TIMER(calls);
 SAMPLING;
+
+static const volatile __u8 class_of[IO_OP__COUNT] = {
+	[IO_OP_READ... IO_OP_PREADV] = IO_CLASS_READ,
+	[IO_OP_WRITE... IO_OP_SENDFILE] = IO_CLASS_WRITE,
+	[IO_OP_FSYNC... IO_OP_SYNC_FILE_RANGE] = IO_CLASS_SYNC,
+	[IO_OP_FADVISE] = IO_CLASS_FADVISE,
+	[IO_OP_OPENAT... IO_OP_BRK] = IO_CLASS_OTHER,
+};
 
 /* The operation of each system call, plus one. Libraries use the vectored calls with flags for the plain ones too. */
 enum { NR_TRACED = 512 };
@@ -193,7 +233,7 @@ static __always_inline __u32 errno_of(long ret)
  * A group's own number is a variable of its own, which the compiler knows nothing of: older verifiers do not follow the
  * bound of op through a comparison of its lower half.
  */
-static __always_inline void returned(struct metrics *m, __u32 op, long ret)
+static __always_inline void returned(struct metrics *m, struct io_by_work *by, __u32 class, __u32 op, long ret)
 {
 	__u32 transfer = op;
 
@@ -201,6 +241,7 @@ static __always_inline void returned(struct metrics *m, __u32 op, long ret)
 	barrier_var(transfer);
 	if (transfer < IO_TRANSFER__COUNT) {
 		m->bytes_total[transfer] += ret;
+		work_add(&by->attributed_bytes_total[class & 1], ret);
 		hist_bytes_add(&m->size_bytes[transfer], ret);
 	}
 	if (op == IO_OP_BRK) {
@@ -210,12 +251,20 @@ static __always_inline void returned(struct metrics *m, __u32 op, long ret)
 	}
 }
 
-static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
+static __always_inline __u32 wait_of(__u32 class)
+{
+	if (class == IO_CLASS_READ)
+		return IO_WAIT_READ;
+	return class == IO_CLASS_SYNC ? IO_WAIT_SYNC : IO_WAIT_OTHER;
+}
+
+static __always_inline void took(struct metrics *m, struct io_by_work *by, __u32 class, __u32 op, __s64 ns)
 {
 	__u32 timed = op, untimed = op - IO_TIMED__COUNT, weight = sampling.weight;
 
 	if (ns == TIMER_NONE)
 		return;
+	work_add(&by->attributed_seconds_total[wait_of(class)], ns * weight);
 	barrier_var(timed);
 	barrier_var(untimed);
 	if (timed < IO_TIMED__COUNT)
@@ -226,15 +275,22 @@ static __always_inline void took(struct metrics *m, __u32 op, __s64 ns)
 
 static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, long ret)
 {
+	struct io_by_work *by = &m->by_work[work_now()];
+	__u32 class = class_of[op];
+
+	barrier_var(class);
+	if (class >= IO_CLASS__COUNT)
+		return;
+	work_add(&by->attributed_operations_total[class], 1);
 	if (ret >= 0) {
-		returned(m, op, ret);
+		returned(m, by, class, op, ret);
 	} else {
 		m->operations_total[op][IO_RESULT_ERROR]++;
 		m->errors_total[op][errno_of(ret)]++;
 	}
 	/* Where only some are timed, one that has not begun is no loss. */
 	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0) {
-		took(m, op, timer_end(&calls, pid_tgid, m->events_lost_total));
+		took(m, by, class, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 		sampled_on(&calls, pid_tgid);
 	}
 }
@@ -252,7 +308,8 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 {
 	if (op < IO_OP__COUNT)
 		UPDATE(m)
-			leave(m, pid_tgid, op, ret);
+			AT_ONCE(m)
+				leave(m, pid_tgid, op, ret);
 	return 0;
 }
 
@@ -385,7 +442,8 @@ static __always_inline void leave_any(__u32 op, long ret)
 
 	if (in_scope(pid_tgid))
 		UPDATE_IN_TRACEPOINT(m)
-			leave(m, pid_tgid, op, ret);
+			AT_ONCE(m)
+				leave(m, pid_tgid, op, ret);
 }
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)

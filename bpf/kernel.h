@@ -43,6 +43,11 @@ enum {
 	BPF_F_MMAPABLE = 1 << 10,
 };
 
+enum { BPF_NOEXIST = 1 };
+
+/* Helpers that not all kernels have. A program asks whether the running one does. */
+enum bpf_func_id { BPF_FUNC_get_current_task_btf = 158, BPF_FUNC_task_pt_regs = 175 };
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /*
@@ -216,7 +221,13 @@ struct signal_struct {
 	unsigned long long sum_sched_runtime;
 };
 
+/* amd64. */
+struct thread_struct {
+	unsigned long fsbase;
+};
+
 struct task_struct {
+	struct thread_struct thread;
 	struct sched_entity se;
 	struct sched_info sched_info;
 	int on_cpu;

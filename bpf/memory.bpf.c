@@ -13,6 +13,7 @@
 /* Few threads wait for memory at once. */
 #define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
+#include "work.h"
 
 enum reclaim_kind { RECLAIM_KIND_DIRECT, RECLAIM_KIND_MEMCG, RECLAIM_KIND_KSWAPD, RECLAIM_KIND__COUNT };
 LABEL_VALUES(reclaim_kind);
@@ -31,6 +32,21 @@ LABEL_VALUES(oom_victim);
 
 enum thp_result { THP_RESULT_OK, THP_RESULT_FAILED, THP_RESULT__COUNT };
 LABEL_VALUES(thp_result);
+
+struct memory_by_work {
+	counter_t attributed_page_faults_total[FAULT_KIND__COUNT] HOOKS("fault") LABELS("kind=fault_kind")
+		PART_OF("page_fault_duration_seconds")
+			HELP("Page faults of this process whose duration was measured, by the work that had them.");
+	counter_ns_t attributed_page_fault_seconds_total HOOKS("fault") PART_OF("page_fault_duration_seconds")
+		HELP("Time from the first attempt of a page fault of this process to its end, by the work that had "
+		     "it.");
+	counter_t attributed_reclaim_stalls_total HOOKS("direct,memcg") PART_OF("reclaim_duration_seconds") HELP(
+		"Times that threads of this process were stalled in memory reclaim, by the work that was stalled. Zero "
+		"unless memory is short.");
+	counter_ns_t attributed_reclaim_seconds_total HOOKS("direct,memcg") PART_OF("reclaim_duration_seconds") HELP(
+		"Time that threads of this process were stalled in memory reclaim, by the work that was stalled. Zero "
+		"unless memory is short.");
+} __attribute__((aligned(64)));
 
 struct metrics {
 	counter_t reclaim_total[RECLAIM_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=reclaim_kind")
@@ -77,6 +93,7 @@ struct metrics {
 		     "thread khugepaged or by madvise. Not counted: attempts that were abandoned before any work was "
 		     "done, and pages of files. Zero unless huge pages are enabled.");
 	EVENTS_LOST;
+	BY_WORK(memory_by_work);
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -106,15 +123,28 @@ static __always_inline int begin(__u32 kind)
 	return 0;
 }
 
+static __always_inline void stalled(struct metrics *m, __u32 kind, __u64 ns)
+{
+	struct memory_by_work *by = &m->by_work[work_now()];
+
+	hist_ns_add(&m->reclaim_duration_seconds[kind], ns);
+	work_add(&by->attributed_reclaim_stalls_total, 1);
+	work_add(&by->attributed_reclaim_seconds_total, ns);
+}
+
 static __always_inline int end(__u32 kind)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__s64 ns;
 
 	if (!in_scope(pid_tgid))
 		return 0;
 	UPDATE(m) {
 		m->reclaim_total[kind]++;
-		timer_stop(&runs, pid_tgid, &m->reclaim_duration_seconds[kind], m->events_lost_total);
+		ns = timer_end(&runs, pid_tgid, m->events_lost_total);
+		if (ns != TIMER_NONE)
+			AT_ONCE(m)
+				stalled(m, kind, ns);
 	}
 	return 0;
 }
@@ -372,6 +402,16 @@ static __always_inline int fault_begin(__u64 pid_tgid, int file, __u32 flags)
 	return 0;
 }
 
+static __always_inline void faulted(struct metrics *m, __u32 kind, __u32 area, __u64 ns)
+{
+	struct memory_by_work *by = &m->by_work[work_now()];
+
+	/* Before Linux 6.10 nothing keeps another thread's fault from coming between. */
+	hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
+	work_add(&by->attributed_page_faults_total[kind], 1);
+	work_add(&by->attributed_page_fault_seconds_total, ns);
+}
+
 /* The area is not asked for what it is: without its lock it may be gone. */
 static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
 {
@@ -393,8 +433,8 @@ static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
 	UPDATE(m) {
 		ns = timer_end(&faults, pid_tgid, m->events_lost_total);
 		if (ns != TIMER_NONE)
-			/* Before Linux 6.10 nothing keeps another thread's fault from coming between. */
-			hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
+			AT_ONCE(m)
+				faulted(m, kind, area, ns);
 	}
 	return 0;
 }

@@ -41,7 +41,7 @@ import (
 	"github.com/apache/skywalking-banyandb/pkg/meter/prom"
 )
 
-var update = flag.Bool("update", false, "write the golden file anew")
+var update = flag.Bool("update", false, "rewrite the golden file")
 
 // provider is BanyanDB's Prometheus provider, as its observability package returns it.
 type provider struct{ meter.Provider }

@@ -83,7 +83,7 @@ func (m *moduleBudget) decide(share float64, cost time.Duration, window usage, l
 		}
 		m.kept = 0
 		m.rate = float64(allowed) / float64(window.wall)
-		m.cause = fmt.Sprintf("it cost %s of %s of CPU time that the process used in %s, and at most %s is allowed",
+		m.cause = fmt.Sprintf("it cost %s of the %s of CPU time that the process used in %s, but at most %s is allowed",
 			cost.Round(time.Microsecond), window.cpu.Round(time.Millisecond), window.wall.Round(time.Second), allowed.Round(time.Microsecond))
 		return 1
 	case level == LevelFull:
@@ -230,7 +230,7 @@ func (m *module) tellShed(h *ModuleHealth) {
 	}
 	if m.state.level == LevelOff {
 		h.Up, h.Cause = false, "shed: "+m.budget.cause
-		h.Remedy = "allow it more, have fewer events timed (latency sampling), or disable some of its hooks; " +
-			"it counts again at once when the server gets busier, else after some minutes"
+		h.Remedy = "allow it more overhead, time fewer events (latency sampling), or disable some of its hooks; " +
+			"it counts again at once when the server gets busier, otherwise after some minutes"
 	}
 }

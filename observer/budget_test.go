@@ -90,7 +90,7 @@ func TestBudgetBusy(t *testing.T) {
 	second := func(cpu time.Duration) usage { return usage{cpu: cpu, wall: time.Second} }
 	m := newModuleBudget()
 	require.Equal(t, Level(1), m.decide(0.01, 2*time.Second, usage{cpu: 24 * time.Second, wall: time.Minute}, LevelFull))
-	require.Contains(t, m.cause, "it cost 2s of 24s of CPU time that the process used in 1m0s, and at most 240ms is allowed")
+	require.Contains(t, m.cause, "it cost 2s of the 24s of CPU time that the process used in 1m0s, but at most 240ms is allowed")
 	require.False(t, m.busy(0.01, second(799*time.Millisecond)))
 	require.True(t, m.busy(0.01, second(800*time.Millisecond)))
 

@@ -137,7 +137,7 @@ func TestAbsent(t *testing.T) {
 		}
 		return nil
 	})
-	o, err := observer.Open(context.Background(), observer.Options{})
+	o, err := observer.Open(context.Background(), observer.Options{Works: testWorks})
 	require.NoError(t, err)
 	closeAfter(t, o)
 	absent := map[string]bool{}

@@ -18,8 +18,10 @@
 package observer
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -34,7 +36,8 @@ type counters struct {
 	histograms []span   // each a sum, and the slots
 	rest       []span   // what is between them
 	without    []uint64 // counts to subtract, by word; nil for none
-	words      int      // of an entry
+	words      int      // of a snapshot
+	divided    *divided // what is counted by work; nil if nothing is
 }
 
 // rows is how many entries are added up at a time: a sum is read and written once for all of them.
@@ -65,19 +68,38 @@ func spansOf(metrics []Metric, words int) (histograms, rest []span) {
 	return histograms, rest
 }
 
-// mapCounters maps a module's counters. The metrics are in the order of their offsets. The mapping outlives the map's
+// mapCounters maps a module's counters. metrics are those of a snapshot, in the order of their offsets, and words is
+// its size. The returned counters own works, which is nil if events are not attributed. The mapping outlives the map's
 // descriptor and must be closed.
-func mapCounters(m *ebpf.Map, metrics []Metric, words, cpus int) (*counters, error) {
+func mapCounters(m *ebpf.Map, of *entry, metrics []Metric, words, cpus int, works *workTable) (*counters, error) {
+	memory, err := mapArray(m, of.words*cpus, unix.PROT_READ)
+	if err != nil {
+		return nil, err
+	}
+	c := &counters{memory: memory, words: words}
+	all := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), of.words*cpus)
+	whole := len(metrics)
+	if i := slices.IndexFunc(metrics, func(m Metric) bool { return m.parts != nil }); i >= 0 {
+		whole = i
+	}
+	c.histograms, c.rest = spansOf(metrics[:whole], of.whole)
+	if works == nil {
+		c.entries = entriesOf(all, of.words)
+		return c, nil
+	}
+	c.divided = &divided{rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, metrics: slices.Clone(metrics[whole:]), works: works}
+	return c, nil
+}
+
+// mapArray maps an array of the given number of words.
+func mapArray(m *ebpf.Map, words, protection int) ([]byte, error) {
 	page := os.Getpagesize()
-	size := (words*wordSize*cpus + page - 1) / page * page
-	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	size := (words*wordSize + page - 1) / page * page
+	memory, err := unix.Mmap(m.FD(), 0, size, protection, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
-	c := &counters{memory: memory, words: words}
-	c.histograms, c.rest = spansOf(metrics, words)
-	c.entries = entriesOf(unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words*cpus), words)
-	return c, nil
+	return memory, nil
 }
 
 // entriesOf divides counters into entries of the given number of words. The last group is filled up with entries of
@@ -100,6 +122,9 @@ func entriesOf(all []uint64, words int) [][rows][]uint64 {
 func (c *counters) sum(dst []uint64) {
 	dst = dst[:c.words]
 	clear(dst)
+	if c.divided != nil {
+		c.sumDivided(dst)
+	}
 	for i := range c.entries {
 		of := &c.entries[i]
 		for _, r := range c.rest {
@@ -144,5 +169,9 @@ func (c *counters) subtract(word int, n uint64) {
 
 func (c *counters) close() error {
 	c.entries = nil
-	return unix.Munmap(c.memory)
+	err := unix.Munmap(c.memory)
+	if c.divided != nil {
+		err = errors.Join(err, c.divided.works.close())
+	}
+	return err
 }

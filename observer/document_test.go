@@ -36,7 +36,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-var updateDocument = flag.Bool("update", false, "write docs/metrics.md anew")
+var updateDocument = flag.Bool("update", false, "rewrite docs/metrics.md")
 
 // TestMetricsDocument: docs/metrics.md says of each metric what its module's object says, and nothing else.
 func TestMetricsDocument(t *testing.T) {
@@ -127,13 +127,18 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 			fmt.Fprintf(b, ", bounds from %v to %v by powers of %v", m.Bounds[0], m.Bounds[len(m.Bounds)-1], math.Round(m.Bounds[1]/m.Bounds[0]))
 		}
 		b.WriteByte('\n')
-		for _, l := range m.Labels {
+		labels := m.Labels
+		if m.PartOf != nil {
+			fmt.Fprintf(b, "- part of: `%s`\n- labels `work` and `catalog`: see [Attribution](#attribution)\n", strings.Join(m.PartOf, "`, `"))
+			labels = labels[2:]
+		}
+		for _, l := range labels {
 			fmt.Fprintf(b, "- label `%s`: %s\n", l.Name, strings.Join(l.Values, ", "))
 		}
 		if len(m.Hooks) > 0 {
 			fmt.Fprintf(b, "- hook: `%s`\n", strings.Join(m.Hooks, "`, `"))
 		}
-		verified := "no: it cannot be provoked safely, or not exactly"
+		verified := "no: it cannot be provoked both safely and exactly"
 		if m.Verifiable {
 			verified = "yes"
 		}

@@ -115,7 +115,7 @@ func (m MetricHealth) text() string {
 	case m.Verified:
 		return m.Name + ": verified"
 	case m.LeftOut:
-		return m.Name + ": left out, it is wrong: " + m.Reason
+		return m.Name + ": left out because it is wrong: " + m.Reason
 	default:
 		return m.Name + ": unverified: " + m.Reason
 	}

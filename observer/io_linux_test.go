@@ -156,7 +156,7 @@ func onlyAttach(plan kprobe.Plan) kprobe.Attachment {
 func anyKernel(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("no kernel makes a difference")
+		t.Skip("does not depend on the kernel")
 	}
 }
 

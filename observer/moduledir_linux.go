@@ -103,11 +103,11 @@ func openError(path string, err error) error {
 	case errors.Is(err, unix.EXDEV):
 		return kprobe.WithRemedy(fmt.Errorf("%s is a link that leads out of the folder: %w", path, ErrUntrusted), itself)
 	case errors.Is(err, unix.ELOOP):
-		return kprobe.WithRemedy(fmt.Errorf("%s is a link to itself, or by more than %d links: %w", path, maxLinks, ErrUntrusted), itself)
+		return kprobe.WithRemedy(fmt.Errorf("%s is a link to itself, or leads through more than %d links: %w", path, maxLinks, ErrUntrusted), itself)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return kprobe.WithRemedy(failed, fmt.Sprintf("let the server's user %d read it", os.Geteuid()))
 	case strings.HasSuffix(path, bpf.Suffix) && errors.Is(err, unix.ENOENT):
-		return kprobe.WithRemedy(failed, "put the object into the folder, or take the link to it away")
+		return kprobe.WithRemedy(failed, "put the object into the folder, or remove the link to it")
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return kprobe.WithRemedy(failed, "make the folder "+path+", or name the one with the modules")
 	}
@@ -206,7 +206,7 @@ func trust(fd int, path string, kind uint32) error {
 	owner := os.Geteuid()
 	switch {
 	case stat.Mode&unix.S_IFMT != kind:
-		return kprobe.WithRemedy(fmt.Errorf("%s is no regular file: %w", path, ErrUntrusted), "put the object itself into the folder")
+		return kprobe.WithRemedy(fmt.Errorf("%s is not a regular file: %w", path, ErrUntrusted), "put the object itself into the folder")
 	case stat.Uid != 0 && int(stat.Uid) != owner:
 		return kprobe.WithRemedy(
 			fmt.Errorf("%s belongs to user %d, neither to root nor to the server's user %d: %w", path, stat.Uid, owner, ErrUntrusted),
@@ -214,7 +214,7 @@ func trust(fd int, path string, kind uint32) error {
 		)
 	case stat.Mode&(unix.S_IWGRP|unix.S_IWOTH) != 0:
 		return kprobe.WithRemedy(
-			fmt.Errorf("%s can be written to by others than its owner, its mode is %#o: %w", path, stat.Mode&0o7777, ErrUntrusted),
+			fmt.Errorf("%s can be written to by users other than its owner, its mode is %#o: %w", path, stat.Mode&0o7777, ErrUntrusted),
 			fmt.Sprintf("check that it is the right file, then `chmod go-w %s`", path),
 		)
 	case kind == unix.S_IFREG && stat.Size > maxObject:

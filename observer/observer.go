@@ -31,6 +31,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/cputime"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
 )
 
 // ErrClosed is returned by methods that need an open Observer.
@@ -52,6 +53,9 @@ type Options struct {
 	ScratchDirs []string
 	// Scope is the process to observe. Zero means the calling one.
 	Scope kprobe.Scope
+	// Works determine the work of the calling process that events are attributed to. If it is nil, or if Scope is
+	// another process, the metrics by work are absent.
+	Works *Works
 	// Verify checks each metric before it is exported: the modules are opened for one thread alone, which does known
 	// work, and a metric that did not count exactly that is left out; Health reports why. It takes about a tenth of a
 	// second; the work is given up after ten seconds.
@@ -61,7 +65,9 @@ type Options struct {
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
 	objects *sources
-	opts    Options // those of Open
+	opts    Options  // those of Open
+	telling *telling // how events are attributed to works; nil if they are not
+	untold  []Warning
 
 	callMu    sync.Mutex // serializes Refresh, Health, Close and changes; it is taken before mu
 	config    Config     // the wanted one
@@ -124,6 +130,9 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		}
 	}
 	o := &Observer{objects: objects, opts: opts}
+	if err = o.tellWorks(); err != nil { //nolint:contextcheck // it waits for nothing
+		return nil, err
+	}
 	if err = o.openAll(ctx, c.Modules); err == nil {
 		err = o.settle(c)
 	}
@@ -134,6 +143,33 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		return nil, &DownError{Health: o.Health(), err: errors.Join(append(o.failures, objects.failures()...)...)}
 	}
 	return o, nil
+}
+
+// tellWorks determines how events are attributed to works, if that is requested and possible.
+func (o *Observer) tellWorks() error {
+	if o.opts.Works == nil {
+		return nil
+	}
+	if err := o.opts.Works.check(); err != nil {
+		return err
+	}
+	self, err := kprobe.Self()
+	if err == nil && self.TGID != o.opts.Scope.TGID {
+		return nil
+	}
+	if err == nil {
+		o.telling, err = findTelling(o.opts.Works)
+	}
+	if err != nil {
+		cause := "no metric is attributed to works: " + err.Error()
+		untold := Warning{Cause: cause, Remedy: "build the server with a version of Go that this library was tested with"}
+		if errors.Is(err, goruntime.ErrDenied) {
+			untold = Warning{Cause: cause, Remedy: "allow process_vm_readv(2) in the container's seccomp profile"}
+		}
+		o.untold = []Warning{untold}
+		o.health.Warnings = o.untold
+	}
+	return nil
 }
 
 // appendMetrics appends a module's metrics to a schema in which the module's words begin at offset.
@@ -160,9 +196,9 @@ func (o *Observer) openAll(ctx context.Context, names []string) error {
 	cache := newCache()
 	var verified *verdicts
 	if o.opts.Verify {
-		verified = verify(ctx, objects, o.opts, cache)
+		verified = o.verify(ctx, objects, cache)
 		if warnings := verified.warnings(); len(warnings) > 0 {
-			o.health.Warnings = warnings
+			o.health.Warnings = slices.Concat(o.untold, warnings)
 		}
 	}
 	for _, object := range objects {
@@ -180,20 +216,23 @@ var step = func(string) error { return nil }
 
 // probeOptions returns the options for each module.
 func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
-	return kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attachment: o.opts.Attachment}
+	opts := kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attachment: o.opts.Attachment}
+	if o.telling != nil {
+		opts.Constants = o.telling.constants
+	}
+	return opts
 }
 
 // open attaches one module and adds it to the health. verified is nil without verification.
 func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts) {
 	health := ModuleHealth{Name: object.name}
-	m, err := o.load(object, opts)
+	m, metrics, err := o.load(object, opts)
 	if err != nil {
 		health.fail(err)
 		o.health.enter(health)
 		o.failures = append(o.failures, fmt.Errorf("%s: %w", object.name, err))
 		return
 	}
-	metrics := slices.Clone(object.metrics)
 	health.Up = true
 	health.Plan = m.probes.Plan()
 	health.MapMemory = m.probes.MapMemory()
@@ -204,7 +243,7 @@ func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts)
 		}
 	}
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
-		if !fed(metric, health.Plan) {
+		if !fed(metric, health.Plan) || metric.parts != nil && o.telling == nil {
 			health.Absent = append(health.Absent, metric.Name)
 			return true
 		}
@@ -255,38 +294,56 @@ func iterated(m Metric, plan kprobe.Plan) bool {
 	})
 }
 
-// load checks and attaches one module.
-func (o *Observer) load(object *object, opts kprobe.Options) (*module, error) {
+// load checks and attaches one module, and returns the metrics of its snapshots.
+func (o *Observer) load(object *object, opts kprobe.Options) (*module, []Metric, error) {
 	if err := cmp.Or(step("opening the object"), object.err); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, fmt.Errorf("counting the CPUs: %w", err)
+		return nil, nil, fmt.Errorf("counting the CPUs: %w", err)
 	}
 	opts.Entries = map[string]uint32{countersMap: uint32(cpus)}
 	probes, err := kprobe.Load(object.spec, opts)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err = checkHooks(object.metrics, probes.Plan()); err != nil {
-		return nil, errors.Join(err, probes.Close())
+		return nil, nil, errors.Join(err, probes.Close())
 	}
 	// The first pass takes the baseline: what the kernel has counted before is not this module's.
 	if err = step("running the iterators"); err == nil {
 		_, err = probes.Iterate()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
+		return nil, nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
 	}
 	var counters *counters
+	var metrics []Metric
 	if err = step("mapping the counters"); err == nil {
-		counters, err = mapCounters(probes.Map(countersMap), object.metrics, object.words, cpus)
+		counters, metrics, err = o.mapCounters(object.entry, probes, cpus)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
+		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
 	}
-	return &module{probes: probes, counters: counters}, nil
+	return &module{probes: probes, counters: counters}, metrics, nil
+}
+
+// mapCounters maps a module's counters, and its table of works if events are attributed to works.
+func (o *Observer) mapCounters(of *entry, probes *kprobe.Probes, cpus int) (*counters, []Metric, error) {
+	var works *workTable
+	if of.updates >= 0 && o.telling != nil {
+		var err error
+		if works, err = mapWorks(probes.Map(workTableMap), o.telling); err != nil {
+			return nil, nil, err
+		}
+	}
+	metrics, words := of.divided(o.opts.Works.all())
+	counters, err := mapCounters(probes.Map(countersMap), of, metrics, words, cpus, works)
+	if err != nil && works != nil {
+		err = errors.Join(err, works.close())
+	}
+	return counters, metrics, err
 }
 
 // checkHooks returns an error for a metric that names a hook which the module does not have: it would never be fed.

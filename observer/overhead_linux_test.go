@@ -257,7 +257,7 @@ func TestBudgetSheds(t *testing.T) {
 	spend()
 	require.Equal(t, observer.LevelSampled, level())
 	require.True(t, healthOf(t, o.Health(), "io").Up)
-	require.Contains(t, healthOf(t, o.Health(), "io").Shed, " of 6s of CPU time that the process used in 1m0s, and at most 60ms is allowed")
+	require.Contains(t, healthOf(t, o.Health(), "io").Shed, " of the 6s of CPU time that the process used in 1m0s, but at most 60ms is allowed")
 	spend()
 	require.Equal(t, observer.LevelOff, level())
 	require.Equal(t, observer.LevelFull, healthOf(t, o.Health(), "sched").Level, "the other module")

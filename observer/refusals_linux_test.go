@@ -76,7 +76,7 @@ func TestRefusals(t *testing.T) {
 		{
 			name:    "no BTF",
 			provoke: func(t *testing.T) { hide(t, "/sys/kernel/btf") },
-			is:      kprobe.ErrNotSupported, cause: "no BTF of the kernel", remedy: "CONFIG_DEBUG_INFO_BTF",
+			is:      kprobe.ErrNotSupported, cause: "no kernel BTF", remedy: "CONFIG_DEBUG_INFO_BTF",
 		},
 		{
 			name:    "no sysfs",

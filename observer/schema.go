@@ -94,7 +94,11 @@ type Metric struct {
 	Bounds []float64
 	// Since is the first Linux that can feed the metric.
 	Since string
-	Kind  Kind
+	// PartOf are the metrics that this one breaks down by work: in every snapshot, the sum over its series equals the
+	// sum over theirs. Of a histogram, a metric of time breaks down the total time, any other metric the count. It is
+	// nil for a metric that is not broken down by work.
+	PartOf []string
+	Kind   Kind
 	// Verifiable reports whether verification knows what the metric must have grown by.
 	Verifiable bool
 
@@ -105,6 +109,32 @@ type Metric struct {
 	scale    float64    // turns a counted value into the unit
 	width    int        // of a series, in words
 	iterated bool       // fed by iterators alone
+	parts    *parts     // of a metric that is broken down by work; nil for the others
+}
+
+// parts describe where the programs count a metric that is broken down by work. A snapshot has a different order: by
+// work, not by the numbers that the programs assign to works.
+type parts struct {
+	works  []Work // in the order of a snapshot
+	from   int    // the first word of number 0
+	stride int    // from one number to the next, in words
+}
+
+// outer returns the number of labels that identify the work. They come first.
+func (m *Metric) outer() int {
+	if m.parts == nil {
+		return 0
+	}
+	return len(workLabels)
+}
+
+// inner returns the number of series per work, or of all series if the metric is not broken down by work.
+func (m *Metric) inner() int {
+	n := 1
+	for _, l := range m.Labels[m.outer():] {
+		n *= len(l.Values)
+	}
+	return n
 }
 
 // Label is a label and all its values.
@@ -134,11 +164,10 @@ func (e *expectation) matches(names, values []string) bool {
 
 // series returns how many series the metric has.
 func (m *Metric) series() int {
-	n := 1
-	for _, l := range m.Labels {
-		n *= len(l.Values)
+	if m.parts == nil {
+		return m.inner()
 	}
-	return n
+	return len(m.parts.works) * m.inner()
 }
 
 // Unit returns seconds, bytes or pages, from the type or else from the end of the name. It is empty for a plain number.
@@ -171,7 +200,14 @@ func (m *Metric) LabelNames() []string {
 // labelValues returns the label values of series i, in the order of Labels.
 func (m *Metric) labelValues(i int) []string {
 	values := make([]string, len(m.Labels))
+	if m.parts != nil {
+		work := m.parts.works[i/m.inner()]
+		values[0], values[1] = work.Name, work.Catalog
+	}
 	for j, l := range slices.Backward(m.Labels) {
+		if j < m.outer() {
+			break
+		}
 		values[j] = l.Values[i%len(l.Values)]
 		i /= len(l.Values)
 	}
@@ -229,7 +265,7 @@ func (c claims) add(module string, metrics []Metric) error {
 				owner, taken = names[name]
 			}
 			if taken {
-				return fmt.Errorf("%w: metric %q is one of %s already", kprobe.ErrInvalidModule, name, owner)
+				return fmt.Errorf("%w: metric %q already belongs to %s", kprobe.ErrInvalidModule, name, owner)
 			}
 			names[name] = "module " + module
 		}
@@ -238,47 +274,157 @@ func (c claims) add(module string, metrics []Metric) error {
 	return nil
 }
 
-// describe reads the metrics that a module declares, with offsets from the module's own first word, and the number of
-// words of one CPU's entry.
-func describe(module string, spec *ebpf.CollectionSpec) ([]Metric, int, error) {
+// entry describes one CPU's entry of a module's counters.
+type entry struct {
+	metrics []Metric // with offsets from the module's own first word
+	words   int      // of the whole entry
+	whole   int      // of what precedes the counters by work
+	updates int      // the index of struct updates, or -1 if nothing is counted by work
+}
+
+// describe reads what a module declares.
+func describe(module string, spec *ebpf.CollectionSpec) (*entry, error) {
 	if !validName.MatchString(module) || len(module) > maxName {
-		return nil, 0, fmt.Errorf("%w: a module's name is lower case, of letters, digits and underscores, %d at most: %q", kprobe.ErrInvalidModule, maxName, module)
+		return nil, fmt.Errorf("%w: module name %q must be lower-case letters, digits and underscores, at most %d", kprobe.ErrInvalidModule, module, maxName)
 	}
 	if spec.Types == nil {
-		return nil, 0, fmt.Errorf("%w: no BTF in the object: compile it with -g", kprobe.ErrInvalidModule)
+		return nil, fmt.Errorf("%w: no BTF in the object: compile it with -g", kprobe.ErrInvalidModule)
 	}
 	m := spec.Maps[countersMap]
 	if m == nil {
-		return nil, 0, fmt.Errorf("%w: no map %q", kprobe.ErrInvalidModule, countersMap)
+		return nil, fmt.Errorf("%w: no map %q", kprobe.ErrInvalidModule, countersMap)
 	}
 	if m.Type != ebpf.Array || m.Flags&mmapable == 0 || m.ValueSize%wordSize != 0 {
-		return nil, 0, fmt.Errorf("%w: map %q is not an array that can be mapped, of 8-byte words", kprobe.ErrInvalidModule, countersMap)
+		return nil, fmt.Errorf("%w: map %q is not a memory-mappable array of 8-byte words", kprobe.ErrInvalidModule, countersMap)
 	}
 	if n := m.ValueSize / wordSize; n > maxWords {
-		return nil, 0, fmt.Errorf("%w: %d words to count into, at most %d are allowed", kprobe.ErrInvalidModule, n, maxWords)
+		return nil, fmt.Errorf("%w: %d words to count into, at most %d are allowed", kprobe.ErrInvalidModule, n, maxWords)
 	}
 	layout, ok := btf.UnderlyingType(m.Value).(*btf.Struct)
 	if !ok {
-		return nil, 0, fmt.Errorf("%w: the value of map %q is no struct", kprobe.ErrInvalidModule, countersMap)
+		return nil, fmt.Errorf("%w: the value of map %q is not a struct", kprobe.ErrInvalidModule, countersMap)
 	}
-	var metrics []Metric
+	e := &entry{words: int(m.ValueSize / wordSize), updates: -1}
+	e.whole = e.words
 	for _, member := range layout.Members {
-		metric, err := describeMember(module, spec.Types, member)
+		if err := e.describe(module, spec.Types, member); err != nil {
+			return nil, err
+		}
+	}
+	if len(e.metrics) == 0 {
+		return nil, fmt.Errorf("%w: no metric", kprobe.ErrInvalidModule)
+	}
+	e.metrics, _ = e.divided((*Works)(nil).all())
+	return e, newClaims().add(module, e.metrics)
+}
+
+// describe reads one member.
+func (e *entry) describe(module string, types *btf.Spec, member btf.Member) error {
+	switch {
+	case slices.Equal(member.Tags, []string{"updates"}):
+		e.updates = int(member.Offset.Bytes() / wordSize)
+		return nil
+	case slices.Equal(member.Tags, []string{"by:work"}):
+		return e.describeParts(module, types, member)
+	case e.updates >= 0:
+		return errSchema(member.Name, "declare BY_WORK last")
+	}
+	metric, err := describeMember(module, types, member)
+	if err != nil {
+		return err
+	}
+	if metric.PartOf != nil {
+		return errSchema(member.Name, "PART_OF is only for metrics that are counted by work")
+	}
+	if metric.offset+metric.series()*metric.width > e.words {
+		return errSchema(member.Name, "it lies beyond the map's value")
+	}
+	e.metrics = append(e.metrics, metric)
+	return nil
+}
+
+// describeParts reads the metrics that are counted by work.
+func (e *entry) describeParts(module string, types *btf.Spec, member btf.Member) error {
+	array, _ := member.Type.(*btf.Array)
+	if array == nil || array.Nelems != workNumbers || e.updates < 0 || e.whole != e.words {
+		return errSchema(member.Name, "declare it once, with BY_WORK")
+	}
+	of, ok := btf.UnderlyingType(array.Type).(*btf.Struct)
+	if !ok || of.Size%wordSize != 0 {
+		return errSchema(member.Name, "BY_WORK requires a struct of metrics")
+	}
+	from, stride := int(member.Offset.Bytes()/wordSize), int(of.Size/wordSize)
+	if e.updates >= from || from+stride*workNumbers > e.words {
+		return errSchema(member.Name, "it lies beyond the map's value")
+	}
+	e.whole = e.updates
+	for _, part := range of.Members {
+		metric, err := describeMember(module, types, part)
 		if err != nil {
-			return nil, 0, err
+			return err
 		}
-		if metric.offset+metric.series()*metric.width > int(m.ValueSize/wordSize) {
-			return nil, 0, errSchema(member.Name, "it lies beyond the map's value")
+		if err = e.checkWhole(&metric); err != nil {
+			return errSchema(part.Name, "%w", err)
 		}
-		for i := range metric.series() {
-			metric.values = append(metric.values, metric.labelValues(i))
+		if metric.offset+metric.series()*metric.width > stride {
+			return errSchema(part.Name, "it lies beyond its struct")
 		}
-		metrics = append(metrics, metric)
+		if slices.ContainsFunc(metric.Labels, func(l Label) bool { return slices.Contains(workLabels[:], l.Name) }) {
+			return errSchema(part.Name, "the labels %s are reserved for the work", strings.Join(workLabels[:], " and "))
+		}
+		metric.parts = &parts{from: from + metric.offset, stride: stride}
+		metric.Labels = slices.Concat(make([]Label, len(workLabels)), metric.Labels)
+		e.metrics = append(e.metrics, metric)
 	}
-	if len(metrics) == 0 {
-		return nil, 0, fmt.Errorf("%w: no metric", kprobe.ErrInvalidModule)
+	return nil
+}
+
+// checkWhole looks up the metrics that PART_OF names, and makes them the expected value in verification.
+func (e *entry) checkWhole(metric *Metric) error {
+	if len(metric.PartOf) == 0 || len(metric.verify) > 0 {
+		return errors.New("a metric that is counted by work must have PART_OF, and must not have VERIFY")
 	}
-	return metrics, int(m.ValueSize / wordSize), newClaims().add(module, metrics)
+	var all expectation
+	for _, name := range metric.PartOf {
+		i := slices.IndexFunc(e.metrics, func(m Metric) bool { return m.Name == name && m.parts == nil })
+		if i < 0 || e.metrics[i].scale != metric.scale && e.metrics[i].Kind != Histogram {
+			return fmt.Errorf("PART_OF: there is no metric %s of the same unit", name)
+		}
+		all.quantities = append(all.quantities, metric.grown(name))
+	}
+	metric.verify, metric.Verifiable = []expectation{all}, true
+	return nil
+}
+
+// grown returns the name of the quantity that a metric of PartOf has grown by, over all series: time if m is a metric
+// of time, otherwise a count.
+func (m *Metric) grown(whole string) string {
+	if m.scale == nanosecond {
+		return whole + "_ns"
+	}
+	return whole
+}
+
+// divided returns the metrics of a snapshot that has these works, and the number of its words.
+func (e *entry) divided(works []Work) ([]Metric, int) {
+	words := e.whole
+	metrics := slices.Clone(e.metrics)
+	for i := range metrics {
+		m := &metrics[i]
+		if m.parts != nil {
+			parts := *m.parts
+			parts.works = works
+			m.parts = &parts
+			m.Labels = slices.Concat(labelsOf(works), m.Labels[len(workLabels):])
+			m.offset = words
+			words += m.series() * m.width
+		}
+		m.values = nil
+		for j := range m.series() {
+			m.values = append(m.values, m.labelValues(j))
+		}
+	}
+	return metrics, words
 }
 
 // mmapable is BPF_F_MMAPABLE.
@@ -290,7 +436,7 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 		offset: int(member.Offset.Bytes() / wordSize),
 	}
 	if !validName.MatchString(member.Name) || len(member.Name) > maxName {
-		return metric, errSchema(member.Name, "a name is lower case, of letters, digits and underscores, %d at most", maxName)
+		return metric, errSchema(member.Name, "its name must be lower-case letters, digits and underscores, at most %d", maxName)
 	}
 	var labels, verify string
 	for _, tag := range member.Tags {
@@ -308,9 +454,13 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 			verify = value
 		case "cost":
 			if _, ok := assumed[value]; !ok {
-				return metric, errSchema(member.Name, "COST(%q): there are %s", value, strings.Join(slices.Sorted(maps.Keys(assumed)), ", "))
+				return metric, errSchema(member.Name, "COST(%q) is unknown (known: %s)", value, strings.Join(slices.Sorted(maps.Keys(assumed)), ", "))
 			}
 			metric.cost = value
+		case "part_of":
+			for name := range strings.SplitSeq(value, "+") {
+				metric.PartOf = append(metric.PartOf, namespace+"_"+module+"_"+strings.TrimSpace(name))
+			}
 		case "common":
 			metric.Name = namespace + "_" + member.Name
 			metric.Labels = []Label{{Name: "module", Values: []string{module}}}
@@ -392,14 +542,14 @@ func parseExpectation(part string, labels []Label) (expectation, error) {
 	for quantity := range strings.SplitSeq(quantities, "+") {
 		quantity = strings.TrimSpace(quantity)
 		if !validName.MatchString(quantity) {
-			return e, fmt.Errorf("%q is no name of a quantity", quantity)
+			return e, fmt.Errorf("%q is not the name of a quantity", quantity)
 		}
 		e.quantities = append(e.quantities, quantity)
 	}
 	for pair := range strings.FieldsFuncSeq(pairs, func(r rune) bool { return r == ',' || r == ' ' }) {
 		name, value, _ := strings.Cut(pair, "=")
 		if !slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name && slices.Contains(l.Values, value) }) {
-			return e, fmt.Errorf("%q is no label and value of the metric", pair)
+			return e, fmt.Errorf("%q is not a label and value of the metric", pair)
 		}
 		e.labels[name] = value
 	}
@@ -446,7 +596,7 @@ func describeElement(metric *Metric, element btf.Type) error {
 // describeHistogram reads the bounds from the layout of a histogram: the sum, and then the slots, whose tag has the
 // first bound and the step to the next one as powers of two.
 func describeHistogram(metric *Metric, layout *btf.Struct) error {
-	errLayout := fmt.Errorf("struct %s is not sum, then slot[n] with a tag le", layout.Name)
+	errLayout := fmt.Errorf("the members of struct %s must be sum, then slot[n] with a tag le", layout.Name)
 	if len(layout.Members) != 2 || layout.Members[0].Name != "sum" || layout.Members[1].Name != "slot" {
 		return errLayout
 	}
@@ -473,7 +623,7 @@ func parseSlots(tag string) (first, step int, err error) {
 	}
 	first, leErr := strconv.Atoi(strings.TrimPrefix(le, "le:"))
 	if err = errors.Join(err, leErr); err == nil && (first < 0 || first > 64 || step < 1 || step > 64) {
-		err = fmt.Errorf("slots %q", tag)
+		err = fmt.Errorf("slots %q are out of range", tag)
 	}
 	return first, step, err
 }
@@ -502,7 +652,7 @@ func describeLabels(types *btf.Spec, list string, sizes []int) ([]Label, error) 
 			return nil, fmt.Errorf("label %q is not name=enum", pair)
 		}
 		if slices.Contains(takenLabels[:], name) || slices.ContainsFunc(labels, func(l Label) bool { return l.Name == name }) {
-			return nil, fmt.Errorf("label %q is there already, or says where a series comes from", name)
+			return nil, fmt.Errorf("label %q is a duplicate, or is reserved", name)
 		}
 		values, err := enumerators(types, enumName)
 		if err != nil {
@@ -520,7 +670,7 @@ func describeLabels(types *btf.Spec, list string, sizes []int) ([]Label, error) 
 func enumerators(types *btf.Spec, name string) ([]string, error) {
 	var enum *btf.Enum
 	if err := types.TypeByName(name, &enum); err != nil {
-		return nil, fmt.Errorf("enum %q, which LABEL_VALUES(%s) would keep: %w", name, name, err)
+		return nil, fmt.Errorf("enum %q (is LABEL_VALUES(%s) declared?): %w", name, name, err)
 	}
 	prefix := strings.ToUpper(name) + "_"
 	var values []string
@@ -534,7 +684,7 @@ func enumerators(types *btf.Spec, name string) ([]string, error) {
 		}
 		value = strings.ToLower(value)
 		if !validValue.MatchString(value) || len(value) > maxName || slices.Contains(values, value) {
-			return nil, fmt.Errorf("enumerator %q stands for a value twice, or for none of 1 to %d letters, digits and underscores", v.Name, maxName)
+			return nil, fmt.Errorf("enumerator %q: its label value is a duplicate, or not 1 to %d letters, digits and underscores", v.Name, maxName)
 		}
 		values = append(values, value)
 	}

@@ -96,12 +96,14 @@ func unfed(name string, cpus int, counted bool) (*counters, error) {
 	}
 	defer m.Close()
 	if counted {
-		value := bytes.Repeat([]byte{1}, int(of.ValueSize))
+		// Any value but 0. Without works, struct updates is not read.
+		value := bytes.Repeat([]byte{2}, int(of.ValueSize))
 		for cpu := range uint32(cpus) {
 			if err = m.Put(cpu, value); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return mapCounters(m, o.metrics, o.words, cpus)
+	metrics, words := o.divided((*Works)(nil).all())
+	return mapCounters(m, o.entry, metrics, words, cpus, nil)
 }

@@ -91,8 +91,9 @@ func (s Source) Describe(modules ...string) ([]Metric, error) {
 		if o.err != nil {
 			return nil, fmt.Errorf("module %s: %w", name, o.err)
 		}
-		schema = appendMetrics(schema, o.metrics, total)
-		total += o.words
+		metrics, words := o.divided((*Works)(nil).all())
+		schema = appendMetrics(schema, metrics, total)
+		total += words
 	}
 	return schema, nil
 }
@@ -136,18 +137,17 @@ func (s Source) read(name string) (*ebpf.CollectionSpec, error) {
 
 // object is a decoded module: its description of itself, and the programs to load. It is not changed.
 type object struct {
-	spec    *ebpf.CollectionSpec
-	err     error // why it cannot be opened
-	name    string
-	metrics []Metric // with offsets from the module's own first word
-	words   int
+	*entry
+	spec *ebpf.CollectionSpec
+	err  error // why it cannot be opened
+	name string
 }
 
 // decode reads a module.
 func (s Source) decode(name string) *object {
 	o := &object{name: name}
 	if o.spec, o.err = s.read(name); o.err == nil {
-		o.metrics, o.words, o.err = describe(name, o.spec)
+		o.entry, o.err = describe(name, o.spec)
 	}
 	return o
 }
@@ -197,7 +197,7 @@ func (s *sources) add(taken claims, source Source, called string) {
 	}
 	for _, name := range names {
 		if _, ok := s.of[name]; ok {
-			s.refuse(name+" of "+called, collision(fmt.Errorf("%w: there is a module %q already", kprobe.ErrInvalidModule, name)))
+			s.refuse(name+" of "+called, collision(fmt.Errorf("%w: module %q already exists", kprobe.ErrInvalidModule, name)))
 			continue
 		}
 		s.of[name] = source

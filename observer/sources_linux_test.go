@@ -134,26 +134,26 @@ func TestBadModules(t *testing.T) {
 		}, cause: "257 programs, at most 256 are allowed"},
 		"fmod_ret": {
 			change: attachAs(ebpf.Tracing, ebpf.AttachModifyReturn, "fmod_ret/bpf_modify_return_test"),
-			cause:  `program "call__tp_btf": section "fmod_ret/bpf_modify_return_test" asks for no attachment that is known here`,
+			cause:  `program "call__tp_btf": section "fmod_ret/bpf_modify_return_test": unknown kind of attachment`,
 		},
-		"lsm":          {change: attachAs(ebpf.LSM, ebpf.AttachLSMMac, "lsm/file_open"), cause: `section "lsm/file_open" asks for no attachment`},
-		"xdp":          {change: attachAs(ebpf.XDP, ebpf.AttachXDP, "xdp"), cause: `section "xdp" asks for no attachment`},
-		"struct_ops":   {change: attachAs(ebpf.StructOps, ebpf.AttachStructOps, "struct_ops/x"), cause: `section "struct_ops/x" asks for no attachment`},
-		"uprobe":       {change: attachAs(ebpf.Kprobe, 0, "uprobe//bin/sh:main"), cause: `section "uprobe//bin/sh:main" asks for no attachment`},
-		"kprobe.multi": {change: attachAs(ebpf.Kprobe, ebpf.AttachTraceKprobeMulti, "kprobe.multi/vfs_*"), cause: `section "kprobe.multi/vfs_*" asks for no attachment`},
+		"lsm":          {change: attachAs(ebpf.LSM, ebpf.AttachLSMMac, "lsm/file_open"), cause: `section "lsm/file_open": unknown kind of attachment`},
+		"xdp":          {change: attachAs(ebpf.XDP, ebpf.AttachXDP, "xdp"), cause: `section "xdp": unknown kind of attachment`},
+		"struct_ops":   {change: attachAs(ebpf.StructOps, ebpf.AttachStructOps, "struct_ops/x"), cause: `section "struct_ops/x": unknown kind of attachment`},
+		"uprobe":       {change: attachAs(ebpf.Kprobe, 0, "uprobe//bin/sh:main"), cause: `section "uprobe//bin/sh:main": unknown kind of attachment`},
+		"kprobe.multi": {change: attachAs(ebpf.Kprobe, ebpf.AttachTraceKprobeMulti, "kprobe.multi/vfs_*"), cause: `section "kprobe.multi/vfs_*": unknown kind of attachment`},
 		"sleepable": {change: func(spec *ebpf.CollectionSpec) {
 			spec.Programs[userProgram].Flags |= unix.BPF_F_SLEEPABLE
-		}, cause: "asks to sleep"},
+		}, cause: "a module may not have sleepable programs"},
 		"no program":   {change: func(spec *ebpf.CollectionSpec) { clear(spec.Programs) }, cause: "no program"},
 		"program name": {change: func(spec *ebpf.CollectionSpec) { spec.Programs["call"] = spec.Programs[userProgram] }, cause: "2 programs, but BTF for 1"},
-		"prog_array":   {change: aMap(ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type ProgramArray is none that a module may have`},
-		"sockmap":      {change: aMap(ebpf.MapSpec{Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type SockMap is none`},
-		"ring buffer":  {change: aMap(ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: 4096}), cause: `map "more": type RingBuf is none`},
-		"perf buffer":  {change: aMap(ebpf.MapSpec{Type: ebpf.PerfEventArray, KeySize: 4, ValueSize: 4}), cause: `map "more": type PerfEventArray is none`},
-		"map of maps":  {change: aMap(ebpf.MapSpec{Type: ebpf.HashOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type HashOfMaps is none`},
+		"prog_array":   {change: aMap(ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type ProgramArray is not allowed in a module`},
+		"sockmap":      {change: aMap(ebpf.MapSpec{Type: ebpf.SockMap, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type SockMap is not allowed`},
+		"ring buffer":  {change: aMap(ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: 4096}), cause: `map "more": type RingBuf is not allowed`},
+		"perf buffer":  {change: aMap(ebpf.MapSpec{Type: ebpf.PerfEventArray, KeySize: 4, ValueSize: 4}), cause: `map "more": type PerfEventArray is not allowed`},
+		"map of maps":  {change: aMap(ebpf.MapSpec{Type: ebpf.HashOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1}), cause: `map "more": type HashOfMaps is not allowed`},
 		"pinned map":   {change: aMap(ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1, Pinning: ebpf.PinByName}), cause: `map "more": it is pinned`},
 		"large map":    {change: aMap(ebpf.MapSpec{Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: 1 << 20}), cause: "bytes, at most 16777216 are allowed"},
-		"larger map":   {change: aMap(ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 1 << 31, MaxEntries: 1 << 31}), cause: `map "more": 2147483648 entries of 4 and 2147483648 bytes are too many`},
+		"larger map":   {change: aMap(ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 1 << 31, MaxEntries: 1 << 31}), cause: `map "more": 2147483648 entries with 4-byte keys and 2147483648-byte values are too many`},
 		"too many maps": {change: func(spec *ebpf.CollectionSpec) {
 			for i := range 16 {
 				spec.Maps[fmt.Sprint("more", i)] = &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1}
@@ -163,7 +163,7 @@ func TestBadModules(t *testing.T) {
 			change: func(spec *ebpf.CollectionSpec) { begin(spec, asm.LoadMapPtr(asm.R1, 7)) },
 			cause:  `it uses a map "" that the object does not have`,
 		},
-		"probe_write_user": {change: helper(asm.FnProbeWriteUser), cause: "it calls FnProbeWriteUser, and a module may only look"},
+		"probe_write_user": {change: helper(asm.FnProbeWriteUser), cause: "it calls FnProbeWriteUser, but a module may only observe"},
 		"override_return":  {change: helper(asm.FnOverrideReturn), cause: "it calls FnOverrideReturn"},
 		"send_signal":      {change: helper(asm.FnSendSignal), cause: "it calls FnSendSignal,"},
 		"send_signal_thread": {
@@ -171,16 +171,16 @@ func TestBadModules(t *testing.T) {
 		},
 		"kernel function": {change: func(spec *ebpf.CollectionSpec) {
 			begin(spec, asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: -1}.WithReference("crash_kexec"))
-		}, cause: `it calls "crash_kexec" of the kernel: allowed are bpf_preempt_disable`},
+		}, cause: `it calls the kernel function "crash_kexec" (allowed: bpf_preempt_disable`},
 		"refused by the verifier": {
 			change: func(spec *ebpf.CollectionSpec) { begin(spec, asm.Mov.Reg(asm.R0, asm.R9)) },
 			cause:  "R9 !read_ok", remedy: "the kernel's verifier refuses the program",
 		},
 		"no counters":        {change: func(spec *ebpf.CollectionSpec) { delete(spec.Maps, userMetrics) }, cause: `no map "metrics"`},
-		"counters of a hash": {change: func(spec *ebpf.CollectionSpec) { spec.Maps[userMetrics].Type = ebpf.Hash }, cause: "is not an array that can be mapped"},
+		"counters of a hash": {change: func(spec *ebpf.CollectionSpec) { spec.Maps[userMetrics].Type = ebpf.Hash }, cause: "is not a memory-mappable array"},
 		"wrong BTF": {change: func(spec *ebpf.CollectionSpec) {
 			spec.Maps[userMetrics].Value = &btf.Int{Name: "long", Size: 8}
-		}, cause: `the value of map "metrics" is no struct`},
+		}, cause: `the value of map "metrics" is not a struct`},
 		"no BTF":     {bytes: func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(".BTF\x00"), []byte(".BTX\x00")) }, cause: "missing BTF"},
 		"no types":   {change: func(spec *ebpf.CollectionSpec) { spec.Types = nil }, cause: "no BTF in the object: compile it with -g"},
 		"broken BTF": {bytes: breakBTF, cause: "parsing the object"},
@@ -206,8 +206,8 @@ func TestBadModules(t *testing.T) {
 		}, cause: `metric "calls_total": 1 labels for an array of 0 dimensions`},
 		"label of a histogram": {change: func(spec *ebpf.CollectionSpec) {
 			members(spec)[0].Tags[1] = "labels:le=sdk_result"
-		}, cause: `metric "calls_total": label "le" is there already`},
-		"metric name":   {change: func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = "Calls-Total" }, cause: `metric "Calls-Total": a name is lower case`},
+		}, cause: `metric "calls_total": label "le" is a duplicate, or is reserved`},
+		"metric name":   {change: func(spec *ebpf.CollectionSpec) { members(spec)[0].Name = "Calls-Total" }, cause: `metric "Calls-Total": its name must be lower-case`},
 		"no help":       {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = nil }, cause: `metric "call_bytes": no HELP`},
 		"unknown tag":   {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags[0] = "helpp:x" }, cause: `metric "call_bytes": unknown tag "helpp:x"`},
 		"unknown hook":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Tags = []string{"help:x", "hooks:nosuch"} }, cause: `no program has hook "nosuch"`},
@@ -215,7 +215,7 @@ func TestBadModules(t *testing.T) {
 		"unknown type":  {change: func(spec *ebpf.CollectionSpec) { members(spec)[1].Type = &btf.Int{Name: "long", Size: 8} }, cause: `unknown type "long" (known: counter_t`},
 		"a name twice": {change: func(spec *ebpf.CollectionSpec) {
 			members(spec)[0].Name = "call_bytes_sum"
-		}, cause: `metric "ebpf_bad_call_bytes_sum" is one of module bad already`},
+		}, cause: `metric "ebpf_bad_call_bytes_sum" already belongs to module bad`},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			kprobetest.Require(t)
@@ -280,13 +280,13 @@ func TestCollisions(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{"io", "good", "x"}, up)
 	require.Equal(t, map[string]string{
-		"io of source 2":   `invalid probe module: there is a module "io" already`,
-		"net of source 3":  `invalid probe module: there is a module "net" already`,
-		"good of source 5": `invalid probe module: there is a module "good" already`,
-		"x_y":              `invalid probe module: metric "ebpf_x_y_calls_total" is one of module x already`,
-		"module":           `invalid probe module: metric "ebpf_module_up" is one of the observer already`,
-		"Not-A-Name":       `invalid probe module: a module's name is lower case, of letters, digits and underscores, 64 at most: "Not-A-Name"`,
-		"sched_cpu":        `invalid probe module: metric "ebpf_sched_cpu_seconds_total" is one of module sched already`,
+		"io of source 2":   `invalid probe module: module "io" already exists`,
+		"net of source 3":  `invalid probe module: module "net" already exists`,
+		"good of source 5": `invalid probe module: module "good" already exists`,
+		"x_y":              `invalid probe module: metric "ebpf_x_y_calls_total" already belongs to module x`,
+		"module":           `invalid probe module: metric "ebpf_module_up" already belongs to the observer`,
+		"Not-A-Name":       `invalid probe module: module name "Not-A-Name" must be lower-case letters, digits and underscores, at most 64`,
+		"sched_cpu":        `invalid probe module: metric "ebpf_sched_cpu_seconds_total" already belongs to module sched`,
 	}, causes)
 	require.Contains(t, healthOf(t, o.Health(), "x_y").Remedy, "give the module's file, or the metric, another name")
 	requireCounts(t, o, "good")
@@ -313,8 +313,8 @@ func TestModuleDir(t *testing.T) {
 		whole         bool // the folder is refused
 	}{
 		{name: "folder of a stranger", whole: true, prepare: func(t *testing.T, dir, _ string) { chown(t, dir) }, cause: "belongs to user 4242, neither to root nor to the server's user 0", remedy: "chown 0 "},
-		{name: "folder for the group", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.Chmod(dir, 0o770)) }, cause: "can be written to by others than its owner, its mode is 0770", remedy: "chmod go-w "},
-		{name: "folder for all", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.Chmod(dir, 0o702)) }, cause: "can be written to by others", remedy: "chmod go-w "},
+		{name: "folder for the group", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.Chmod(dir, 0o770)) }, cause: "can be written to by users other than its owner, its mode is 0770", remedy: "chmod go-w "},
+		{name: "folder for all", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.Chmod(dir, 0o702)) }, cause: "can be written to by users other", remedy: "chmod go-w "},
 		{name: "no folder", whole: true, prepare: func(t *testing.T, dir, _ string) { require.NoError(t, os.RemoveAll(dir)) }, cause: "no such file or directory", remedy: "make the folder "},
 		{name: "a file", whole: true, prepare: func(t *testing.T, dir, _ string) {
 			require.NoError(t, os.RemoveAll(dir))
@@ -345,11 +345,11 @@ func TestModuleDir(t *testing.T) {
 		{name: "pipe", prepare: func(t *testing.T, _, bad string) {
 			require.NoError(t, os.Remove(bad))
 			require.NoError(t, unix.Mkfifo(bad, 0o600))
-		}, cause: "is no regular file", remedy: "put the object itself"},
+		}, cause: "is not a regular file", remedy: "put the object itself"},
 		{name: "folder in it", prepare: func(t *testing.T, _, bad string) {
 			require.NoError(t, os.Remove(bad))
 			require.NoError(t, os.Mkdir(bad, 0o700))
-		}, cause: "is no regular file", remedy: "put the object itself"},
+		}, cause: "is not a regular file", remedy: "put the object itself"},
 		{name: "too large", prepare: func(t *testing.T, _, bad string) { require.NoError(t, os.Truncate(bad, 1<<20+1)) }, cause: "has 1048577 bytes, at most 1048576 are allowed", remedy: "llvm-strip -g"},
 		{name: "may not be read", prepare: func(t *testing.T, _, bad string) {
 			require.NoError(t, os.Remove(bad))
@@ -358,7 +358,7 @@ func TestModuleDir(t *testing.T) {
 		{name: "link to the folder", prepare: func(t *testing.T, _, bad string) {
 			require.NoError(t, os.Remove(bad))
 			require.NoError(t, os.Symlink(".", bad))
-		}, cause: "is no regular file", remedy: "put the object itself"},
+		}, cause: "is not a regular file", remedy: "put the object itself"},
 		{name: "link up from a folder in it", prepare: func(t *testing.T, dir, bad string) {
 			require.NoError(t, os.Rename(bad, filepath.Join(filepath.Dir(dir), "outside.bpf.o")))
 			require.NoError(t, os.Mkdir(filepath.Join(dir, "in"), 0o700))
@@ -377,7 +377,7 @@ func TestModuleDir(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			kprobetest.Require(t)
 			if os.Geteuid() != 0 {
-				t.Skip("only root gives files away")
+				t.Skip("only root can give files away")
 			}
 			dir := filepath.Join(t.TempDir(), "modules")
 			require.NoError(t, os.Mkdir(dir, 0o755))
@@ -471,7 +471,7 @@ func TestModuleDirOfLinks(t *testing.T) {
 				file, err := observer.OpenObject(dir, c.name+".bpf.o")
 				if !c.ok {
 					require.ErrorIs(t, err, observer.ErrUntrusted)
-					require.ErrorContains(t, err, "by more than 40 links")
+					require.ErrorContains(t, err, "through more than 40 links")
 					continue
 				}
 				require.NoError(t, err, c.name)

@@ -41,11 +41,11 @@ func StateMetrics() []Metric {
 			Help: "Events that were counted without their duration, and runs of a program that the kernel skipped (missed).",
 		},
 		{
-			Name: "ebpf_metric_verified", Kind: Gauge, Labels: labels("module", "metric"),
+			Name: MetricVerified, Kind: Gauge, Labels: labels("module", "metric"),
 			Help: "1 if the metric has counted known work exactly, on this kernel, when the module was opened.",
 		},
 		{Name: "ebpf_probe_info", Kind: Gauge, Labels: labels("module", "hook", "attach"), Help: "How each hook is attached. Always 1."},
-		{Name: CollectSuccess, Kind: Gauge, Help: "1 if all modules were read anew by the last collection, 0 if some counters are older."},
+		{Name: CollectSuccess, Kind: Gauge, Help: "1 if the last collection read all modules, 0 if some counters are older."},
 		{Name: CollectDuration, Kind: Gauge, Help: "Time that the last collection took."},
 		{
 			Name: LabelsDiffer, Kind: Gauge, Labels: labels("metric"),
@@ -54,8 +54,9 @@ func StateMetrics() []Metric {
 	}
 }
 
-// The metrics of the observer's own state that the collector or the store of the metrics sets.
+// Metrics of the observer's own state that the collector or the store of the metrics handles.
 const (
+	MetricVerified  = "ebpf_metric_verified"
 	LabelsDiffer    = "ebpf_labels_differ"
 	CollectSuccess  = "ebpf_collect_success"
 	CollectDuration = "ebpf_collect_duration_seconds"
@@ -78,7 +79,7 @@ func (h Health) Each(f func(metric string, value float64, labelValues ...string)
 			f(eventsLost, float64(m.Missed), m.Name, "missed")
 		}
 		for _, metric := range m.Metrics {
-			f("ebpf_metric_verified", number(metric.Verified), m.Name, metric.Name)
+			f(MetricVerified, number(metric.Verified), m.Name, metric.Name)
 		}
 		for _, hook := range m.Plan {
 			if hook.Attachment != "" && m.attached(hook.Name) {

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ const (
 
 // errDisturbed means that the thread did more than the known work while it was observed, such as a page fault of the
 // runtime.
-var errDisturbed = errors.New("the thread did more than the known work, each time that it was tried")
+var errDisturbed = errors.New("the thread did more than the known work, in every try")
 
 // tells reports whether the metric has an expectation about a quantity of the phase.
 func tells(p *work.Phase, m *Metric) bool {
@@ -94,7 +95,7 @@ func (v *verdicts) of(metric *Metric) MetricHealth {
 	case v.err != nil:
 		health.Reason = v.err.Error()
 	case len(metric.verify) == 0:
-		health.Reason = "it cannot be provoked safely, or not exactly"
+		health.Reason = "it cannot be provoked both safely and exactly"
 	default:
 		health.Reason = "the known work could not be done: is the scratch folder on a disk?"
 	}
@@ -107,25 +108,31 @@ func key(metric *Metric) string { return metric.Module + " " + metric.Name }
 
 // verify opens the modules for one thread alone, lets it do known work, and compares. It does not count other threads,
 // and leaves nothing behind.
-func verify(ctx context.Context, objects []*object, opts Options, cache *btf.Cache) *verdicts {
+func (o *Observer) verify(ctx context.Context, objects []*object, cache *btf.Cache) *verdicts {
 	done, opened := make(chan *verdicts, 1), make(chan struct{})
 	go func() {
 		v := &verdicts{metrics: make(map[string]MetricHealth), costs: make(map[string]costs)}
-		warning, err := work.OnThread(opts.ScratchDirs, func(thread uint32, phases []work.Phase, measure work.Measure) error {
-			scope := opts.Scope
-			scope.TID = thread
-			o := &Observer{}
+		defer func() {
+			// A panic in verification must not end the server.
+			if fault := recover(); fault != nil {
+				done <- &verdicts{err: fmt.Errorf("verification: panic: %v\n%s", fault, debug.Stack())}
+			}
+		}()
+		warning, err := work.OnThread(o.opts.ScratchDirs, func(thread uint32, phases []work.Phase, measure work.Measure) error {
+			opts := o.probeOptions(cache)
+			opts.Scope.TID = thread
+			alone := &Observer{opts: o.opts, telling: o.telling}
 			var names []string
 			for _, object := range objects {
 				names = append(names, object.name)
-				v.costs[object.name] = calibrate(measure, o, func() {
-					o.open(object, kprobe.Options{Scope: scope, Cache: cache, Attachment: opts.Attachment}, nil)
+				v.costs[object.name] = calibrate(measure, alone, func() {
+					alone.open(object, opts, nil)
 				})
 			}
 			close(opened)
-			err := o.settle(Config{Modules: names})
-			v.judge(o, phases)
-			return errors.Join(err, o.Close())
+			err := alone.settle(Config{Modules: names})
+			v.judge(alone, phases)
+			return errors.Join(err, alone.Close())
 		})
 		v.warning = warning
 		if err != nil {
@@ -251,7 +258,28 @@ func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 		g.events.words[i] -= word
 		g.iterated.words[i] -= word
 	}
+	o.tellWholes(known, &g)
 	return known, &g, nil
+}
+
+// tellWholes adds the growth of the metrics that others break down by work: it is the expected growth of the latter.
+func (o *Observer) tellWholes(known work.Quantities, g *growth) {
+	for i := range o.schema {
+		part := &o.schema[i]
+		for j := range o.schema {
+			if m := &o.schema[j]; slices.Contains(part.PartOf, m.Name) {
+				var counted, ns uint64
+				for series := range m.series() {
+					n, t := g.of(m).counted(m, series)
+					counted, ns = counted+n, ns+t
+				}
+				if part.scale == nanosecond {
+					counted = ns
+				}
+				known[part.grown(m.Name)] = counted
+			}
+		}
+	}
 }
 
 // names reports whether the metric has an expectation about one of the known quantities.
@@ -292,7 +320,7 @@ func compare(m *Metric, known work.Quantities, grown *Snapshot, took time.Durati
 	}
 	for i, is := range meant {
 		if n, ns := grown.counted(m, i); !is && n+ns != 0 {
-			return fmt.Errorf("%s: counted, and nothing was done", strings.Join(m.labelValues(i), ", "))
+			return fmt.Errorf("%s: counted although nothing was done", strings.Join(m.labelValues(i), ", "))
 		}
 	}
 	return nil

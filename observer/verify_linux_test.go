@@ -115,7 +115,7 @@ func TestVerifyBites(t *testing.T) {
 		exported = append(exported, m.Name)
 	}
 	require.Equal(t, []string{"ebpf_wrong_right_total", "ebpf_wrong_unknown_total", "ebpf_wrong_silent_total"}, exported)
-	require.Contains(t, health.Summary(), "ebpf_wrong_doubled_total: left out, it is wrong: calls: pread: counted 10, want 5")
+	require.Contains(t, health.Summary(), "ebpf_wrong_doubled_total: left out because it is wrong: calls: pread: counted 10, want 5")
 	// The other metrics count in their own words.
 	fd := openFile(t, "/proc/self/exe", unix.O_RDONLY)
 	quiet(t)

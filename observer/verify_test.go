@@ -57,7 +57,7 @@ func TestVerifyCompare(t *testing.T) {
 	}{
 		{"each series", "result=ok: {op}; result=error: {op}_errors", counter, work.Quantities{"read": 3, "read_errors": 1}, []uint64{3, 1, 0, 0}, ""},
 		{"one too many", "result=ok: {op}; result=error: {op}_errors", counter, work.Quantities{"read": 3}, []uint64{4, 0, 0, 0}, "read: counted 4, want 3"},
-		{"a series that nobody names", "op=read: read", counter, work.Quantities{"read": 3}, []uint64{2, 1, 0, 5}, "write, error: counted, and nothing was done"},
+		{"a series that nobody names", "op=read: read", counter, work.Quantities{"read": 3}, []uint64{2, 1, 0, 5}, "write, error: counted although nothing was done"},
 		{"a sum of series", "op=read: read + other", counter, work.Quantities{"read": 2, "other": 1}, []uint64{2, 1, 0, 0}, ""},
 		{"all series", "all", counter, work.Quantities{"all": 10}, []uint64{1, 2, 3, 4}, ""},
 		{"some time", "calls", seconds, work.Quantities{"calls": 3}, []uint64{500}, ""},

@@ -65,7 +65,7 @@ func (w *watched[T]) get() T {
 	w.seen = now
 	value, err := w.read()
 	if err != nil {
-		w.report(fmt.Errorf("the old one stays in use: %w", err))
+		w.report(fmt.Errorf("%w; the old one stays in use", err))
 		return w.value
 	}
 	w.value = value
@@ -151,7 +151,7 @@ func readToken(file string) (token, error) {
 	case len(content) == 0:
 		return token{}, errors.New("it is empty")
 	case bytes.ContainsFunc(content, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return token{}, errors.New("a token is one word of printable ASCII")
+		return token{}, errors.New("a token must be one word of printable ASCII")
 	}
 	return sha256.Sum256(content), nil
 }

@@ -57,7 +57,7 @@ func overlay(c observer.Config, data []byte) (observer.Config, error) {
 			if fields.Tag == "!!null" {
 				return c, nil
 			}
-			return c, errors.New("the document is no mapping of fields to values")
+			return c, errors.New("the document is not a mapping of fields to values")
 		}
 		for i := 0; i < len(fields.Content); i += 2 {
 			name, value := fields.Content[i], fields.Content[i+1]

@@ -160,7 +160,7 @@ func servePage(w http.ResponseWriter, r *http.Request, files fs.FS) error {
 	defer file.Close()
 	content, ok := file.(io.ReadSeeker)
 	if !ok {
-		return fmt.Errorf("file %s of the page cannot be read from anywhere", name)
+		return fmt.Errorf("file %s of the page is not seekable", name)
 	}
 	w.Header().Set("Cache-Control", "no-cache")
 	http.ServeContent(w, r, name, info.ModTime(), content)

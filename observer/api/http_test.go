@@ -338,7 +338,7 @@ func TestConfig(t *testing.T) {
 	refused(t, reload(), http.StatusNotImplemented, "no configuration file")
 	_, err := api.Decode(base(), []byte("oops"))
 	c.fail(nil, err)
-	refused(t, reload(), http.StatusUnprocessableEntity, "no mapping")
+	refused(t, reload(), http.StatusUnprocessableEntity, "not a mapping")
 	refused(t, request(t, http.MethodPost, url+"/reload", ""), http.StatusUnsupportedMediaType, "not application/json")
 	refused(t, request(t, http.MethodPost, url+"/reload", strings.Repeat(" ", 70_000), jsonType), http.StatusRequestEntityTooLarge, "larger than")
 }

@@ -101,7 +101,7 @@ func (o ListenOptions) prepare() (*prepared, error) {
 		return nil, fmt.Errorf("gRPC address %q: %w", o.GRPCAddr, err)
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
-		return nil, errors.New("a TLS certificate and its key are needed both or not at all")
+		return nil, errors.New("TLS needs both a certificate and its key")
 	}
 	if p.http == "" && p.grpc == "" {
 		return p, nil
@@ -141,13 +141,13 @@ func (o ListenOptions) address(given string) (string, error) {
 		return "", err
 	}
 	if _, err = strconv.ParseUint(port, 10, 16); err != nil {
-		return "", fmt.Errorf("port %q: allowed is 0 to 65535", port)
+		return "", fmt.Errorf("port %q is not a number from 0 to 65535", port)
 	}
 	if host == "" {
 		host = "127.0.0.1"
 	}
 	if !loopback(host) && o.TokenFile == "" {
-		return "", errors.New("other machines reach it, and there is no token file: name one, or listen on 127.0.0.1")
+		return "", errors.New("other machines can reach it, but there is no token file: name one, or listen on 127.0.0.1")
 	}
 	return net.JoinHostPort(host, port), nil
 }
@@ -340,7 +340,7 @@ func (p *prepared) guard(r *http.Request) error {
 		return checkHost(r)
 	}
 	if !p.allows(r.Header.Values("Authorization")) {
-		return fail(http.StatusUnauthorized, "the token is missing or wrong: it belongs into the header Authorization, as Bearer <token>")
+		return fail(http.StatusUnauthorized, "the token is missing or wrong: send it in the header Authorization, as Bearer <token>")
 	}
 	return nil
 }
@@ -353,7 +353,7 @@ func checkHost(r *http.Request) error {
 		host = name
 	}
 	if host = strings.Trim(host, "[]"); host != "localhost" && net.ParseIP(host) == nil {
-		return fail(http.StatusForbidden, "host %q: without a token only an IP address and localhost are answered", host)
+		return fail(http.StatusForbidden, "host %q is not allowed: without a token, it must be localhost or an IP address", host)
 	}
 	return nil
 }
@@ -368,7 +368,7 @@ func (p *prepared) authorize(ctx context.Context) (*connection, error) {
 		c.admit()
 		return c, nil
 	}
-	return nil, status.Error(codes.Unauthenticated, "the token is missing or wrong: it belongs into the metadata authorization, as Bearer <token>")
+	return nil, status.Error(codes.Unauthenticated, "the token is missing or wrong: send it in the metadata key authorization, as Bearer <token>")
 }
 
 func (p *prepared) allows(authorization []string) bool {
@@ -414,6 +414,6 @@ func (s *Server) Close() error {
 	case <-done:
 		return nil
 	case <-time.After(stopTimeout):
-		return errors.New("a request is being answered still")
+		return errors.New("a request is still being answered")
 	}
 }

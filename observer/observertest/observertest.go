@@ -66,17 +66,17 @@ func conventions(m *observer.Metric) error {
 	base := strings.TrimSuffix(m.Name, "_total")
 	switch {
 	case total != (m.Kind == observer.Counter):
-		return errors.New("a counter's name ends with _total, and no other's does")
+		return errors.New("a counter's name ends with _total, and no other name does")
 	case seconds != strings.HasSuffix(base, "_seconds"):
-		return errors.New("the name of a time, and no other, ends with _seconds, before _total")
+		return errors.New("the name of a time, and no other name, ends with _seconds, or with _seconds_total")
 	case m.Kind == observer.Histogram && !seconds && !strings.HasSuffix(base, "_bytes"):
-		return errors.New("the name of a distribution of bytes ends with _bytes")
+		return errors.New("the name of a histogram of bytes ends with _bytes")
 	case !strings.HasSuffix(m.Help, "."):
-		return errors.New("the help is no sentence: it tells what is counted, and what is not")
+		return errors.New("the help is not a sentence: it must say what is counted, and what is not")
 	}
 	for _, l := range m.Labels {
 		if strings.Contains(m.Name, "_"+l.Name+"_") {
-			return fmt.Errorf("the name has the label %s in it", l.Name)
+			return fmt.Errorf("the name contains the label %s", l.Name)
 		}
 	}
 	return nil
@@ -141,7 +141,7 @@ func differences(before, after map[string]value, want map[string]uint64) error {
 	var errs []error
 	for _, series := range slices.Sorted(maps.Keys(want)) {
 		if _, ok := after[series]; !ok {
-			errs = append(errs, fmt.Errorf("%s is not there; there are %s", series, strings.Join(slices.Sorted(maps.Keys(after)), ", ")))
+			errs = append(errs, fmt.Errorf("%s does not exist; there are %s", series, strings.Join(slices.Sorted(maps.Keys(after)), ", ")))
 		}
 	}
 	for _, series := range slices.Sorted(maps.Keys(after)) {
@@ -157,7 +157,7 @@ func differences(before, after map[string]value, want map[string]uint64) error {
 		case wanted == Some:
 			errs = append(errs, fmt.Errorf("%s counted nothing", series))
 		case got != wanted:
-			errs = append(errs, fmt.Errorf("%s counted %d, %d were to be", series, got, wanted))
+			errs = append(errs, fmt.Errorf("%s counted %d, want %d", series, got, wanted))
 		}
 	}
 	return errors.Join(errs...)

@@ -78,10 +78,10 @@ func Run(t TB, source observer.Source, module string, work Work) {
 		t.Errorf("counts: %v", err)
 	}
 	if err = r.once(nobody(self), r.nothing); err != nil {
-		t.Errorf("scope: another process was to be observed, and the work of this one was counted: %v", err)
+		t.Errorf("scope: this process's work was counted although another process was observed: %v", err)
 	}
 	if err = r.otherThread(self); err != nil {
-		t.Errorf("scope: another thread was to be observed, and the work of this one was counted: %v", err)
+		t.Errorf("scope: this thread's work was counted although another thread was observed: %v", err)
 	}
 	if err = before.leaked(r.objects); err != nil {
 		t.Errorf("leak: %v", err)
@@ -282,7 +282,7 @@ func (h held) leaked(objects []object) error {
 			errs = append(errs, fmt.Errorf("%d descriptors are open, %d were before", now.descriptors, h.descriptors))
 		}
 		if now.goroutines > h.goroutines {
-			errs = append(errs, fmt.Errorf("%d goroutines run, %d did before", now.goroutines, h.goroutines))
+			errs = append(errs, fmt.Errorf("%d goroutines are running, %d were before", now.goroutines, h.goroutines))
 		}
 		if err = errors.Join(errs...); err != nil && time.Now().Before(deadline) {
 			continue

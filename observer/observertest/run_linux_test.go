@@ -127,16 +127,16 @@ func TestRunBites(t *testing.T) {
 	}{
 		{name: "right"},
 		{name: "doubled", change: faulty(t, doubled), want: []string{
-			"counts: ebpf_sdk_calls_total{result=\"error\"} counted 4, 2 were to be\nebpf_sdk_calls_total{result=\"ok\"} counted 6, 3 were to be",
+			"counts: ebpf_sdk_calls_total{result=\"error\"} counted 4, want 2\nebpf_sdk_calls_total{result=\"ok\"} counted 6, want 3",
 		}},
-		{name: "silent", change: faulty(t, silent), want: []string{"counts: ebpf_sdk_call_bytes counted 0, 3 were to be"}},
-		{name: "wrong series", change: faulty(t, series), want: []string{"counts: ebpf_sdk_calls_total{result=\"error\"} counted 0, 2 were to be"}},
+		{name: "silent", change: faulty(t, silent), want: []string{"counts: ebpf_sdk_call_bytes counted 0, want 3"}},
+		{name: "wrong series", change: faulty(t, series), want: []string{"counts: ebpf_sdk_calls_total{result=\"error\"} counted 0, want 2"}},
 		// Other processes read too.
 		{name: "everybody", change: faulty(t, everybody), like: []string{
-			"^scope: another process was to be observed, and the work of this one was counted: ebpf_sdk_call_bytes counted ([3-9]|[0-9]{2,}), 0 were to be",
-			"^scope: another thread was to be observed, and the work of this one was counted: ebpf_sdk_call_bytes counted ([3-9]|[0-9]{2,}), 0 were to be",
+			"^scope: this process's work was counted although another process was observed: ebpf_sdk_call_bytes counted ([3-9]|[0-9]{2,}), want 0",
+			"^scope: this thread's work was counted although another thread was observed: ebpf_sdk_call_bytes counted ([3-9]|[0-9]{2,}), want 0",
 		}},
-		{name: "all threads", change: faulty(t, allThreads), want: []string{"scope: another thread was to be observed"}},
+		{name: "all threads", change: faulty(t, allThreads), want: []string{"scope: this thread's work was counted although another thread was observed"}},
 		{name: "refused by the verifier", change: func(spec *ebpf.CollectionSpec) {
 			prog := spec.Programs["call__tp_btf"]
 			prog.Instructions = append(append(prog.Instructions[:1:1], asm.Mov.Reg(asm.R0, asm.R9)), prog.Instructions[1:]...)
@@ -149,7 +149,7 @@ func TestRunBites(t *testing.T) {
 			"schema: metric ebpf_sdk_calls: a counter's name ends with _total",
 		}},
 		{name: "a metric that is not there", do: func() (map[string]uint64, error) { return map[string]uint64{"ebpf_sdk_nosuch": 1}, nil }, want: []string{
-			`counts: ebpf_sdk_nosuch is not there; there are ebpf_sdk_call_bytes, ebpf_sdk_calls_total{result="error"}`,
+			`counts: ebpf_sdk_nosuch does not exist; there are ebpf_sdk_call_bytes, ebpf_sdk_calls_total{result="error"}`,
 		}},
 		{name: "work that fails", do: func() (map[string]uint64, error) { return nil, unix.EIO }, want: []string{"the work itself: input/output error"}},
 		{name: "undoing that fails", undo: func() error { return unix.EIO }, want: []string{"undoing the work: input/output error"}},
@@ -164,7 +164,7 @@ func TestRunBites(t *testing.T) {
 		{name: "goroutine left running", do: func() (map[string]uint64, error) {
 			go func() { <-stop }()
 			return preads()
-		}, want: []string{"goroutines run, "}},
+		}, want: []string{"goroutines are running, "}},
 		{name: "program kept", do: func() (map[string]uint64, error) {
 			prog, err := latestProgram()
 			if err != nil {

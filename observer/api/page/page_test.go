@@ -32,7 +32,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
-var update = flag.Bool("update", false, "write e2e/schema.json anew")
+var update = flag.Bool("update", false, "rewrite e2e/schema.json")
 
 // TestFilesAreWhatThePageNames checks that the page's files are those that it refers to, and that nothing is elsewhere
 // or inline, which the Content-Security-Policy would refuse.

@@ -52,7 +52,7 @@ func (w *workload) measure(operation string) (time.Duration, error) {
 	case "fault":
 		size, batch = scratchPages, func() error { return w.touch(-1) }
 	default:
-		return 0, fmt.Errorf("nothing is known of the cost of a %q", operation)
+		return 0, fmt.Errorf("the cost of a %q is unknown", operation)
 	}
 	best := time.Hour
 	for range batches {

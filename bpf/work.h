@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
+/*
+ * Which work of a Go process an event belongs to, for programs that run in the thread that does the work.
+ *
+ * A thread leads to the goroutine that it runs, g: on amd64 by a variable of the thread, on arm64 by register x28. A g
+ * has the profiler labels, which a goroutine hands down to those that it starts, and the function that it was started
+ * with. While a thread is on its own stack, where the runtime does its work, g is g0, which has neither: the goroutine
+ * that it works for is g0.m.curg. User space finds all of these places by experiment.
+ *
+ * Events are counted by the pair of both, since neither is enough: a loop that a request happens to start inherits the
+ * request's labels, and all requests begin with the same function. A pair gets a number when it is first seen, and user
+ * space names it. So no function has to be known before, and nothing is lost.
+ *
+ * A module has one more struct, of what it counts of each work:
+ *
+ *	struct eaten_by_work {
+ *		counter_t attributed_eaten_total[FRUIT__COUNT] HELP("...") LABELS("fruit=fruit") HOOKS("eat")
+ *			PART_OF("eaten_total");
+ *	};
+ *
+ *	struct metrics {
+ *		counter_t eaten_total[FRUIT__COUNT] ...
+ *		BY_WORK(eaten_by_work);
+ *	};
+ *	METRICS;
+ *
+ *	static __always_inline void eaten(struct metrics *m, __u32 fruit)
+ *	{
+ *		m->eaten_total[fruit]++;
+ *		work_add(&m->by_work[work_now()].attributed_eaten_total[fruit], 1);
+ *	}
+ *
+ *	UPDATE(m)
+ *		AT_ONCE(m)
+ *			eaten(m, FRUIT_APPLE);
+ *
+ * These metrics have the labels work and catalog before their own. They are absent where works are not told apart, and
+ * on arm64 before Linux 5.15.
+ */
+#ifndef WORK_H
+#define WORK_H
+
+/*
+ * Of which metrics of the module, "metric + metric", this one is the part of each work: the sum over all of its series
+ * is the sum over all of theirs. That is verified at start, instead of VERIFY.
+ */
+#define PART_OF(metrics) TAG("part_of:" metrics)
+
+struct updates {
+	__u64 under_way; /* how many programs are inside of AT_ONCE */
+	__u64 done;	 /* how many have left it */
+};
+
+/* The last member of struct metrics. */
+#define BY_WORK(type)                          \
+	struct updates updates TAG("updates"); \
+	struct type by_work[WORKS] TAG("by:work")
+
+/*
+ * Adds to what several programs add to. Before Linux 6.10 one may be preempted by another, which a plain addition does
+ * not survive.
+ */
+static __always_inline void work_add(__u64 *word, __u64 n)
+{
+	if (bpf_preempt_disable)
+		*word += n;
+	else
+		__sync_fetch_and_add(word, n);
+}
+
+/*
+ * AT_ONCE(m) statement: a snapshot has all of what the statement adds, or nothing of it, so that the parts are always
+ * the whole. The statement must not leave by return, break or goto. On arm64 the CPU may reorder the stores, so that a
+ * snapshot may, rarely, have a part that is one ahead.
+ */
+#define AT_ONCE(m) for (int m##_inside = work_begin(&(m)->updates); m##_inside; m##_inside = work_end(&(m)->updates))
+
+static __always_inline int work_begin(struct updates *u)
+{
+	work_add(&u->under_way, 1);
+	barrier();
+	return 1;
+}
+
+static __always_inline int work_end(struct updates *u)
+{
+	barrier();
+	work_add(&u->done, 1);
+	work_add(&u->under_way, -1);
+	return 0;
+}
+
+/* How many works a module counts. The numbers before WORK_FIRST are not of pairs. */
+enum {
+	WORK_OTHER,   /* more pairs than numbers, or a g that cannot be read */
+	WORK_RUNTIME, /* a thread without a goroutine: of the scheduler, of C, or one that has just been started */
+	WORK_FIRST,
+	WORK_BITS = 7,
+	WORKS = 1 << WORK_BITS
+};
+enum { WORK_PROBES = 16, WORK_LABEL_BITS = 6, WORK_LABELS = 1 << WORK_LABEL_BITS, WORK_LABEL_PROBES = 4 };
+
+/* Set before the programs are loaded. In bytes, but for the places in the block, which are in words. */
+const volatile __u32 work_known;					/* whether the others are set */
+const volatile __s64 work_g;						/* the variable, from the FS base; amd64 */
+const volatile __u32 work_block, work_block_labels, work_block_startpc; /* 64 bytes of g, and both in them */
+const volatile __u32 work_m, work_curg;
+const volatile __u64 work_mix; /* chosen so that all label sets find a place */
+
+struct work_table {
+	__u64 labels[WORK_LABELS]; /* by user space: the pointer to a label set; its number in the upper 16 bits */
+	__u64 pairs[WORKS];	   /* by the programs: the function; the number of the label set in the upper 8 bits */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct work_table);
+} work_table SEC(".maps");
+
+/* Decides between CPUs that see a pair at once: one of them inserts. BPF has atomic exchange only since Linux 5.12. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WORKS);
+	__type(key, __u32);
+	__type(value, __u64);
+} work_claims SEC(".maps");
+
+/* The number of a label set, 0 for one that user space has not written. */
+static __always_inline __u32 work_label(const struct work_table *t, __u64 labels)
+{
+	__u32 at = labels * work_mix >> (64 - WORK_LABEL_BITS);
+
+	for (int i = 0; i < WORK_LABEL_PROBES; i++) {
+		__u64 entry = *(volatile __u64 *)&t->labels[(at + i) & (WORK_LABELS - 1)];
+
+		if (!entry)
+			break;
+		if ((entry & 0xffffffffffff) == labels)
+			return entry >> 48;
+	}
+	return 0;
+}
+
+/* Makes a number the pair's, unless it is another's. */
+static __noinline int work_claim(struct work_table *t, __u32 number, __u64 pair)
+{
+	__u64 *owner;
+
+	if (!t)
+		return 0;
+	if (bpf_map_update_elem(&work_claims, &number, &pair, BPF_NOEXIST)) {
+		owner = bpf_map_lookup_elem(&work_claims, &number);
+		if (!owner || *owner != pair)
+			return 0;
+	}
+	/* Also by a CPU that was not first: a reader must find the pair before the first count. */
+	*(volatile __u64 *)&t->pairs[number & (WORKS - 1)] = pair;
+	return 1;
+}
+
+static __always_inline __u32 work_number(struct work_table *t, __u64 pair)
+{
+	__u32 at = pair * 0x9e3779b97f4a7c15 >> (64 - WORK_BITS); /* The label is in no lower bits. */
+
+	for (int i = 0; i < WORK_PROBES; i++) {
+		__u32 number = (at + i) & (WORKS - 1);
+		__u64 owner;
+
+		if (number < WORK_FIRST)
+			continue;
+		owner = *(volatile __u64 *)&t->pairs[number];
+		if (owner == pair || (!owner && work_claim(t, number, pair)))
+			return number;
+	}
+	return WORK_OTHER;
+}
+
+/* The work of a goroutine, or -1 for a g0. */
+static __always_inline int work_of_g(struct work_table *t, __u64 g)
+{
+	__u64 block[8], labels, startpc;
+
+	if (bpf_probe_read_user(block, sizeof(block), (void *)(g + work_block)))
+		return WORK_OTHER;
+	labels = block[work_block_labels & 7];
+	startpc = block[work_block_startpc & 7];
+	if (!startpc)
+		return -1;
+	return work_number(t, startpc | (labels ? (__u64)work_label(t, labels) << 56 : 0));
+}
+
+/* The work that a thread does on its own stack. */
+static __noinline int work_of_g0(struct work_table *t, __u64 g0)
+{
+	__u64 m = 0, curg = 0;
+	int work;
+
+	if (!t)
+		return WORK_OTHER;
+	if (bpf_probe_read_user(&m, sizeof(m), (void *)(g0 + work_m)) ||
+		bpf_probe_read_user(&curg, sizeof(curg), (void *)(m + work_curg)))
+		return WORK_OTHER;
+	if (!curg)
+		return WORK_RUNTIME;
+	work = work_of_g(t, curg);
+	return work < 0 ? WORK_OTHER : work;
+}
+
+static __always_inline struct task_struct *work_task(void)
+{
+	/* Before Linux 5.11 it is a number, which only bpf_core_read can follow. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf))
+		return (struct task_struct *)bpf_get_current_task_btf();
+	return (struct task_struct *)bpf_get_current_task();
+}
+
+/* Reads the g of the current thread, 0 if it has none. Returns false if that is not possible. */
+static __always_inline int work_current_g(__u64 *g)
+{
+#if defined(__TARGET_ARCH_arm64)
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return 0;
+	*g = ((struct pt_regs *)bpf_task_pt_regs(work_task()))->regs[28];
+	return 1;
+#else
+	struct task_struct *task = work_task();
+	unsigned long base;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf))
+		base = task->thread.fsbase;
+	else
+		base = BPF_CORE_READ(task, thread.fsbase);
+	return !bpf_probe_read_user(g, sizeof(*g), (void *)(base + work_g));
+#endif
+}
+
+/* The number of the work that the current thread does. */
+static __noinline int work_find(void)
+{
+	struct work_table *t;
+	__u32 zero = 0;
+	__u64 g = 0;
+	int work;
+
+	if (!work_known)
+		return WORK_OTHER;
+	t = bpf_map_lookup_elem(&work_table, &zero);
+	if (!t || !work_current_g(&g))
+		return WORK_OTHER;
+	if (!g)
+		return WORK_RUNTIME;
+	work = work_of_g(t, g);
+	return work < 0 ? work_of_g0(t, g) : work;
+}
+
+/* The same, as an index that the verifier accepts. */
+static __always_inline __u32 work_now(void)
+{
+	__u32 work = work_find();
+
+	barrier_var(work);
+	return work & (WORKS - 1);
+}
+
+#endif /* WORK_H */

@@ -1,0 +1,268 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
+)
+
+// divided describes what a module counts by work, in addition to its other counters.
+type divided struct {
+	rows    [][]uint64 // one entry per CPU
+	updates int        // the index of struct updates in a row
+	metrics []Metric   // those that are broken down by work
+	works   *workTable
+}
+
+// A row is read again until no program has updated it in the meantime, at most maxReads times. After spins attempts,
+// the reader yields before each further one. An update takes less than a microsecond, unless the machine itself is
+// stopped.
+const (
+	maxReads = 1000
+	spins    = 100
+)
+
+// scratch holds buffers for one row of a snapshot.
+var scratch = sync.Pool{New: func() any { return new([]uint64) }}
+
+// sumDivided adds up the CPUs' entries in dst, each as of a single moment. It starts over if a work was seen for the
+// first time in the meantime.
+func (c *counters) sumDivided(dst []uint64) {
+	works := c.divided.works
+	for {
+		numbers := works.known()
+		if !c.sumAtOnce(dst, numbers) {
+			c.sumOneByOne(dst, numbers)
+		}
+		if len(works.known()) == len(numbers) {
+			return
+		}
+	}
+}
+
+// sumAtOnce reads all rows, and returns false if a program has updated one of them in the meantime.
+func (c *counters) sumAtOnce(dst []uint64, numbers []numbered) bool {
+	clear(dst)
+	var before, after uint64
+	for _, row := range c.divided.rows {
+		done, quiet := c.divided.done(row)
+		if !quiet {
+			return false
+		}
+		before += done
+	}
+	for _, row := range c.divided.rows {
+		c.read(dst, row, numbers)
+	}
+	for _, row := range c.divided.rows {
+		done, quiet := c.divided.done(row)
+		if !quiet {
+			return false
+		}
+		after += done
+	}
+	return after == before
+}
+
+// sumOneByOne reads each row repeatedly until no program has updated it during a reading.
+func (c *counters) sumOneByOne(dst []uint64, numbers []numbered) {
+	pooled := scratch.Get().(*[]uint64)
+	defer scratch.Put(pooled)
+	if len(*pooled) < c.words {
+		*pooled = make([]uint64, c.words)
+	}
+	once := (*pooled)[:c.words]
+	clear(dst)
+	for _, row := range c.divided.rows {
+		for try := range maxReads {
+			before, quiet := c.divided.done(row)
+			clear(once)
+			c.read(once, row, numbers)
+			if after, still := c.divided.done(row); quiet && still && after == before {
+				break
+			}
+			if try > spins {
+				runtime.Gosched()
+			}
+		}
+		for i, n := range once {
+			dst[i] += n
+		}
+	}
+}
+
+// done returns the number of completed updates of a row, and whether none is in progress.
+func (d *divided) done(row []uint64) (uint64, bool) {
+	underWay := atomic.LoadUint64(&row[d.updates])
+	return atomic.LoadUint64(&row[d.updates+1]), underWay == 0
+}
+
+// read adds one row to dst.
+func (c *counters) read(dst, row []uint64, numbers []numbered) {
+	for _, r := range c.rest {
+		load(dst[r.from:r.to], row[r.from:r.to])
+	}
+	for _, h := range c.histograms {
+		if atomic.LoadUint64(&row[h.from])|atomic.LoadUint64(&row[h.from+1]) != 0 {
+			load(dst[h.from:h.to], row[h.from:h.to])
+		}
+	}
+	for i := range c.divided.metrics {
+		m := &c.divided.metrics[i]
+		words := m.inner() * m.width
+		for _, n := range numbers {
+			from, to := m.parts.from+n.number*m.parts.stride, m.offset+n.place*words
+			load(dst[to:to+words], row[from:from+words])
+		}
+	}
+}
+
+// load adds words that programs update concurrently.
+func load(dst, src []uint64) {
+	src = src[:len(dst)]
+	for i := range dst {
+		dst[i] += atomic.LoadUint64(&src[i])
+	}
+}
+
+// Constants of bpf/work.h.
+const (
+	workFirst      = 2  // lower numbers are those of WorkOther and WorkRuntime
+	workProbes     = 4  // slots that are searched for a label set
+	workTableShift = 48 // of a label set's number in the table of label sets
+	workPairShift  = 56 // of a label set's number in a pair
+	workBlock      = 64 // bytes of g that are read at once
+)
+
+// numbered is a number that a module's programs have assigned to a work, and the position of that work in a snapshot.
+type numbered struct{ number, place int }
+
+// workTable is the table in which a module's programs number works, with the works that the numbers stand for.
+type workTable struct {
+	memory  []byte
+	pairs   []uint64
+	telling *telling
+	numbers atomic.Pointer[[]numbered] // the known ones
+}
+
+// mapWorks maps a module's table, and writes the label sets to it. The result must be closed.
+func mapWorks(m *ebpf.Map, t *telling) (*workTable, error) {
+	const words = workTableLabels + workNumbers
+	if m == nil || m.ValueSize() != words*wordSize {
+		return nil, fmt.Errorf("the module was compiled with another version of work.h: recompile it with the current SDK")
+	}
+	memory, err := mapArray(m, words, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, err
+	}
+	table := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words)
+	copy(table, t.labels[:])
+	w := &workTable{memory: memory, pairs: table[workTableLabels:], telling: t}
+	w.numbers.Store(&[]numbered{{0, t.index(WorkOther)}, {1, t.index(WorkRuntime)}})
+	return w, nil
+}
+
+// known returns all numbers that are assigned to works. It allocates only if there are new ones.
+func (w *workTable) known() []numbered {
+	known := *w.numbers.Load()
+	used := workFirst
+	for i := range w.pairs {
+		if atomic.LoadUint64(&w.pairs[i]) != 0 {
+			used++
+		}
+	}
+	if used == len(known) {
+		return known
+	}
+	all := slices.Clone(known[:workFirst])
+	for i := range w.pairs {
+		if pair := atomic.LoadUint64(&w.pairs[i]); pair != 0 {
+			function, label := goruntime.Name(uintptr(pair&(1<<workPairShift-1))), int(pair>>workPairShift)
+			all = append(all, numbered{i, w.telling.name(function, label)})
+		}
+	}
+	w.numbers.Store(&all)
+	return all
+}
+
+func (w *workTable) close() error {
+	w.pairs = nil
+	return unix.Munmap(w.memory)
+}
+
+// findTelling determines by experiment how to attribute events to the works of this process.
+func findTelling(works *Works) (*telling, error) {
+	layout, err := goruntime.Find()
+	if err != nil {
+		return nil, err
+	}
+	block := min(layout.Labels, layout.StartPC)
+	if max(layout.Labels, layout.StartPC)+wordSize-block > workBlock {
+		return nil, fmt.Errorf("the labels of a goroutine are at offset %d of its g, its function at %d: too far apart", layout.Labels, layout.StartPC)
+	}
+	t := &telling{works: works, all: works.all()}
+	pointers := make([]uint64, len(works.Labels))
+	for i, label := range works.Labels {
+		if pointers[i], err = layout.LabelsOf(label.labels); err != nil {
+			return nil, err
+		}
+	}
+	t.constants = map[string]any{
+		"work_known": uint32(1), "work_mix": t.arrange(pointers), "work_g": layout.TLS, "work_m": layout.M, "work_curg": layout.CurG,
+		"work_block": block, "work_block_labels": (layout.Labels - block) / wordSize, "work_block_startpc": (layout.StartPC - block) / wordSize,
+	}
+	return t, nil
+}
+
+// arrange enters pointers to label sets in the hash table that the programs search. At least half of the slots stay
+// free, but pointers that were allocated together may collide, so hash functions are tried until every pointer fits.
+func (t *telling) arrange(pointers []uint64) uint64 {
+	const golden = 0x9e3779b97f4a7c15
+	mix := uint64(golden)
+	for !t.place(pointers, mix) {
+		mix = mix*golden + 2 // odd
+	}
+	return mix
+}
+
+// place returns false if a pointer does not fit with this hash function.
+func (t *telling) place(pointers []uint64, mix uint64) bool {
+	clear(t.labels[:])
+next:
+	for i, pointer := range pointers {
+		at := pointer * mix >> (64 - workTableBits)
+		for probe := range uint64(workProbes) {
+			if e := &t.labels[(at+probe)%workTableLabels]; *e == 0 {
+				*e = pointer | uint64(i+1)<<workTableShift
+				continue next
+			}
+		}
+		return false
+	}
+	return true
+}

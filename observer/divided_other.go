@@ -1,0 +1,35 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+//go:build !linux
+
+package observer
+
+import (
+	"github.com/cilium/ebpf"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+)
+
+type workTable struct{}
+
+func (*workTable) close() error { return nil }
+
+func mapWorks(*ebpf.Map, *telling) (*workTable, error) { return nil, kprobe.ErrNotSupported }
+
+// findTelling returns kprobe.ErrNotSupported here.
+func findTelling(*Works) (*telling, error) { return nil, kprobe.ErrNotSupported }

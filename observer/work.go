@@ -1,0 +1,227 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Work is a kind of work that a process does, such as merging files. Events are attributed to it.
+type Work struct {
+	// Name is the value of the label work.
+	Name string
+	// Catalog is the value of the label catalog: the kind of data that the work deals with. It may be empty.
+	Catalog string
+}
+
+// The works that every process has.
+var (
+	// WorkOther is work that matches no label and no rule, or that cannot be determined.
+	WorkOther = Work{Name: "other"}
+	// WorkRuntime is what the Go runtime does on behalf of no goroutine, or in its own goroutines.
+	WorkRuntime = Work{Name: "runtime"}
+)
+
+// WorkRule assigns a work to goroutines by the function that they were started with.
+type WorkRule struct {
+	// Function is a substring of the function's name, such as "trace.(*tsTable).mergeLoop".
+	Function string
+	// Work is the work of these goroutines.
+	Work Work
+}
+
+// Works determine the work of a goroutine. The first match applies: a rule of Loops, a label of Labels, a rule of
+// Functions, WorkRuntime for functions of the runtime, and otherwise WorkOther. They must not be changed after Open.
+type Works struct {
+	// Labels are the labels that goroutines set with WorkLabel.Do, at most 32.
+	Labels []*WorkLabel
+	// Loops are rules for functions that always do the same work. They take precedence over Labels, since a goroutine
+	// inherits the labels of the one that starts it.
+	Loops []WorkRule
+	// Functions are rules for goroutines without a label of Labels.
+	Functions []WorkRule
+}
+
+// WorkLabel marks goroutines with a work by means of profiler labels, so that CPU profiles show it, too. It is safe for
+// concurrent use.
+type WorkLabel struct {
+	labels context.Context
+	work   Work
+}
+
+// NewWorkLabel returns a label for a work. Create one per work, once, and add it to Options.Works: a WorkLabel that is
+// not listed there has no effect on attribution.
+func NewWorkLabel(work Work) *WorkLabel {
+	set := pprof.Labels("work", work.Name)
+	if work.Catalog != "" {
+		set = pprof.Labels("work", work.Name, "catalog", work.Catalog)
+	}
+	return &WorkLabel{labels: pprof.WithLabels(context.Background(), set), work: work}
+}
+
+// Do calls f and attributes the events that f causes to the label's work. Goroutines that f starts are included for as
+// long as they live. Afterwards, the calling goroutine has the profiler labels of ctx, as with pprof.Do. Do makes no
+// system calls and does not allocate, whether or not the process is observed.
+func (l *WorkLabel) Do(ctx context.Context, f func()) {
+	defer pprof.SetGoroutineLabels(ctx)
+	pprof.SetGoroutineLabels(l.labels) //nolint:contextcheck // its labels are set
+	f()
+}
+
+// ErrInvalidWorks is returned for Options.Works that cannot be used.
+var ErrInvalidWorks = errors.New("invalid works")
+
+// workLabels are the labels of metrics that are broken down by work. They precede the metric's other labels.
+var workLabels = [...]string{"work", "catalog"}
+
+// maxWorks limits the different works, including those that every process has: each is a series of each metric that is
+// broken down by work.
+const maxWorks = 64
+
+// workNumbers is the number of works that a module counts separately (WORKS in bpf/work.h).
+const workNumbers = 128
+
+// workTableLabels is the number of slots for label sets in bpf/work.h. maxWorkLabels is how many of them may be used:
+// the free slots limit the number of collisions.
+const (
+	workTableBits   = 6
+	workTableLabels = 1 << workTableBits
+	maxWorkLabels   = workTableLabels / 2
+)
+
+// workTableMap is the name of the map in which a module's programs number works.
+const workTableMap = "work_table"
+
+// check returns ErrInvalidWorks if the works cannot be used.
+func (w *Works) check() error {
+	if len(w.Labels) > maxWorkLabels {
+		return fmt.Errorf("%w: %d labels, at most %d are allowed", ErrInvalidWorks, len(w.Labels), maxWorkLabels)
+	}
+	all := w.all()
+	if len(all) > maxWorks {
+		return fmt.Errorf("%w: %d works, at most %d are allowed", ErrInvalidWorks, len(all), maxWorks)
+	}
+	for _, work := range all {
+		if !validValue.MatchString(work.Name) || work.Catalog != "" && !validValue.MatchString(work.Catalog) {
+			return fmt.Errorf("%w: %+v: use lower-case letters, digits and underscores", ErrInvalidWorks, work)
+		}
+	}
+	return nil
+}
+
+// all returns each work once, starting with those that every process has.
+func (w *Works) all() []Work {
+	works := []Work{WorkOther, WorkRuntime}
+	add := func(work Work) {
+		if !slices.Contains(works, work) {
+			works = append(works, work)
+		}
+	}
+	if w == nil {
+		return works
+	}
+	for _, rule := range w.Loops {
+		add(rule.Work)
+	}
+	for _, label := range w.Labels {
+		add(label.work)
+	}
+	for _, rule := range w.Functions {
+		add(rule.Work)
+	}
+	return works
+}
+
+// of returns the work of goroutines that were started with a function and have a label. label is its number in Labels,
+// counted from 1, or 0 for none.
+func (w *Works) of(function string, label int) Work {
+	named := func(rules []WorkRule) int {
+		return slices.IndexFunc(rules, func(r WorkRule) bool { return strings.Contains(function, r.Function) })
+	}
+	if i := named(w.Loops); i >= 0 {
+		return w.Loops[i].Work
+	}
+	if label > 0 && label <= len(w.Labels) {
+		return w.Labels[label-1].work
+	}
+	if i := named(w.Functions); i >= 0 {
+		return w.Functions[i].Work
+	}
+	if strings.HasPrefix(function, "runtime.") {
+		return WorkRuntime
+	}
+	return WorkOther
+}
+
+// UnnamedWork returns the sorted functions of goroutines that have caused events but match nothing in Options.Works.
+// Their events are attributed to WorkOther.
+func (o *Observer) UnnamedWork() []string {
+	if o.telling == nil {
+		return nil
+	}
+	o.telling.mu.Lock()
+	defer o.telling.mu.Unlock()
+	return slices.Clone(o.telling.unnamed)
+}
+
+// labelsOf returns the labels of metrics that are broken down by these works.
+func labelsOf(works []Work) []Label {
+	labels := []Label{{Name: workLabels[0]}, {Name: workLabels[1]}}
+	for _, work := range works {
+		for i, value := range [...]string{work.Name, work.Catalog} {
+			if !slices.Contains(labels[i].Values, value) {
+				labels[i].Values = append(labels[i].Values, value)
+			}
+		}
+	}
+	return labels
+}
+
+// telling is what is needed to attribute events to the works of this process.
+type telling struct {
+	works     *Works
+	all       []Work                  // in the order of a snapshot
+	labels    [workTableLabels]uint64 // the programs' hash table of label sets
+	constants map[string]any          // of the programs
+
+	mu      sync.Mutex
+	unnamed []string // functions without a known work, sorted
+}
+
+// name returns the position in a snapshot of the work of goroutines that were started with a function and have a label.
+// It adds the function to unnamed if the work is WorkOther.
+func (t *telling) name(function string, label int) int {
+	work := t.works.of(function, label)
+	if work == WorkOther {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if i, found := slices.BinarySearch(t.unnamed, function); !found {
+			t.unnamed = slices.Insert(t.unnamed, i, function)
+		}
+	}
+	return t.index(work)
+}
+
+// index returns the position of a work in a snapshot.
+func (t *telling) index(work Work) int { return slices.Index(t.all, work) }
