@@ -35,7 +35,7 @@ import (
 func Command(options observer.Options) *cobra.Command {
 	command := &cobra.Command{
 		Use:   name,
-		Short: "Ask what eBPF observation can see on this kernel",
+		Short: "Show what eBPF observation can see on this kernel",
 		// Replaces the server's own hook, which prints its logo and starts its log.
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -48,7 +48,7 @@ func planCommand(options observer.Options) *cobra.Command {
 	flags := s.FlagSet()
 	command := &cobra.Command{
 		Use:   "plan",
-		Short: "Print how each hook would be attached, what the kernel refuses and why, and which metrics are absent for it",
+		Short: "Print how each hook would be attached, what the kernel refuses and why, and which metrics are absent because of that",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := config.Load(name, command.Flags()); err != nil {

@@ -115,7 +115,7 @@ func (s *Service) noteState() {
 // Changes are serialized, including those by a signal. The API uses it.
 func (s *Service) Configure(ctx context.Context, change func(observer.Config) (observer.Config, error)) error {
 	if s.observer == nil {
-		return errors.New("eBPF observation is off until the server is started again: the health tells why")
+		return errors.New("eBPF observation is off until the server is started again: the health has the cause")
 	}
 	defer giveBack()
 	if err := s.observer.Configure(ctx, change); err != nil {

@@ -93,7 +93,7 @@ func (s *Service) checkLabels() {
 		defer s.closer.Done()
 		defer func() {
 			if p := recover(); p != nil {
-				s.log.Error().Interface("panic", p).Msg("eBPF metrics are not stored, but for those that have been compared")
+				s.log.Error().Interface("panic", p).Msg("eBPF metrics are not stored, except those that have been compared")
 			}
 		}()
 		s.labels.run(s.closer)
@@ -122,6 +122,10 @@ func (c *labelCheck) NewCounter(name string, labelNames ...string) meter.Counter
 
 // NewGauge makes a gauge.
 func (c *labelCheck) NewGauge(name string, labelNames ...string) meter.Gauge {
+	if name == observer.MetricVerified {
+		// It has one series per metric, and none of them changes: storing them at each flush would be wasteful.
+		return c.prom.NewGauge(name, labelNames...)
+	}
 	n := &gauge{prom: c.prom.NewGauge(name, labelNames...), native: c.native.NewGauge(name, labelNames...)}
 	n.gate = newGate(name, labelNames, n.native.Set)
 	c.add(n.gate)

@@ -174,7 +174,7 @@ func TestLogLines(t *testing.T) {
 
 // unprovoked are messages that need a kernel, database, file or listener to fail or change while the service runs.
 var unprovoked = []string{
-	"eBPF metrics are not stored yet: the database does not have their measures", "eBPF metrics are not stored, but for those that have been compared",
+	"eBPF metrics are not stored yet: the database does not have their measures", "eBPF metrics are not stored, except those that have been compared",
 	"the eBPF configuration file cannot be used; the flags apply", "detaching eBPF probes", "closing the eBPF API", "serving the eBPF API",
 }
 

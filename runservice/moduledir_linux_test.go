@@ -67,7 +67,7 @@ func TestModuleDir(t *testing.T) {
 	s = start(t, newRegistry(), observer.Options{}, args...)
 	require.Len(t, s.Health().Modules, 2)
 	require.Equal(t, dir, s.Health().Modules[1].Name)
-	require.Contains(t, s.Health().Modules[1].Cause, "can be written to by others")
+	require.Contains(t, s.Health().Modules[1].Cause, "can be written to by users other")
 }
 
 // TestModuleDirAndConfig checks that users' modules are part of the effective configuration, and that one that the

@@ -52,7 +52,8 @@ import (
 const (
 	name = "ebpf"
 
-	messageOff = "eBPF observation is off; the server runs without it"
+	messageOff     = "eBPF observation is off; the server runs without it"
+	messageUnnamed = "the work of a function is not known; its events are attributed to work=other"
 )
 
 var (
@@ -159,6 +160,9 @@ func (s *Service) options(c observer.Config) observer.Options {
 	options.Config = c
 	options.Verify, options.ScratchDirs = s.flags.verify, s.scratchDirs()
 	options.Sources = s.sources()
+	if options.Works == nil {
+		options.Works = works()
+	}
 	if s.flags.attach != attachAuto {
 		options.Attachment = kprobe.Attachment(s.flags.attach)
 	}
@@ -244,8 +248,10 @@ func (s *Service) collect(reload <-chan os.Signal) {
 	ticker := time.NewTicker(s.Config().CollectInterval)
 	defer ticker.Stop()
 	var failing episode
+	var unnamed []string
 	for {
 		s.logEpisode(&failing, s.bridge.Collect(s.observer))
+		unnamed = s.logUnnamed(unnamed)
 		health := s.observer.Health()
 		s.logLevels(s.Health(), health)
 		s.setHealth(health)
@@ -260,6 +266,18 @@ func (s *Service) collect(reload <-chan os.Signal) {
 			return
 		}
 	}
+}
+
+// logUnnamed logs the functions without a known work that have been found since the last call, and returns all that
+// have been found so far.
+func (s *Service) logUnnamed(known []string) []string {
+	all := s.observer.UnnamedWork()
+	for _, function := range all {
+		if !slices.Contains(known, function) {
+			s.log.Info().Str("function", function).Msg(messageUnnamed)
+		}
+	}
+	return all
 }
 
 // episode is a period in which collecting fails.

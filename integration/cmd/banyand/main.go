@@ -26,6 +26,7 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/runservice"
+	"github.com/apache/skywalking-banyandb/pkg/bus"
 	"github.com/apache/skywalking-banyandb/pkg/cmdsetup"
 	"github.com/apache/skywalking-banyandb/pkg/signal"
 )
@@ -44,6 +45,7 @@ func execute(args []string) error {
 		ebpf.SetArgs(args[1:])
 		return ebpf.Execute()
 	}
+	bus.Interceptor = runservice.Intercept
 	var root *cobra.Command
 	root = cmdsetup.NewRootWithUnits(runservice.Units(func() *cobra.Command { return root }), new(signal.Handler))
 	root.AddCommand(ebpf)

@@ -132,7 +132,7 @@ func samplesOf(answer *measurev1.QueryResponse, metric string, err error) (Sampl
 func post(ctx context.Context, address, path string, question, answer proto.Message) error {
 	body, err := protojson.Marshal(question)
 	if err != nil {
-		return fmt.Errorf("encoding the question: %w", err)
+		return fmt.Errorf("encoding the query: %w", err)
 	}
 	return call(ctx, http.MethodPost, address, path, body, answer)
 }

@@ -68,5 +68,5 @@ func freePorts(n int) ([]int, error) {
 		held = append(held, listener)
 		ports = append(ports, port)
 	}
-	return nil, fmt.Errorf("found no %d free ports from %d to %d: %w", n, firstPort, lastPort, last)
+	return nil, fmt.Errorf("found fewer than %d free ports from %d to %d: %w", n, firstPort, lastPort, last)
 }

@@ -442,7 +442,7 @@ func TestAPIRefused(t *testing.T) {
 		var exit *exec.ExitError
 		require.ErrorAs(t, err, &exit, "%s", out)
 		require.Positive(t, exit.ExitCode(), "the server was killed")
-		require.Contains(t, string(out), "other machines reach it, and there is no token file: name one, or listen on 127.0.0.1")
+		require.Contains(t, string(out), "other machines can reach it, but there is no token file: name one, or listen on 127.0.0.1")
 		left, err := os.ReadDir(cmd.Dir)
 		require.NoError(t, err)
 		require.Empty(t, left)

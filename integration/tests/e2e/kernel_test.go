@@ -20,11 +20,15 @@
 package e2e_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,8 +36,10 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
 
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
@@ -75,24 +81,33 @@ func (c counters) since(before counters) counters {
 	return d
 }
 
-// kernelCounters reads a module's counters directly from another process's map, bypassing all exporters.
+// kernelCounters reads a module's counters directly from another process's map, bypassing all exporters. Metrics by
+// work are summed over all works and all other labels.
 func kernelCounters(t *testing.T, pid int, module string) counters {
 	t.Helper()
-	schema, err := observer.BuiltIn().Describe(module)
+	object, err := bpf.Modules(runtime.GOARCH).Open(module + bpf.Suffix)
 	require.NoError(t, err)
-	words := observertest.Words(schema)
-	m := mapOf(t, pid, uint32(words*8))
+	defer object.Close()
+	raw, err := io.ReadAll(object)
+	require.NoError(t, err)
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(raw))
+	require.NoError(t, err)
+	size := spec.Maps["metrics"].ValueSize
+	m := mapOf(t, pid, size)
 	defer m.Close()
-	sum := make([]uint64, words)
+	sum := make([]uint64, size/8)
 	for cpu := range m.MaxEntries() {
-		entry := make([]byte, words*8)
+		entry := make([]byte, size)
 		require.NoError(t, m.Lookup(cpu, entry))
 		for i := range sum {
 			sum[i] += binary.NativeEndian.Uint64(entry[i*8:])
 		}
 	}
+	schema, err := observer.BuiltIn().Describe(module)
+	require.NoError(t, err)
+	schema = slices.DeleteFunc(schema, func(m observer.Metric) bool { return m.PartOf != nil })
 	s := observertest.Snapshot(schema, sum)
-	c := counters{}
+	c := sumsByWork(spec, module, sum)
 	for one := range s.All() {
 		labels := "{" + strings.Join(one.Labels, ",") + "}"
 		if one.Metric.Kind == observer.Histogram {
@@ -100,6 +115,31 @@ func kernelCounters(t *testing.T, pid int, module string) counters {
 			continue
 		}
 		c[one.Metric.Name+labels] = *observertest.Word(one)
+	}
+	return c
+}
+
+// sumsByWork returns the sums of a module's metrics by work, over all works and all other labels.
+func sumsByWork(spec *ebpf.CollectionSpec, module string, words []uint64) counters {
+	c := counters{}
+	for _, member := range spec.Maps["metrics"].Value.(*btf.Struct).Members {
+		works, ok := member.Type.(*btf.Array)
+		if member.Name != "by_work" || !ok {
+			continue
+		}
+		of := works.Type.(*btf.Struct)
+		for i, part := range of.Members {
+			end := of.Size
+			if i+1 < len(of.Members) {
+				end = of.Members[i+1].Offset.Bytes()
+			}
+			for work := range works.Nelems {
+				from := member.Offset.Bytes() + work*of.Size
+				for _, n := range words[(from+part.Offset.Bytes())/8 : (from+end)/8] {
+					c["ebpf_"+module+"_"+part.Name] += n
+				}
+			}
+		}
 	}
 	return c
 }
