@@ -35,6 +35,10 @@ const (
 	cacheLookups    = "ebpf_cache_lookups_total"
 	cacheFilled     = "ebpf_cache_filled_pages_total"
 	cacheDeleted    = "ebpf_cache_deleted_pages_total"
+	workOperations  = "ebpf_io_attributed_operations_total"
+	workSeconds     = "ebpf_io_attributed_seconds_total"
+	workFilled      = "ebpf_cache_attributed_filled_pages_total"
+	workRegret      = "ebpf_cache_attributed_regret_pages_total"
 	reclaims        = "ebpf_memory_reclaim_total"
 	reclaimSum      = "ebpf_memory_reclaim_duration_seconds_sum"
 	reclaimCount    = "ebpf_memory_reclaim_duration_seconds_count"
@@ -50,6 +54,7 @@ const (
 var metrics = []string{
 	operations, bytesMoved, durationBucket, durationSum, durationCount, fadvise,
 	cacheLookups, cacheFilled, cacheDeleted,
+	workOperations, workSeconds, workFilled, workRegret,
 	reclaims, reclaimSum, reclaimCount, reclaimScanned, reclaimFreed,
 	moduleUp, probeInfo, collectDuration, mapMemory, eventsLost,
 }

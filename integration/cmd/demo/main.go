@@ -123,7 +123,7 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	}
 	out.clear()
 	if !found.has(operations) {
-		return fmt.Errorf("the server has no kernel counters; this is what its log says of it:\n%s", ebpfLog(server))
+		return fmt.Errorf("the server has no kernel counters; this is what its log says about eBPF:\n%s", ebpfLog(server))
 	}
 	writeReport(out, found, stats)
 	if opts.picture != "" {

@@ -18,6 +18,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -43,7 +44,7 @@ var reads = []string{"read", "pread", "readv", "preadv"}
 // writeReport prints the figures, all counted since the server started.
 func writeReport(out *screen, f figures, stats load.Stats) {
 	total := stats.Total()
-	fmt.Fprintf(out, "%s\n", out.paint(bold, "What the kernel did for banyand, as banyand's own group _monitoring tells"))
+	fmt.Fprintf(out, "%s\n", out.paint(bold, "What the kernel did for banyand, as told by banyand's own group _monitoring"))
 	fmt.Fprintf(out, "%s points written (measure %s, stream %s, trace %s), %s queries answered in %.0f s\n",
 		count(total.Written), count(stats.Measure.Written), count(stats.Stream.Written), count(stats.Trace.Written),
 		count(total.Queries), stats.Elapsed.Seconds())
@@ -51,6 +52,7 @@ func writeReport(out *screen, f figures, stats load.Stats) {
 		fmt.Fprintf(out, "%s points or queries failed, the first with: %v\n", count(failed), stats.FirstError)
 	}
 	writeOperations(out, f)
+	writeWork(out, f)
 	writeReadLatency(out, f)
 	writeFadvise(out, f)
 	writeCache(out, f)
@@ -79,6 +81,38 @@ func writeOperations(out *screen, f figures) {
 		rows = append(rows, []string{
 			op, count(calls.With("result", "ok").Sum()), count(calls.With("result", "error").Sum()), moved, span(mean), p99,
 		})
+	}
+	out.table(false, rows...)
+}
+
+// classes are the classes of system calls by work.
+var classes = []string{"read", "write", "sync", "fadvise", "other"}
+
+// writeWork prints system calls and pages by work, the work with the most time first.
+func writeWork(out *screen, f figures) {
+	out.heading("Attribution", "system calls, filled pages and regret (pages dropped too early), by the server's work")
+	if len(f[workOperations]) == 0 {
+		fmt.Fprintln(out, "  "+state(f, workOperations))
+		return
+	}
+	type work struct{ name, catalog string }
+	of := func(metric string, w work) ask.Samples {
+		return f[metric].With("work", w.name).With("catalog", w.catalog)
+	}
+	var works []work
+	for _, s := range f[workOperations] {
+		if w := (work{s.Labels["work"], s.Labels["catalog"]}); !slices.Contains(works, w) {
+			works = append(works, w)
+		}
+	}
+	slices.SortFunc(works, func(a, b work) int { return cmp.Compare(of(workSeconds, b).Sum(), of(workSeconds, a).Sum()) })
+	rows := [][]string{append(append([]string{"work"}, classes...), "time", "filled", "regret")}
+	for _, w := range works {
+		row := []string{strings.TrimSpace(w.name + " " + w.catalog)}
+		for _, class := range classes {
+			row = append(row, count(of(workOperations, w).With("class", class).Sum()))
+		}
+		rows = append(rows, append(row, span(of(workSeconds, w).Sum()), count(of(workFilled, w).Sum()), count(of(workRegret, w).Sum())))
 	}
 	out.table(false, rows...)
 }

@@ -104,6 +104,10 @@ func exampleFigures(t *testing.T) figures {
 		fadvise:        samples(t, "advice=dontneed 7"),
 		cacheFilled:    samples(t, "256"),
 		cacheDeleted:   samples(t),
+		workOperations: samples(t, "work=merge catalog=trace class=fadvise 7", "work=merge catalog=trace class=read 2", "work=query catalog=trace class=read 48", "work=runtime catalog= class=other 1"),
+		workSeconds:    samples(t, "work=merge catalog=trace class=fadvise 0.00001", "work=query catalog=trace class=read 0.01", "work=runtime catalog= class=other 0.000001"),
+		workFilled:     samples(t, "work=query catalog=trace 256"),
+		workRegret:     samples(t),
 		reclaims:       samples(t, "kind=kswapd 2"),
 		reclaimSum:     samples(t),
 		reclaimCount:   samples(t),
@@ -120,7 +124,7 @@ func TestReport(t *testing.T) {
 		Measure: load.Counts{Written: 1000, Queries: 2}, Stream: load.Counts{Written: 234}, Elapsed: 20 * time.Second,
 		Trace: load.Counts{QueryErrors: 1}, FirstError: errors.New("no such tag"),
 	})
-	assert.Equal(t, `What the kernel did for banyand, as banyand's own group _monitoring tells
+	assert.Equal(t, `What the kernel did for banyand, as told by banyand's own group _monitoring
 1,234 points written (measure 1,000, stream 234, trace 0), 2 queries answered in 20 s
 1 points or queries failed, the first with: no such tag
 
@@ -129,6 +133,12 @@ System calls  p99 is interpolated within its bucket, as histogram_quantile does
   read    40       0   1.00 MiB   2.00 µs   1.98 µs
   pread    8       2   4.00 KiB    500 ns   1.98 µs
   fsync    1       0          -   10.0 ms         -
+
+Attribution  system calls, filled pages and regret (pages dropped too early), by the server's work
+  work          read   write   sync   fadvise   other      time   filled   regret
+  query trace     48       0      0         0       0   10.0 ms      256        0
+  merge trace      2       0      0         7       0   10.0 µs        0        0
+  runtime          0       0      0         0       1   1.00 µs        0        0
 
 Read latency  read + pread
   ≤ 1.00 µs  ████████████████████████████████                           20  40.0 %
