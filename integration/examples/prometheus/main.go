@@ -43,6 +43,9 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/collector" // For kernel metrics.
 )
 
+// puts attributes kernel events to requests that store a value.
+var puts = observer.NewWorkLabel(observer.Work{Name: "put"}) // For kernel metrics.
+
 func main() {
 	address := flag.String("address", "127.0.0.1:8080", "where to listen")
 	file := flag.String("file", "keys.db", "where to keep keys and values")
@@ -69,7 +72,10 @@ func run(ctx context.Context, address, file string) error {
 	}))
 
 	// Kernel metrics begin here.
-	kernel, err := observer.Open(ctx, observer.Options{Config: observer.Config{Modules: []string{"io", "cache", "memory", "sched"}}, Verify: true})
+	kernel, err := observer.Open(ctx, observer.Options{
+		Config: observer.Config{Modules: []string{"io", "cache", "memory", "sched"}}, Verify: true,
+		Works: &observer.Works{Labels: []*observer.WorkLabel{puts}},
+	})
 	if err != nil {
 		log.Printf("there are no kernel metrics: %v", err)
 	} else {
@@ -101,12 +107,14 @@ func handler(store *bolt.DB, registry *prometheus.Registry) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		err = store.Update(func(tx *bolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists(bucket)
-			if err != nil {
-				return err
-			}
-			return b.Put([]byte(r.PathValue("key")), value)
+		puts.Do(r.Context(), func() { // For kernel metrics.
+			err = store.Update(func(tx *bolt.Tx) error {
+				b, err := tx.CreateBucketIfNotExists(bucket)
+				if err != nil {
+					return err
+				}
+				return b.Put([]byte(r.PathValue("key")), value)
+			})
 		})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
