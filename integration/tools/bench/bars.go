@@ -49,6 +49,8 @@ const (
 	defaultsComplete = "default-all-hooks"
 	// Times one call in 16.
 	defaultsSampled = "default-sampled"
+	// The process observes itself, and its calls are attributed to works.
+	defaultsAttributed = "default-attributed"
 	// Only its start is measured.
 	defaultsVerified = "default-verified"
 	ktm              = "ktm"
@@ -124,6 +126,8 @@ type bar struct {
 const (
 	whyPread = "the cost above the empty pair has two parts. One is reading the clock twice, see the row of a pair that only reads it; " +
 		"tracing programs may not use a cheaper clock. The other is the counting itself. Latency sampling reduces the cost of the clock."
+	whyAttributed = "a program finds the goroutine with two reads of user memory, and its work with two table lookups. Each read takes about as long as " +
+		"reading the clock, mostly because the kernel has to enable access to user memory first."
 	whyStranger = "each of the module's two programs looks up the system call in a table; an empty program does not. Nothing else is done " +
 		"for a call that is not traced."
 	whyServer = "the load never pauses, so the cost of each traced call, see the rows above, reduces the throughput. The overhead that the " +
@@ -160,6 +164,14 @@ var bars = []bar{
 	{
 		what: "the same, relative to empty programs on each of these hooks",
 		of:   addedBy(defaultsComplete, ownPread), per: addedBy(emptyHooks, ownPread), beside: true,
+	},
+	{
+		what: "default modules with attribution of each call to a work, relative to KTM",
+		of:   addedBy(defaultsAttributed, ownPread), per: addedBy(ktm, ownPread), limit: 0.5, why: whyAttributed,
+	},
+	{
+		what: "the same, relative to an empty pair",
+		of:   addedBy(defaultsAttributed, ownPread), per: addedBy(emptyTPBTF, ownPread), limit: 2, why: whyAttributed,
 	},
 	{what: "a pair that only reads the clock, relative to an empty pair", of: addedBy(clockPair, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},
 	{what: "module io alone, relative to an empty pair", of: addedBy(ioModule, ownPread), per: addedBy(emptyTPBTF, ownPread), beside: true},

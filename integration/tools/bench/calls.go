@@ -65,6 +65,7 @@ func (b *bench) callCosts(ctx context.Context) error {
 		ours(defaultsComplete, complete),
 		ours(defaultsSampled, sampled),
 		ours(defaultsClassic, classic),
+		attributedTool(own, b.options().Modules),
 	}
 	if b.peer != nil {
 		tools = append(tools, ktmTool(b.peer))

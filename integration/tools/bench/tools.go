@@ -135,6 +135,25 @@ func ours(name string, opts observer.Options) tool {
 	}}
 }
 
+// attributedTool makes a worker observe itself, since only the process itself can attribute events to its goroutines.
+func attributedTool(own *worker, modules []string) tool {
+	return tool{name: defaultsAttributed, attach: func(kprobe.Scope) (*attached, error) {
+		if _, err := own.ask(observeSelf + strings.Join(modules, ",")); err != nil {
+			return nil, err
+		}
+		return &attached{
+			close: func() error { _, err := own.ask(observeNot); return err },
+			preads: func() (uint64, error) {
+				answer, err := own.ask(observed)
+				if err != nil {
+					return 0, err
+				}
+				return uint64(answer[0]), nil
+			},
+		}, nil
+	}}
+}
+
 // operations is the metric with the number of counted calls.
 const operations = "ebpf_io_operations_total"
 

@@ -19,6 +19,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,6 +36,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
 const (
@@ -81,17 +83,67 @@ func runWorker(name, dir string) error {
 	if err != nil {
 		return err
 	}
+	self := &selfObserver{label: observer.NewWorkLabel(observer.Work{Name: "query"})}
 	// Returns free memory to the kernel before anything is timed.
 	debug.FreeOSMemory()
 	fmt.Println(scope.TGID, fifo)
+	// All timed work runs under a label, so that the programs look it up.
+	self.label.Do(context.Background(), func() { err = answer(works, self) })
+	return err
+}
+
+// answer executes the command in each line of standard input, and prints a number or an error.
+func answer(works map[string]work, self *selfObserver) error {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		ns, err := timeWork(works, lines.Text())
-		if err != nil {
-			return err
+		n, observes, err := self.answer(lines.Text())
+		switch {
+		case observes && err != nil:
+			// The answer must be a single line.
+			fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", "; "))
+			continue
+		case !observes:
+			if n, err = timeWork(works, lines.Text()); err != nil {
+				return err
+			}
 		}
-		fmt.Println(ns)
+		fmt.Println(n)
 	}
 	return nil
+}
+
+// Commands by which a worker observes itself. The first is followed by the modules, separated by commas.
+const (
+	observeSelf = "observe "
+	observeNot  = "observe-not"
+	observed    = "observed"
+)
+
+// selfObserver is a worker's observer of itself. Observer is nil before it is opened.
+type selfObserver struct {
+	*observer.Observer
+	label *observer.WorkLabel
+}
+
+// answer executes a line if it is one of the commands above; observes reports whether it is. n is the number of counted
+// preads for the command observed, otherwise 0.
+func (s *selfObserver) answer(line string) (n float64, observes bool, err error) {
+	modules, open := strings.CutPrefix(line, observeSelf)
+	switch {
+	case open:
+		s.Observer, err = observer.Open(context.Background(), observer.Options{
+			Config: observer.Config{Modules: strings.Split(modules, ",")},
+			Works:  &observer.Works{Labels: []*observer.WorkLabel{s.label}},
+		})
+	case line == observeNot:
+		err = s.Close()
+	case line == observed:
+		var preads uint64
+		preads, err = countOf(s.Observer, operations, "pread")
+		n = float64(preads)
+	default:
+		return 0, false, nil
+	}
+	return n, true, err
 }
 
 func timeWork(works map[string]work, command string) (float64, error) {
