@@ -58,7 +58,7 @@ var diskModules = []string{"virtio_pci", "virtio_blk", "ext4"}
 func machineArchive(ctx context.Context) (archive, error) {
 	release, err := os.ReadFile("/etc/os-release")
 	if err != nil || !slices.Contains(strings.Split(string(release), "\n"), "ID=debian") {
-		return archive{}, errors.New("this machine is not a Debian, whose apt configuration would name the archive to take kernels from")
+		return archive{}, errors.New("this machine does not run Debian, whose apt configuration would name the archive to take kernels from")
 	}
 	targets, err := output(ctx, "apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI) $(SOURCESENTRY)", "Created-By: Packages")
 	if err != nil {
@@ -247,7 +247,7 @@ func fetch(ctx context.Context, cache, suite, arch string) (k kernel, note strin
 		return kernel{}, "", errors.Join(err, cacheErr)
 	}
 	if len(cached) == 0 {
-		return kernel{}, "", fmt.Errorf("no kernel of %s for %s in the cache, and none to be had: %w", suite, arch, err)
+		return kernel{}, "", fmt.Errorf("no kernel of %s for %s in the cache, and none can be downloaded: %w", suite, arch, err)
 	}
 	return cached[0], fmt.Sprintf("the suite cannot be reached, a cached kernel is used: %v", err), nil
 }

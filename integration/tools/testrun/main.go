@@ -96,7 +96,7 @@ func run(folders, args []string, list []unsteady, out io.Writer) error {
 		}
 	}
 	if len(r.again) > 0 {
-		fmt.Fprintln(out, "\nFailed first, and passed by itself:")
+		fmt.Fprintln(out, "\nFailed at first, then passed alone:")
 		for _, s := range r.again {
 			fmt.Fprintln(out, "  "+s)
 		}

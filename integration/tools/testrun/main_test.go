@@ -73,7 +73,7 @@ func TestAgain(t *testing.T) {
 		{"q", "TestOfP", "of another package"},
 	}
 	for name, want := range map[string]struct{ tests, end string }{
-		"once":            {failsOnce("TestOnce") + good, "\nFailed first, and passed by itself:\n  p TestOnce: first\n\n2 passed, 0 failed, 0 skipped\n"},
+		"once":            {failsOnce("TestOnce") + good, "\nFailed at first, then passed alone:\n  p TestOnce: first\n\n2 passed, 0 failed, 0 skipped\n"},
 		"two":             {failsOnce("TestOnce") + failsOnce("TestTwice"), "  p TestOnce: first\n  p TestTwice: second\n\n2 passed, 0 failed, 0 skipped\n"},
 		"bad":             {bad + good, ""},
 		"on no list":      {failsOnce("TestOther") + good, ""},
@@ -92,7 +92,7 @@ func TestAgain(t *testing.T) {
 			err := run([]string{dir}, nil, list, &out)
 			if want.end == "" {
 				require.Error(t, err, out.String())
-				require.NotContains(t, out.String(), "passed by itself")
+				require.NotContains(t, out.String(), "passed alone")
 				return
 			}
 			require.NoError(t, err, out.String())

@@ -55,7 +55,7 @@ func TestAddedToAStranger(t *testing.T) {
 		t.Skip("needs a machine whose clock counts instructions: cd integration && go run ./tools/kernels -only 6.12 -icount -pkgs ./tools/kernels/instructions")
 	}
 	if runtime.GOARCH != "amd64" {
-		t.Skip("the call that is traced by fentry is named for amd64")
+		t.Skip("the function that fentry traces is named for amd64")
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
