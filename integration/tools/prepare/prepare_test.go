@@ -62,7 +62,7 @@ func TestWiring(t *testing.T) {
 	require.NoError(t, err)
 	dirs, err := download(t.Context(), upstream+"@"+version)
 	require.NoError(t, err)
-	changed := []string{"pkg/cmdsetup", "banyand/observability/services"}
+	changed := []string{"pkg/cmdsetup", "banyand/observability/services", "pkg/bus", "banyand/queue/sub"}
 	dir := t.TempDir()
 	for _, folder := range changed {
 		require.NoError(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(dirs[0], folder))))
