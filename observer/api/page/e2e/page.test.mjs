@@ -415,6 +415,8 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
     const { page } = await show();
     await page.waitForSelector("dialog[open]");
     assert.equal(await page.evaluate(() => document.activeElement.id), "token");
+    // What the page has asked for at once is still being refused when the first refusal opens the dialog.
+    await page.waitForLoadState("networkidle");
     const asked = fake.requests.length;
     await page.waitForTimeout(1500);
     assert.equal(fake.requests.length, asked);
