@@ -338,7 +338,7 @@ func (o *Observer) mapCounters(of *entry, probes *kprobe.Probes, cpus int) (*cou
 			return nil, nil, err
 		}
 	}
-	metrics, words := of.divided(o.opts.Works.all())
+	metrics, words := of.divided(o.opts.Works)
 	counters, err := mapCounters(probes.Map(countersMap), of, metrics, words, cpus, works)
 	if err != nil && works != nil {
 		err = errors.Join(err, works.close())

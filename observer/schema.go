@@ -314,7 +314,6 @@ func describe(module string, spec *ebpf.CollectionSpec) (*entry, error) {
 	if len(e.metrics) == 0 {
 		return nil, fmt.Errorf("%w: no metric", kprobe.ErrInvalidModule)
 	}
-	e.metrics, _ = e.divided((*Works)(nil).all())
 	return e, newClaims().add(module, e.metrics)
 }
 
@@ -406,8 +405,8 @@ func (m *Metric) grown(whole string) string {
 }
 
 // divided returns the metrics of a snapshot that has these works, and the number of its words.
-func (e *entry) divided(works []Work) ([]Metric, int) {
-	words := e.whole
+func (e *entry) divided(by *Works) ([]Metric, int) {
+	works, words := by.all(), e.whole
 	metrics := slices.Clone(e.metrics)
 	for i := range metrics {
 		m := &metrics[i]
@@ -419,7 +418,6 @@ func (e *entry) divided(works []Work) ([]Metric, int) {
 			m.offset = words
 			words += m.series() * m.width
 		}
-		m.values = nil
 		for j := range m.series() {
 			m.values = append(m.values, m.labelValues(j))
 		}
