@@ -118,10 +118,12 @@ func (o *Observer) verify(ctx context.Context, objects []*object, cache *btf.Cac
 				done <- &verdicts{err: fmt.Errorf("verification: panic: %v\n%s", fault, debug.Stack())}
 			}
 		}()
-		warning, err := work.OnThread(o.opts.ScratchDirs, func(thread uint32, phases []work.Phase, measure work.Measure) error {
+		warning, err := work.OnThread(o.opts.ScratchDirs, func(thread uint32, phases []work.Phase, measure work.Measure) (err error) {
 			opts := o.probeOptions(cache)
 			opts.Scope.TID = thread
 			alone := &Observer{opts: o.opts, telling: o.telling}
+			// After a panic too: its programs would go on counting.
+			defer func() { err = errors.Join(err, alone.Close()) }()
 			var names []string
 			for _, object := range objects {
 				names = append(names, object.name)
@@ -130,9 +132,9 @@ func (o *Observer) verify(ctx context.Context, objects []*object, cache *btf.Cac
 				})
 			}
 			close(opened)
-			err := alone.settle(Config{Modules: names})
+			err = alone.settle(Config{Modules: names})
 			v.judge(alone, phases)
-			return errors.Join(err, alone.Close())
+			return err
 		})
 		v.warning = warning
 		if err != nil {

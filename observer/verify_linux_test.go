@@ -25,6 +25,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"testing"
 	"time"
@@ -61,6 +62,35 @@ func toVerify() []string {
 		return nil
 	}
 	return []string{"io", "cache", "memory", "sched"}
+}
+
+// TestVerifyPanic: a fault in verification is a warning, the modules count, and nothing of the verification stays.
+func TestVerifyPanic(t *testing.T) {
+	kprobetest.Require(t)
+	opened := 0
+	observer.Steps(t, func(what string) error {
+		if what == "opening the object" {
+			if opened++; opened == 2 {
+				panic("broken")
+			}
+		}
+		return nil
+	})
+	// What only the garbage collector would close has leaked, so it is off.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	before := descriptors(t)
+	o, err := observer.Open(t.Context(), observer.Options{
+		Config: observer.Config{Modules: []string{"cache", "sched"}}, Verify: true, ScratchDirs: []string{t.TempDir()},
+	})
+	require.NoError(t, err)
+	health := o.Health()
+	require.Len(t, health.Warnings, 1)
+	require.Contains(t, health.Warnings[0].Cause, "verification: panic: broken")
+	for _, m := range health.Modules {
+		require.Truef(t, m.Up, "%s: %s", m.Name, m.Cause)
+	}
+	require.NoError(t, o.Close())
+	require.Equal(t, before, descriptors(t))
 }
 
 // requireAllVerified requires that each metric with an expectation is verified.
