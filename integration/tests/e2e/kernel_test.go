@@ -24,7 +24,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,6 +61,17 @@ func (c counters) sumOf(metric string, first ...string) uint64 {
 	return sum
 }
 
+// total returns the sum of all series of a metric.
+func (c counters) total(metric string) uint64 {
+	var sum uint64
+	for key, n := range c {
+		if strings.HasPrefix(key, metric+"{") {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // errors returns the failed calls. A call that fails early, such as a read of a file that is not open for reading, is
 // counted by us but not in /proc/PID/io.
 func (c counters) errors() counters {
@@ -85,12 +96,9 @@ func (c counters) since(before counters) counters {
 // work are summed over all works and all other labels.
 func kernelCounters(t *testing.T, pid int, module string) counters {
 	t.Helper()
-	object, err := bpf.Modules(runtime.GOARCH).Open(module + bpf.Suffix)
+	object, err := fs.ReadFile(bpf.Modules(runtime.GOARCH), module+bpf.Suffix)
 	require.NoError(t, err)
-	defer object.Close()
-	raw, err := io.ReadAll(object)
-	require.NoError(t, err)
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(raw))
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	require.NoError(t, err)
 	size := spec.Maps["metrics"].ValueSize
 	m := mapOf(t, pid, size)
