@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -71,7 +72,7 @@ var switchable = map[string][]string{
 // everything, and that nothing leaks.
 func TestSwitch(t *testing.T) {
 	address := freeAddress(t)
-	server := start(t, banyandtest.Options{Flags: flags(load.ServerFlags, []string{
+	server := start(t, banyandtest.Options{Env: []string{fmt.Sprintf("GODEBUG=memprofilerate=%d", memProfileRate)}, Flags: flags(load.ServerFlags, []string{
 		// On a busy machine the test takes more than ten minutes. Then the repairs of properties and of the schema copy
 		// by copy_file_range up to the end of each file, and a call at the end of the file is not in /proc/PID/io.
 		"--property-repair-enabled=false", "--schema-server-repair-quick-build-tree-time=24h",
@@ -595,11 +596,12 @@ type held struct {
 
 var (
 	bpfID      = regexp.MustCompile(`(?m)^(prog_id|map_id|link_type):\t(.*)$`)
-	heapRecord = regexp.MustCompile(`^\d+: (\d+) \[\d+: \d+\] @ `)
+	heapRecord = regexp.MustCompile(`(?m)^(\d+): (\d+) \[\d+: \d+\] @ `)
 	numbers    = regexp.MustCompile(`\[\d+\]`)
 )
 
-// heldBy takes the lowest number of each kind in twenty readings: what is held briefly is not a leak.
+// heldBy takes the lowest number of each kind in twenty readings: what is held briefly is not a leak. Each reading
+// collects garbage, since what a sync.Pool holds is freed by the second collection only.
 func heldBy(t *testing.T, s *switcher) held {
 	t.Helper()
 	http.DefaultClient.CloseIdleConnections()
@@ -607,14 +609,13 @@ func heldBy(t *testing.T, s *switcher) held {
 	for _, m := range s.health(t).Modules {
 		h.mapMemory[m.Name] = m.MapMemoryBytes
 	}
-	h.heap = heapOfOurs(t, s.server)
 	for i := range 20 {
 		one := lookAtHeld(t, s)
 		if i == 0 {
-			h.bpf, h.files = one.bpf, one.files
+			h.bpf, h.files, h.heap = one.bpf, one.files, one.heap
 			h.observers, h.goroutines, h.threads, h.rss = one.observers, one.goroutines, one.threads, one.rss
 		}
-		h.bpf, h.files = lowest(h.bpf, one.bpf), lowest(h.files, one.files)
+		h.bpf, h.files, h.heap = lowest(h.bpf, one.bpf), lowest(h.files, one.files), min(h.heap, one.heap)
 		h.observers, h.goroutines = min(h.observers, one.observers), min(h.goroutines, one.goroutines)
 		h.threads, h.rss = min(h.threads, one.threads), min(h.rss, one.rss)
 		time.Sleep(50 * time.Millisecond)
@@ -634,7 +635,7 @@ func lowest(a, b map[string]int) map[string]int {
 
 func lookAtHeld(t *testing.T, s *switcher) held {
 	t.Helper()
-	h := held{bpf: map[string]int{}, files: map[string]int{}}
+	h := held{bpf: map[string]int{}, files: map[string]int{}, heap: heapOfOurs(t, s.server)}
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", s.pid))
 	require.NoError(t, err)
 	for _, fd := range fds {
@@ -697,25 +698,29 @@ func requireNoLeak(t *testing.T, before, after held) {
 
 const (
 	maxGrown = (switchesOfAll + switchesOfOthers) / 2
-	// Two kilobytes per change. The profile samples one allocation per 512 KiB.
-	maxGrownHeap = 2 << 20
+	// Two kilobytes per change. At this rate they are 128 samples; by default, at one per 512 KiB, they are four.
+	maxGrownHeap   = 2 << 20
+	memProfileRate = 16 << 10
 )
 
-// heapOfOurs returns the sum of the heap profile's records whose stack contains our code. A record is
-// "1: 2048 [3: 6144] @ 0x...", followed by the stack.
+// heapOfOurs estimates the heap that our code holds, in bytes, from the records of the heap profile whose stack is ours. A
+// record is "1: 2048 [3: 6144] @ 0x...", objects and bytes that were sampled, followed by the stack.
 func heapOfOurs(t *testing.T, server *banyandtest.Server) int {
 	t.Helper()
 	profile := fetch(t, "http://"+server.Pprof+"/debug/pprof/heap?gc=1&debug=1")
-	require.Contains(t, profile, "heap profile: ")
-	sum, bytes := 0, 0
-	for line := range strings.Lines(profile) {
-		if m := heapRecord.FindStringSubmatch(line); m != nil {
-			var err error
-			bytes, err = strconv.Atoi(m[1])
+	require.Contains(t, profile, fmt.Sprintf(" @ heap/%d\n", 2*memProfileRate), "the profile's header has twice the rate")
+	sum := 0.0
+	for record := range strings.SplitSeq(profile, "\n\n") {
+		if m := heapRecord.FindStringSubmatch(record); m != nil && isOurs(record) {
+			objects, err := strconv.ParseFloat(m[1], 64)
 			require.NoError(t, err)
-		} else if isOurs(line) {
-			sum, bytes = sum+bytes, 0 // Count each record once.
+			bytes, err := strconv.ParseFloat(m[2], 64)
+			require.NoError(t, err)
+			if objects > 0 {
+				// The probability that an object of this size is sampled.
+				sum += bytes / -math.Expm1(-bytes/objects/memProfileRate)
+			}
 		}
 	}
-	return sum
+	return int(sum)
 }
