@@ -215,28 +215,30 @@ func (w *workTable) close() error {
 	return unix.Munmap(w.memory)
 }
 
-// findTelling determines by experiment how to attribute events to the works of this process.
-func findTelling(works *Works) (*telling, error) {
-	layout, err := goruntime.Find()
+// findLayout finds where the Go runtime keeps a goroutine's labels and function. It does not change while the process runs.
+var findLayout = sync.OnceValues(goruntime.Find)
+
+// find determines by experiment how programs recognize the works.
+func (t *telling) find() error {
+	layout, err := findLayout()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	block := min(layout.Labels, layout.StartPC)
 	if max(layout.Labels, layout.StartPC)+wordSize-block > workBlock {
-		return nil, fmt.Errorf("the labels of a goroutine are at offset %d of its g, its function at %d: too far apart", layout.Labels, layout.StartPC)
+		return fmt.Errorf("the labels of a goroutine are at offset %d of its g, its function at %d: too far apart", layout.Labels, layout.StartPC)
 	}
-	t := &telling{works: works, all: works.all()}
-	pointers := make([]uint64, len(works.Labels))
-	for i, label := range works.Labels {
+	pointers := make([]uint64, len(t.works.Labels))
+	for i, label := range t.works.Labels {
 		if pointers[i], err = layout.LabelsOf(label.labels); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	t.constants = map[string]any{
 		"work_known": uint32(1), "work_mix": t.arrange(pointers), "work_g": layout.TLS, "work_m": layout.M, "work_curg": layout.CurG,
 		"work_block": block, "work_block_labels": (layout.Labels - block) / wordSize, "work_block_startpc": (layout.StartPC - block) / wordSize,
 	}
-	return t, nil
+	return nil
 }
 
 // arrange enters pointers to label sets in the hash table that the programs search. At least half of the slots stay

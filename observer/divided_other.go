@@ -31,5 +31,5 @@ func (*workTable) close() error { return nil }
 
 func mapWorks(*ebpf.Map, *telling) (*workTable, error) { return nil, kprobe.ErrNotSupported }
 
-// findTelling returns kprobe.ErrNotSupported here.
-func findTelling(*Works) (*telling, error) { return nil, kprobe.ErrNotSupported }
+// find returns kprobe.ErrNotSupported here.
+func (*telling) find() error { return kprobe.ErrNotSupported }

@@ -31,7 +31,6 @@ import (
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/cputime"
-	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
 )
 
 // ErrClosed is returned by methods that need an open Observer.
@@ -130,8 +129,11 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		}
 	}
 	o := &Observer{objects: objects, opts: opts}
-	if err = o.tellWorks(); err != nil { //nolint:contextcheck // it waits for nothing
-		return nil, err
+	if opts.Works != nil {
+		if o.telling, o.untold, err = tellWorks(opts.Works, opts.Scope); err != nil { //nolint:contextcheck // it waits for nothing
+			return nil, err
+		}
+		o.health.Warnings = o.untold
 	}
 	if err = o.openAll(ctx, c.Modules); err == nil {
 		err = o.settle(c)
@@ -140,36 +142,11 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		return nil, errors.Join(err, o.Close())
 	}
 	if len(o.modules) == 0 {
-		return nil, &DownError{Health: o.Health(), err: errors.Join(append(o.failures, objects.failures()...)...)}
+		health := o.health.clone()
+		health.Modules = append(health.Modules, objects.refused...)
+		return nil, &DownError{Health: health, err: errors.Join(append(o.failures, objects.failures()...)...)}
 	}
 	return o, nil
-}
-
-// tellWorks determines how events are attributed to works, if that is requested and possible.
-func (o *Observer) tellWorks() error {
-	if o.opts.Works == nil {
-		return nil
-	}
-	if err := o.opts.Works.check(); err != nil {
-		return err
-	}
-	self, err := kprobe.Self()
-	if err == nil && self.TGID != o.opts.Scope.TGID {
-		return nil
-	}
-	if err == nil {
-		o.telling, err = findTelling(o.opts.Works)
-	}
-	if err != nil {
-		cause := "no metric is attributed to works: " + err.Error()
-		untold := Warning{Cause: cause, Remedy: "build the server with a version of Go that this library was tested with"}
-		if errors.Is(err, goruntime.ErrDenied) {
-			untold = Warning{Cause: cause, Remedy: "allow process_vm_readv(2) in the container's seccomp profile"}
-		}
-		o.untold = []Warning{untold}
-		o.health.Warnings = o.untold
-	}
-	return nil
 }
 
 // appendMetrics appends a module's metrics to a schema in which the module's words begin at offset.

@@ -25,6 +25,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
 )
 
 // Work is a kind of work that a process does, such as merging files. Events are attributed to it.
@@ -133,7 +136,7 @@ func (w *Works) check() error {
 // all returns each work once, starting with those that every process has.
 func (w *Works) all() []Work {
 	works := []Work{WorkOther, WorkRuntime}
-	add := func(work Work) {
+	enter := func(work Work) {
 		if !slices.Contains(works, work) {
 			works = append(works, work)
 		}
@@ -142,13 +145,13 @@ func (w *Works) all() []Work {
 		return works
 	}
 	for _, rule := range w.Loops {
-		add(rule.Work)
+		enter(rule.Work)
 	}
 	for _, label := range w.Labels {
-		add(label.work)
+		enter(label.work)
 	}
 	for _, rule := range w.Functions {
-		add(rule.Work)
+		enter(rule.Work)
 	}
 	return works
 }
@@ -207,6 +210,30 @@ type telling struct {
 
 	mu      sync.Mutex
 	unnamed []string // functions without a known work, sorted
+}
+
+// tellWorks determines how events are attributed to works, if the scope is this process. If that cannot be determined, it
+// returns a warning. The error is ErrInvalidWorks.
+func tellWorks(works *Works, scope kprobe.Scope) (*telling, []Warning, error) {
+	if err := works.check(); err != nil {
+		return nil, nil, err
+	}
+	self, err := kprobe.Self()
+	if err == nil && self.TGID != scope.TGID {
+		return nil, nil, nil
+	}
+	t := &telling{works: works, all: works.all()}
+	if err == nil {
+		err = t.find()
+	}
+	if err == nil {
+		return t, nil, nil
+	}
+	remedy := "build the server with a version of Go that this library was tested with"
+	if errors.Is(err, goruntime.ErrDenied) {
+		remedy = "allow process_vm_readv(2) in the container's seccomp profile"
+	}
+	return nil, []Warning{{Cause: "no metric is attributed to works: " + err.Error(), Remedy: remedy}}, nil
 }
 
 // name returns the position in a snapshot of the work of goroutines that were started with a function and have a label.

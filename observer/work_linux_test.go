@@ -277,12 +277,12 @@ func TestWorkOfRuntime(t *testing.T) {
 	require.NoError(t, err)
 	closeAfter(t, o)
 	require.Zero(t, mapped(t, o))
-	var held [][]byte
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	var held []byte
 	query.Do(context.Background(), func() {
-		// More memory than the runtime has reserved.
-		for range 8 {
-			held = append(held, make([]byte, 64<<20))
-		}
+		// More than the heap has free after other tests, so that the runtime must map new memory.
+		held = make([]byte, memory.HeapIdle+64<<20)
 	})
 	require.Positive(t, mapped(t, o))
 	runtime.KeepAlive(held)

@@ -131,7 +131,7 @@ var mutations = []mutation{
 	{"read parts that are being counted", "observer/divided_linux.go", "return after == before", "return true", "./observer", "TestWork"},
 	{"name a label set after the one before it", "observer/divided_linux.go", "uint64(i+1)<<workTableShift", "uint64(i)<<workTableShift", "./observer", "TestWork"},
 	{"let a loop inherit its work", "observer/work.go", "if i := named(w.Loops); i >= 0 {", "if i := named(nil); i >= 0 {", "./observer", "TestWork"},
-	{"take another process's goroutines for ours", "observer/observer.go", "self.TGID != o.opts.Scope.TGID", "self.TGID == 0", "./observer", "TestWorksAbsent"},
+	{"take another process's goroutines for ours", "observer/work.go", "self.TGID != scope.TGID", "self.TGID == 0", "./observer", "TestWorksAbsent"},
 	{"name a goroutine after its wrapper", "observer/internal/goruntime/name_linux.go", "if g := runtime.FuncForPC(to); g != nil", "if g := runtime.FuncForPC(0); g != nil", "./observer/internal/goruntime", "TestName"},
 	{"leave a faulty verification's programs attached", "observer/verify.go", "defer func() { err = errors.Join(err, alone.Close()) }()", "", "./observer", "TestVerifyPanic"},
 	{"believe every metric", "observer/verify.go", "if got != want {", "if false {", "./observer", "TestVerifyBites"},
