@@ -130,6 +130,7 @@ var mutations = []mutation{
 	{"take a thread's own stack for nobody's", "bpf/work.h", "return work < 0 ? work_of_g0(t, g) : work;", "return work < 0 ? work_of_g0(t, 0) : work;", "./observer", "TestWorkOfRuntime"},
 	{"read parts that are being counted", "observer/divided_linux.go", "return after == before", "return true", "./observer", "TestWork"},
 	{"name a label set after the one before it", "observer/divided_linux.go", "uint64(i+1)<<workTableShift", "uint64(i)<<workTableShift", "./observer", "TestWork"},
+	{"search for the bucket before the work", "bpf/io.bpf.c", "\n\tbarrier_var(ret);\n", "\n", "./observer", "TestVerifierEffort"},
 	{"let a loop inherit its work", "observer/work.go", "if i := named(w.Loops); i >= 0 {", "if i := named(nil); i >= 0 {", "./observer", "TestWork"},
 	{"take another process's goroutines for ours", "observer/work.go", "self.TGID != scope.TGID", "self.TGID == 0", "./observer", "TestWorksAbsent"},
 	{"name a goroutine after its wrapper", "observer/internal/goruntime/name_linux.go", "if g := runtime.FuncForPC(to); g != nil", "if g := runtime.FuncForPC(0); g != nil", "./observer/internal/goruntime", "TestName"},
