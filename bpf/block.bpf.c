@@ -2,13 +2,13 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * block: what this process's own threads ask of block devices.
+ * block: requests to block devices by this process's own threads.
  *
- * Unit: requests, bytes, nanoseconds. A request begins when a thread makes it; before Linux 6.5 when it is put into a
- * queue, or goes to a device that has no scheduler. Linux 5.10.
+ * Unit: requests, bytes, nanoseconds. A request begins when a thread makes it; before Linux 6.5, when it is inserted
+ * into a queue, or issued to a device without a scheduler. Linux 5.10.
  *
- * Writeback that others submit for this process's pages is absent, since it cannot be told: such a request carries the
- * cgroup that dirties most of the file, if any, and pages of several processes.
+ * Writeback that others submit for this process's pages is absent, since it cannot be attributed: such a request
+ * carries the cgroup that dirties most of the file, if any, and pages of several processes.
  */
 #include "probe.bpf.h"
 
@@ -36,8 +36,8 @@ struct metrics {
 METRICS;
 
 /*
- * What is under way. A request that is used again overwrites its entry, and if it is another process's, removes it: a
- * kernel that has skipped the completion has left it there.
+ * Requests in flight. A request that is reused overwrites its entry, or removes it if another process reuses it: the
+ * kernel has then skipped the completion.
  */
 struct progress {
 	__u64 begun;
@@ -61,11 +61,11 @@ static __always_inline __u32 op_of(__u32 flags)
 
 static __always_inline __u32 sync_of(__u32 flags, __u32 op)
 {
-	/* As the block layer has it: a read is waited for. */
+	/* As in the block layer, reads are synchronous. */
 	return op == BLOCK_OP_READ || flags & 1U << bpf_core_enum_value(enum req_flag_bits, __REQ_SYNC);
 }
 
-/* A completion interrupts whatever runs, another program of this file too: the additions are atomic. */
+/* A completion may interrupt anything, even another program of this file: the additions are atomic. */
 static __always_inline int start(struct request *rq)
 {
 	struct progress p = {.begun = bpf_ktime_get_ns()};
@@ -85,7 +85,7 @@ static __always_inline int start(struct request *rq)
 	return 0;
 }
 
-/* A request that was merged into another is done with, and never completes. */
+/* A request that was merged into another one never completes. */
 static __always_inline int merged(struct request *rq)
 {
 	__u64 key = (__u64)rq;
@@ -104,15 +104,15 @@ TP_BTF(start__tp_btf__merge, block_rq_merge, struct request *rq)
 	return merged(rq);
 }
 
-/* Before Linux 6.5 the first event of a request is that it goes into a queue, in the context of who made it. */
+/* Before Linux 6.5 the first event of a request is its insertion into a queue, in the context of its creator. */
 TP_BTF(start__tp_btf_insert__insert, block_rq_insert, struct request *rq)
 {
 	return start(rq);
 }
 
 /*
- * Or that it goes to the device, if there is no scheduler; a scheduler may have any thread give the device what others
- * have put into the queue. This hook stands before the hook issue, so its program is attached and runs before.
+ * Or its issue to the device, if there is no scheduler. With a scheduler, any thread may issue what others have queued.
+ * The hook start comes before the hook issue, so its program is attached first and runs first.
  */
 TP_BTF(start__tp_btf_insert__issue, block_rq_issue, struct request *rq)
 {
@@ -128,7 +128,7 @@ TP_BTF(start__tp_btf_insert__merge, block_rq_merge, struct request *rq)
 	return merged(rq);
 }
 
-/* A device that is busy gives a request back and gets it again: the first time counts. */
+/* A busy device returns a request and gets it again later: only the first time counts. */
 TP_BTF(issue__tp_btf, block_rq_issue, struct request *rq)
 {
 	__u64 now = bpf_ktime_get_ns(), key = (__u64)rq;
@@ -143,7 +143,7 @@ TP_BTF(issue__tp_btf, block_rq_issue, struct request *rq)
 	return 0;
 }
 
-/* The second argument, an error, has changed its type and is not read. */
+/* The second argument, an error, is not read, since its type has changed. */
 TP_BTF(complete__tp_btf, block_rq_complete, struct request *rq)
 {
 	__u32 bytes = (__u32)ctx[2], op = op_of(rq->cmd_flags), sync = sync_of(rq->cmd_flags, op);

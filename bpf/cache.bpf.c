@@ -4,8 +4,8 @@
 /*
  * cache: what this process does to the page cache, and what it waits for there.
  *
- * Unit: pages of the system's page size, whatever the size of the folio that carries them; lookups, waits and pauses in
- * events; nanoseconds. Linux 5.10; lookups 6.8.
+ * Unit: pages of the system's page size, whatever the size of their folio; lookups, waits and pauses in events;
+ * nanoseconds. Linux 5.10; lookups 6.8.
  */
 #define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
@@ -49,8 +49,8 @@ struct metrics {
 		HELP("Pages that this process removed from the page cache, by fadvise, truncation, unlink and reclaim "
 		     "in its own threads. Not counted: pages removed by kswapd or by other processes.");
 	/*
-	 * The next three need to see the page itself, which a classic tracepoint does not show. The hook dirty has no
-	 * variant of that kind, so it is attached where fill and delete see pages.
+	 * The next three need the page itself, which a classic tracepoint does not provide. The hook dirty has no
+	 * variant of that kind, so it is attached only where fill and delete get the page.
 	 */
 	counter_t unused_pages_total HOOKS("dirty") VERIFY("unused_pages")
 		HELP("Pages that this process dropped by fadvise before anything had used them, such as readahead in "
@@ -92,8 +92,8 @@ struct metrics {
 METRICS;
 
 /*
- * All programs run in the context of the process, without preemption, and no interrupt touches the page cache for it:
- * plain increments are exact.
+ * All programs run in the process's context, without preemption (see UPDATE), and no interrupt changes the page cache
+ * for it: plain increments are exact.
  */
 
 #define PAGE_FLAG(name) (1UL << bpf_core_enum_value(enum pageflags, name))
@@ -119,7 +119,7 @@ static __always_inline __u32 event_pages(struct trace_event_raw_mm_filemap_op_pa
 	return bpf_core_field_exists(event->order) ? 1U << event->order : 1;
 }
 
-/* Whether a page lies before the end of its file. */
+/* Whether a page is before the end of its file. */
 static __always_inline int in_file(struct inode *inode, unsigned long index)
 {
 	__u64 page_size = bpf_core_field_offset(struct bpf_ringbuf, producer_pos) -
@@ -129,18 +129,17 @@ static __always_inline int in_file(struct inode *inode, unsigned long index)
 }
 
 /*
- * What was dropped of late: a table of runs of 64 pages. A run's place is given by a hash of the file and the run's
- * number in it, in a way that puts consecutive runs of a file in different places. A run that comes to the place of
- * another takes it.
+ * Recently dropped pages: a table of runs of 64 pages. The slot of a run is a hash of the file and of the run's number
+ * in it, chosen so that consecutive runs of a file are in different slots. A run replaces the one that was in its slot.
  *
- * The time of a run is that of its last page. Two threads that drop and fill pages of one place at the same moment may
- * mistake these pages.
+ * The time of a run is that of its last dropped page. If two threads drop and fill pages of one slot at the same
+ * moment, these pages may be miscounted.
  */
 enum { RUN_SHIFT = 6 };
 enum { RUN_PAGES = 1 << RUN_SHIFT };
 enum { RUN_SLOT_BITS = 10 };
 enum { RUN_TIME_SHIFT = 20 };
-/* A folio has no more runs than this. */
+/* The most runs that a folio has. */
 enum { FOLIO_RUNS = 64 };
 
 static struct run {
@@ -151,10 +150,10 @@ static struct run {
 	__u64 pages;
 } runs[1 << RUN_SLOT_BITS];
 
-/* For how long a page that comes back was dropped too early, in nanoseconds. */
+/* A page that is needed again within this many nanoseconds was dropped too early. */
 const volatile __u64 regret_ns = 60000000000;
 
-/* The generation tells files apart that had the same number one after the other. */
+/* The generation distinguishes files that had the same number one after the other. */
 static __always_inline __u64 file_hash(struct inode *inode)
 {
 	__u64 h = inode->i_ino;
@@ -174,7 +173,7 @@ static __always_inline struct run *run_place(__u64 hash)
 	return &runs[hash >> (64 - RUN_SLOT_BITS)];
 }
 
-/* The lower bits are of the work. */
+/* The lower bits hold the work. */
 static __always_inline __u32 run_tag(__u64 hash)
 {
 	return (__u32)(hash >> (64 - RUN_SLOT_BITS - 32)) & ~(WORKS - 1);
@@ -185,15 +184,15 @@ static __always_inline int is_run(struct run *run, __u64 hash)
 	return (run->tag & ~(WORKS - 1)) == run_tag(hash);
 }
 
-/* The pages of a folio, which begins at a multiple of its size, that belong to one run. */
+/* The pages of a folio that belong to one run. A folio begins at a multiple of its size. */
 static __always_inline __u64 run_mask(unsigned long index, __u32 pages)
 {
 	return pages < RUN_PAGES ? ((1ULL << pages) - 1) << (index & (RUN_PAGES - 1)) : ~0ULL;
 }
 
 /*
- * The time in units of 1.05 ms. Reading the clock costs more than all else that is done for a page, so it is read once
- * in each tick of the kernel's: the word has the tick in its upper half and the time that it was in its lower.
+ * The time in units of 1.05 ms. Reading the clock costs more than everything else that is done for a page, so it is
+ * read once per kernel tick. The word has the tick in its upper half, and the time of the reading in its lower half.
  */
 static __always_inline __u32 run_clock(void)
 {
@@ -280,7 +279,7 @@ static __always_inline void filled(struct inode *inode, unsigned long index, __u
 			add_filled(m, inode, index, pages);
 }
 
-/* Reclaim has taken a page from its list before it deletes it; all others leave it there. */
+/* Reclaim takes a page off its LRU list before it deletes it; all others leave it there. */
 static __always_inline int invalidated(unsigned long flags, struct inode *inode, unsigned long index)
 {
 	return flags & PAGE_FLAG(PG_lru) && inode->i_nlink && in_file(inode, index);
@@ -344,7 +343,7 @@ TP_BTF(fill__tp_btf, mm_filemap_add_to_page_cache, struct folio *folio)
 	return 0;
 }
 
-/* Before folios a file's pages came one by one: only shared memory had huge ones, and that goes another way. */
+/* Before folios, a file's pages were added one by one. Only shared memory had huge ones, and it uses another path. */
 TP_BTF(fill__tp_btf_page, mm_filemap_add_to_page_cache, struct page *page)
 {
 	if (in_scope(bpf_get_current_pid_tgid()))
@@ -478,7 +477,7 @@ FEXIT(wait_time__fentry_page__end, "wait_on_page_bit", struct page *page, int bi
 	return wait_returned();
 }
 
-/* The kernel tells too of the times that it found no pause to be due. The unit of the pause does not matter. */
+/* The event also occurs when no pause is due. The unit of the pause does not matter. */
 static __always_inline int paused(long pause)
 {
 	if (pause > 0 && in_scope(bpf_get_current_pid_tgid()))
@@ -505,7 +504,7 @@ static __always_inline int pause_returned(void)
 	return 0;
 }
 
-/* Linux 6.16 put the first words into a struct (commit d5386670ee51). */
+/* Linux 6.16 moved the first integers into a struct (commit d5386670ee51). */
 TP_BTF(throttle__tp_btf, balance_dirty_pages, struct bdi_writeback *wb, struct dirty_throttle_control *dtc,
 	unsigned long ratelimit, unsigned long own, unsigned long dirtied, unsigned long period, long pause)
 {

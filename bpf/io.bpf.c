@@ -2,27 +2,27 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * io: the system calls of this process that move data, sync it, name it, or map it: how often, how much, how long.
+ * io: the system calls of this process that transfer, sync, name or map data: how many, how much, how long.
  *
  * Unit: calls, bytes, nanoseconds. Counted at the return of the call; sockets, pipes and eventfds are files too. A call
- * that a signal interrupts and the kernel restarts counts as often as it was entered. Linux 5.10.
+ * that a signal interrupts and the kernel restarts counts once for each entry. Linux 5.10.
  */
-/* Of the threads that are in a call at the same time. */
+/* For the threads that are in a call at the same time. */
 #define TIMER_SLOT_BITS 11
 #include "probe.bpf.h"
 #include "work.h"
 
-/* Calls that return how many bytes they moved. */
+/* Calls that return how many bytes they transferred. */
 #define TRANSFERS(E) \
 	E(READ) E(PREAD) E(READV) E(PREADV) E(WRITE) E(PWRITE) E(WRITEV) E(PWRITEV) E(COPY_FILE_RANGE) E(SENDFILE)
-/* Others whose time is worth a distribution. */
+/* Other calls with a duration histogram. */
 #define TIMED(E) E(FSYNC) E(FDATASYNC) E(SYNC_FILE_RANGE) E(FADVISE) E(OPENAT) E(CLOSE) E(IO_URING_ENTER)
-/* Calls on names and sizes, of whose time the sum is kept. */
+/* Calls on names and sizes, with only a total of their time. */
 #define METADATA(E) E(FTRUNCATE) E(FALLOCATE) E(UNLINKAT) E(RENAMEAT) E(MKDIRAT) E(FLOCK) E(GETDENTS)
 /* The same, on the address space. */
 #define MAPPING(E) E(MMAP) E(MUNMAP) E(MADVISE) E(BRK)
 
-/* Label values. Each enum begins where a group does, so that a call's number in one tells that in the others. */
+/* Label values. Each enum begins where a group does, so that a call's number in one gives that in the others. */
 #define AS_OP(name) IO_OP_##name,
 #define AS_TRANSFER(name) IO_TRANSFER_##name,
 #define AS_TIMED(name) IO_TIMED_##name,
@@ -66,7 +66,7 @@ enum io_advice {
 };
 LABEL_VALUES(io_advice);
 
-/* What is counted of each work: single operations would be too many series. It begins as io_direction does. */
+/* The classes counted for each work: single operations would be too many series. Begins like io_direction. */
 enum io_class {
 	IO_CLASS_READ,
 	IO_CLASS_WRITE,
@@ -78,7 +78,7 @@ enum io_class {
 LABEL_VALUES(io_class);
 enum io_direction { IO_DIRECTION_READ, IO_DIRECTION_WRITE, IO_DIRECTION__COUNT };
 LABEL_VALUES(io_direction);
-/* What users wait for, apart from the rest. */
+/* What users wait for, separate from the rest. */
 enum io_wait { IO_WAIT_READ, IO_WAIT_SYNC, IO_WAIT_OTHER, IO_WAIT__COUNT };
 LABEL_VALUES(io_wait);
 
@@ -140,7 +140,7 @@ static const volatile __u8 class_of[IO_OP__COUNT] = {
 	[IO_OP_OPENAT... IO_OP_BRK] = IO_CLASS_OTHER,
 };
 
-/* The operation of each system call, plus one. Libraries use the vectored calls with flags for the plain ones too. */
+/* The operation of each system call, plus one. Libraries also use the vectored calls with flags for the plain ones. */
 enum { NR_TRACED = 512 };
 static const volatile __u8 op_of[NR_TRACED] = {
 	[SYS_READ] = IO_OP_READ + 1,
@@ -188,12 +188,12 @@ static __always_inline __u32 io_op(unsigned long nr)
 	return op < IO_OP__COUNT ? op : IO_OP__COUNT;
 }
 
-/* Where the heap ended after the last brk. That holds a lock, and the next one sees what this one left. */
+/* The end of the heap after the last brk. brk takes a lock, so each call starts where the last one ended. */
 static __u64 heap_end;
 
-/* Both run in the context of the caller, without preemption, so nothing else adds to the entry meanwhile. */
+/* Both run in the caller's context, without preemption (see UPDATE), so nothing else adds to the entry meanwhile. */
 
-/* arg is the fourth argument of fadvise, the second one of others. */
+/* arg is the fourth argument of fadvise, the second of other calls. */
 static __always_inline void enter(struct metrics *m, __u64 pid_tgid, __u32 op, unsigned long arg)
 {
 	__u32 mapping = op - IO_OP_FIRST_MAPPING;
@@ -213,7 +213,7 @@ static __always_inline __u32 errno_of(long ret)
 	case 2:
 		return IO_ERRNO_ENOENT;
 	case 4:
-	case 512: /* ERESTARTSYS and its kin, which user space does not see */
+	case 512: /* ERESTARTSYS and the like, which user space does not see */
 	case 513:
 	case 514:
 	case 516:
@@ -230,7 +230,7 @@ static __always_inline __u32 errno_of(long ret)
 }
 
 /*
- * A group's own number is a variable of its own, which the compiler knows nothing of: older verifiers do not follow the
+ * The number within a group is a separate variable that is opaque to the compiler: older verifiers do not follow the
  * bound of op through a comparison of its lower half.
  */
 static __always_inline void returned(struct metrics *m, struct io_by_work *by, __u32 class, __u32 op, long ret)
@@ -278,6 +278,11 @@ static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, l
 	struct io_by_work *by = &m->by_work[work_now()];
 	__u32 class = class_of[op];
 
+	/*
+	 * Otherwise the compiler puts the search for the bucket of ret first, and the verifier checks work_now once for
+	 * each path of it.
+	 */
+	barrier_var(ret);
 	barrier_var(class);
 	if (class >= IO_CLASS__COUNT)
 		return;
@@ -288,14 +293,14 @@ static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, l
 		m->operations_total[op][IO_RESULT_ERROR]++;
 		m->errors_total[op][errno_of(ret)]++;
 	}
-	/* Where only some are timed, one that has not begun is no loss. */
+	/* With sampling, a call without a start is not a loss. */
 	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0) {
 		took(m, by, class, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 		sampled_on(&calls, pid_tgid);
 	}
 }
 
-/* For the programs that are there once for each call: one copy of the code serves them all. */
+/* For the programs that exist once per system call: they all share one copy of the code. */
 static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long arg)
 {
 	if (op < IO_OP__COUNT)
@@ -314,8 +319,8 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 }
 
 /*
- * The function of each system call by itself: no cost for other system calls. What is read of the arguments is
- * read at the entry, where the registers have them.
+ * Attaches to the function of each system call, at no cost for other system calls. Arguments are read at the entry,
+ * where the registers have them.
  */
 #define CALL_ENTER(variant, name, function, op, arg)                                       \
 	FENTRY(syscall__##variant##__##name##_enter, function, const struct pt_regs *regs) \
@@ -337,7 +342,7 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 	CALL_ENTER(variant, name, function, op, arg)     \
 	CALL_EXIT(variant, name, function, op, const struct pt_regs *regs, long ret)
 
-/* The same by breakpoint, where the kernel has no trampolines: more expensive. */
+/* The same by breakpoint, for kernels without trampolines: more expensive. */
 #define CALL_BY_KPROBE(variant, name, function, op, arg)                                 \
 	SEC("kprobe/" function)                                                          \
 	int BPF_KPROBE(syscall__##variant##__##name##_enter, const struct pt_regs *regs) \
@@ -355,7 +360,7 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, ret) : 0;           \
 	}
 
-/* Calls of which no argument is read. */
+/* Calls whose arguments are not read. */
 #define PLAIN_CALLS(CALL, variant)                                                        \
 	CALL(variant, read, SYS_FN(read), IO_OP_READ, 0)                                  \
 	CALL(variant, pread64, SYS_FN(pread64), IO_OP_PREAD, 0)                           \
@@ -382,7 +387,7 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 	CALL(variant, getdents64, SYS_FN(getdents64), IO_OP_GETDENTS, 0)                  \
 	CALL(variant, brk, SYS_FN(brk), IO_OP_BRK, 0)
 
-/* Calls that Linux 6.1 has twice in its BTF, so that nobody can tell them apart. */
+/* Calls that Linux 6.1 has twice in its BTF, so that they cannot be told apart. */
 #define DOUBLE_CALLS(CALL, variant)                                                       \
 	CALL(variant, copy_file_range, SYS_FN(copy_file_range), IO_OP_COPY_FILE_RANGE, 0) \
 	CALL(variant, flock, SYS_FN(flock), IO_OP_FLOCK, 0)                               \
@@ -396,9 +401,9 @@ CALL_BY_FENTRY(fentry, munmap, SYS_FN(munmap), IO_OP_MUNMAP, SYSCALL_ARG2(regs))
 CALL_BY_FENTRY(fentry, madvise, SYS_FN(madvise), IO_OP_MADVISE, SYSCALL_ARG2(regs))
 
 /*
- * For Linux 6.1 and older, whose BTF does not tell the layout of the registers of fadvise and madvise, or has them
- * twice. Of fadvise the function inside serves; it comes second since a compiler may have drawn that into the call, as
- * it has madvise's, which is not counted there, nor are the calls that are double.
+ * For Linux 6.1 and older, whose BTF lacks the register layout of fadvise and madvise, or has these calls twice. For
+ * fadvise, the inner function is used. This variant comes second, since a compiler may have inlined that function, as
+ * it has madvise's. Not counted here: madvise, and the calls that are in BTF twice.
  */
 PLAIN_CALLS(CALL_BY_FENTRY, fentry_inner)
 CALL_BY_FENTRY(fentry_inner, mmap, SYS_FN(mmap), IO_OP_MMAP, SYSCALL_ARG2(regs))
@@ -414,18 +419,18 @@ FENTRY(syscall__fentry_inner__fadvise_enter, "ksys_fadvise64_64", int fd, loff_t
 CALL_EXIT(fentry_inner, fadvise, "ksys_fadvise64_64", IO_OP_FADVISE, int fd, loff_t offset, loff_t len, int advice,
 	int ret)
 
-/* Of fadvise the advice, of the others the second argument. */
+/* The advice of fadvise, the second argument of other calls. */
 static __always_inline unsigned long arg_of(__u32 op, unsigned long arg2, unsigned long arg4)
 {
-	/* Two loads: the compiler would make one at a chosen address, which the verifier refuses. */
+	/* Two loads: the compiler would make one from a computed address, which the verifier rejects. */
 	barrier_var(arg2);
 	barrier_var(arg4);
 	return op == IO_OP_FADVISE ? arg4 : arg2;
 }
 
 /*
- * Every call of the host passes the programs of the tracepoints. They ask first which call it is: that is a look into a
- * table, where whose it is would be a function of the kernel, and not all calls are of interest.
+ * The tracepoint programs run for every system call of the host. They check first which call it is: that is a table
+ * lookup, while checking whose it is calls a kernel function, and not all calls are of interest.
  */
 static __always_inline void enter_any(__u32 op, unsigned long arg2, unsigned long arg4)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The whole kernel surface of the project: every type and field that a module reads, declared for CO-RE.
+ * All kernel types and fields that the modules read, declared for CO-RE.
  *
  * A struct names only the fields that are read; the loader finds them in the running kernel by name. A name with three
- * underscores (folio___flags) is one flavour of a type that changed; the reader checks which flavour the kernel has. A
- * module that includes a full vmlinux.h before probe.bpf.h gets that instead of this file.
+ * underscores (folio___memdesc) is one flavour of a type that changed; the code that reads it checks which flavour the
+ * kernel has. A module that includes a full vmlinux.h before probe.bpf.h gets that instead of this file.
  */
 #ifndef KERNEL_H
 #define KERNEL_H
 
-/* Tells libbpf's headers that the registers have the kernel's names. */
+/* Tells libbpf's headers to use the kernel's register names. */
 #define __VMLINUX_H__
 
 typedef unsigned char __u8;
@@ -45,14 +45,14 @@ enum {
 
 enum { BPF_NOEXIST = 1 };
 
-/* Helpers that not all kernels have. A program asks whether the running one does. */
+/* Helpers that not all kernels have. A program checks whether the running one does. */
 enum bpf_func_id { BPF_FUNC_get_current_task_btf = 158, BPF_FUNC_task_pt_regs = 175 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /*
- * The registers at a system call. The call's number and its fourth argument stay readable at the exit; the first
- * argument does not on arm64, where it shares its register with the result.
+ * The registers at a system call. The number and the fourth argument can still be read at the exit. The first argument
+ * cannot on arm64, where it shares its register with the result.
  */
 #if defined(__TARGET_ARCH_arm64)
 struct pt_regs {
@@ -95,7 +95,7 @@ struct trace_event_raw_sys_exit {
 	long ret;
 };
 
-/* Since Linux 5.16 a page cache event is of a folio, and has its order. */
+/* Since Linux 5.16 a page cache event is for a folio, and has its order. */
 struct trace_event_raw_mm_filemap_op_page_cache {
 	unsigned char order;
 };
@@ -110,7 +110,7 @@ struct trace_event_raw_mm_vmscan_lru_shrink_inactive {
 	unsigned long nr_reclaimed;
 };
 
-/* The values are the running kernel's, asked for by name. */
+/* The values are those of the running kernel, found by name. */
 enum pageflags {
 	PG_writeback = 1,
 	PG_referenced = 2,
@@ -121,7 +121,7 @@ enum pageflags {
 	PG_swapbacked = 17,
 };
 
-/* What a page of a file belongs to. i_ino got more bits on 32-bit machines in Linux 7. */
+/* What a page of a file belongs to. On 32-bit machines, i_ino became wider in Linux 7. */
 struct super_block {
 	__u32 s_dev;
 };
@@ -141,13 +141,13 @@ struct address_space {
 	struct inode *host;
 };
 
-/* Its two positions stand on pages of their own: one page lies between them. */
+/* The two positions are on pages of their own, exactly one page apart. */
 struct bpf_ringbuf {
 	unsigned long consumer_pos;
 	unsigned long producer_pos;
 };
 
-/* Only whether it is there matters. */
+/* Only the field's presence matters. */
 struct srcu_struct {
 	__u8 srcu_reader_flavor;
 };
@@ -166,7 +166,7 @@ struct page {
 	unsigned long index;
 };
 
-/* Linux 5.16 to 6.17: flags is a plain word. The number of pages is meaningful in a large folio only. */
+/* Linux 5.16 to 6.17: flags is a plain word. The number of pages is valid in a large folio only. */
 struct folio {
 	unsigned long flags;
 	struct address_space *mapping;
@@ -174,7 +174,7 @@ struct folio {
 	unsigned int _folio_nr_pages;
 };
 
-/* Linux 6.18: the word moved into a struct (commit 53fbef56e07d), the number of pages got a shorter name in 6.15. */
+/* Linux 6.18: flags moved into a struct (commit 53fbef56e07d). The number of pages got a shorter name in 6.15. */
 struct folio___memdesc {
 	struct {
 		unsigned long f;
@@ -195,13 +195,13 @@ struct request {
 	unsigned int __data_len;
 };
 
-/* The value is the running kernel's, asked for by name. */
+/* The value is that of the running kernel, found by name. */
 enum req_flag_bits {
 	__REQ_SYNC = 11,
 };
 
 /*
- * Tasks, and what an iterator over them is given: a null task at the end. What ended threads used stands in their
+ * Tasks, and the context of an iterator over them, whose task is null at the end. What ended threads used is in their
  * process's signal_struct.
  */
 struct sched_info {
@@ -259,8 +259,8 @@ struct bpf_iter__task {
 };
 
 /*
- * A process's memory. What is resident is counted by kind. Since Linux 6.2 each CPU collects some before it adds them
- * (commit f1a7941243c1).
+ * A process's memory. Resident pages are counted by kind. Since Linux 6.2 (commit f1a7941243c1) each CPU collects some
+ * before it adds them.
  */
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
 
@@ -286,7 +286,7 @@ struct mm_struct___atomic {
 	struct mm_rss_stat rss_stat;
 };
 
-/* A part of it. A page fault takes the one that it is in. */
+/* A memory area. A page fault is passed the one that it is in. */
 struct file;
 
 struct vm_area_struct {
@@ -295,7 +295,7 @@ struct vm_area_struct {
 
 typedef unsigned int vm_fault_t;
 
-/* Not there in kernels whose fault flags are macros; the values that modules use have been the same in all. */
+/* Missing in kernels whose fault flags are macros. The values that modules use have been the same in all kernels. */
 enum fault_flag {
 	FAULT_FLAG_TRIED = 0x20,
 	FAULT_FLAG_VMA_LOCK = 0x1000,
@@ -312,7 +312,7 @@ enum vm_fault_reason {
 	VM_FAULT_FALLBACK = 0x800,
 };
 
-/* As tracefs describes it: of the thread that is marked. */
+/* As tracefs describes it: the pid of the marked thread. */
 struct trace_event_raw_mark_victim {
 	int pid;
 };
@@ -322,7 +322,7 @@ struct trace_event_raw_mm_collapse_huge_page {
 	int status;
 };
 
-/* Sockets: what the protocols know, and what user space has. */
+/* Sockets: sock for the protocols, socket for user space. */
 struct sock_common {
 	unsigned short skc_family;
 };
@@ -341,9 +341,7 @@ struct sk_buff;
 
 #pragma clang attribute pop
 
-/*
- * System calls: the function that each is, and its number. arm64 has the generic table, x86-64 a table of its own.
- */
+/* System calls: the function of each, and its number. arm64 uses the generic table, x86-64 its own. */
 #if defined(__TARGET_ARCH_arm64)
 #define SYS_FN(name) "__arm64_sys_" #name
 #define SYS_FADVISE_FN SYS_FN(fadvise64_64)

@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * lock: how long this process's threads wait in futex(2), which is what locks of user space sleep in.
+ * lock: how long this process's threads wait in futex(2), in which user-space locks sleep.
  *
  * Unit: calls that ask to wait, counted when they return; nanoseconds. Linux 5.10.
  */
@@ -48,7 +48,7 @@ enum {
 	EINTR = 4,
 	EAGAIN = 11,
 	ETIMEDOUT = 110,
-	/* What a call returns inside of the kernel, to be called again after a signal. */
+	/* What a call returns inside the kernel, to be restarted after a signal. */
 	ERESTARTSYS = 512,
 	ERESTART_RESTARTBLOCK = 516,
 };
@@ -79,14 +79,16 @@ static __always_inline __u32 result_of(long ret)
 	return ret == -EAGAIN ? LOCK_RESULT_AGAIN : LOCK_RESULT_ERROR;
 }
 
-/* Both run in the context of the caller, without preemption, so nothing else adds to the entry meanwhile. */
+/* Both run in the caller's context, without preemption (see UPDATE), so nothing else adds to the entry meanwhile. */
 static __always_inline int enter(__u64 pid_tgid, int op)
 {
 	if (!asks_to_wait(op))
 		return 0;
 	UPDATE(m) {
-		/* Not every kind of hook knows at the return whether the call was one that waits: a start that is there
-		 * says so. */
+		/*
+		 * Not every kind of hook knows at the return whether the call was one that waits: the presence of a
+		 * start says so.
+		 */
 		if (*(volatile __u64 *)timer_word(&waits, pid_tgid) && timer_note(&waits, pid_tgid) < 0)
 			m->futex_lost_total++;
 		timer_start(&waits, pid_tgid, 0);
@@ -112,8 +114,8 @@ static __always_inline int leave(__u64 pid_tgid, long ret)
 }
 
 /*
- * Refused where BTF does not tell the layout of these registers, as that of Linux 5.10. The function inside of the call
- * has more arguments than such kernels can hand over.
+ * Rejected where BTF lacks the layout of these registers, as on Linux 5.10. The inner function of the call has more
+ * arguments than such kernels can pass.
  */
 FENTRY(futex__fentry__enter, SYS_FN(futex), const struct pt_regs *regs)
 {
@@ -133,7 +135,7 @@ FEXIT(futex__fentry__exit, SYS_FN(futex), const struct pt_regs *regs, long ret)
 	return leave(pid_tgid, ret);
 }
 
-/* The tracepoints of the one call cost the others less than those of all calls. */
+/* The tracepoints of this one call cost other calls less than those of all calls. */
 TRACEPOINT(futex__tracepoint__enter, syscalls, sys_enter_futex, struct trace_event_raw_sys_enter *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();

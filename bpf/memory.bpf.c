@@ -2,13 +2,13 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * memory: what this process has to wait for to get memory, and how much it has.
+ * memory: what this process waits for to get memory, and how much it has.
  *
- * Reclaim, by who had to do it. direct: a thread of this process, because the system had no free memory. memcg: a
- * thread of this process, because its memory cgroup was full. kswapd: the kernel's own thread, for the whole host.
- * Compaction by threads of this process. Page faults and resident pages, which the kernel keeps for each task and an
- * iterator reads. The durations of page faults. Huge pages that were made of small ones. Processes that the kernel
- * killed for their memory. Unit: events, nanoseconds, pages. Linux 5.10.
+ * Reclaim, by who did it. direct: a thread of this process, because the system had no free memory. memcg: a thread of
+ * this process, because its memory cgroup was full. kswapd: the kernel's own thread, for the whole host. Compaction by
+ * threads of this process. Page faults and resident pages, which the kernel keeps for each task and an iterator reads.
+ * The durations of page faults. Huge pages collapsed from small ones. Processes that the kernel killed for their
+ * memory. Unit: events, nanoseconds, pages. Linux 5.10.
  */
 /* Few threads wait for memory at once. */
 #define TIMER_SLOT_BITS 9
@@ -97,22 +97,22 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-/* Direct and memcg reclaim do not nest, as a thread that reclaims takes from the reserves. One timer serves both. */
+/* Direct and memcg reclaim do not nest, since a thread that reclaims takes from the reserves. One timer serves both. */
 TIMER(runs);
 
-/* Compaction does not end before what it may have to reclaim. */
+/* Compaction may include reclaim, so it has a timer of its own. */
 TIMER(compactions);
 
-/* Reclaim and compaction are parts of a page fault. */
+/* A page fault may include reclaim and compaction. */
 TIMER(faults);
 
-/* The kswapd of each memory node, learned when it wakes. A node beyond the table shares a place. */
+/* The kswapd of each memory node, learned when it wakes. Nodes beyond the table share entries. */
 enum { NODES = 64 };
 static __u32 kswapd_tid[NODES];
 
 /*
- * All programs run in the context of the thread that reclaims, without preemption, and an interrupt does not reclaim:
- * plain increments are exact.
+ * The programs of reclaim and compaction run in the thread that does it, without preemption, and no interrupt does
+ * either: plain increments are exact.
  */
 static __always_inline int begin(__u32 kind)
 {
@@ -158,7 +158,7 @@ static __always_inline int woken(int nid)
 	return 0;
 }
 
-/* Who reclaims just now, as a reclaim_kind, or -1 for others. */
+/* Who is reclaiming now, as a reclaim_kind, or -1 for others. */
 static __always_inline int reclaimer(int nid)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -181,7 +181,7 @@ static __always_inline int scanned(int nid, unsigned long nr_scanned, unsigned l
 	return 0;
 }
 
-/* No argument is read: order and flags changed places in Linux 7.2. */
+/* No argument is read: order and flags swapped places in Linux 7.2. */
 TP_BTF(direct__tp_btf__begin, mm_vmscan_direct_reclaim_begin)
 {
 	return begin(RECLAIM_KIND_DIRECT);
@@ -232,7 +232,7 @@ TRACEPOINT(kswapd__tracepoint, vmscan, mm_vmscan_kswapd_wake, struct trace_event
 	woken(ctx->nid);
 }
 
-/* The inactive lists are where pages leave memory; each pass over one reports what it saw and freed. */
+/* Pages leave memory from the inactive lists. Each pass over one reports what it scanned and freed. */
 TP_BTF(scan__tp_btf, mm_vmscan_lru_shrink_inactive, int nid, unsigned long nr_scanned, unsigned long nr_reclaimed)
 {
 	return scanned(nid, nr_scanned, nr_reclaimed);
@@ -266,7 +266,7 @@ static __always_inline int compact_end(void)
 	return 0;
 }
 
-/* No argument is read: they are others in Linux 6.1 than in 5.10. */
+/* No argument is read: they differ between Linux 5.10 and 6.1. */
 TP_BTF(compaction__tp_btf__begin, mm_compaction_begin)
 {
 	return compact_begin();
@@ -287,7 +287,7 @@ TRACEPOINT(compaction__tracepoint__end, compaction, mm_compaction_end, void *ctx
 	compact_end();
 }
 
-/* What the kernel has kept of the process since it began. */
+/* The kernel's totals for the process since it started. */
 struct usage {
 	__u64 faults[FAULT_KIND__COUNT];
 };
@@ -312,22 +312,22 @@ static __always_inline void end_of_pass(struct metrics *m)
 }
 
 /*
- * Resident pages. An iterator of its own, so that who may not copy kernel memory has the rest: before Linux 6.2 the
- * counters are of a kind that the verifier does not let a program follow to. As above, one runs at a time, and writes
- * into the entry of CPU 0.
+ * Resident pages. They have their own iterator, so that the rest works without the right to copy kernel memory: before
+ * Linux 6.2 the verifier does not let a program follow a pointer to the counters. As in task.h, one runs at a time, and
+ * writes to the entry of CPU 0.
  */
 static __always_inline struct mm_struct *mm_in_scope(struct task_struct *t)
 {
 	return t && in_scope((__u64)t->tgid << 32 | (__u32)t->pid) ? t->mm : 0;
 }
 
-/* What a CPU holds back may make a counter negative. */
+/* What CPUs hold back may make a counter negative. */
 static __always_inline __u64 at_least_none(__s64 n)
 {
 	return n > 0 ? n : 0;
 }
 
-/* All threads of a process have the same. */
+/* All threads of a process share these. */
 static __always_inline int resident(__s64 file, __s64 anon, __s64 shmem)
 {
 	__u32 entry = 0;
@@ -367,10 +367,10 @@ int resident__iter_copy(struct bpf_iter__task *ctx)
 /*
  * Page faults.
  *
- * A fault that has to wait gives its locks back and is tried again: it begins at the first try, and the kernel counts
- * it when the last one ends, as major if there was more than one. The second try says that it is one, except after one
- * under the lock of the area alone (Linux 6.4), which is tried again under the lock of them all. What a signal keeps
- * from being tried again has not ended, and never will.
+ * A fault that has to wait releases its locks and is retried. It begins at the first attempt, and the kernel counts it
+ * when the last one ends, as major if its result or FAULT_FLAG_TRIED says so. A retry has that flag, except after an
+ * attempt under the lock of one area (Linux 6.4), which is retried under the lock of all areas. A fault that a signal
+ * keeps from being retried has not ended, and never will.
  */
 enum { FAULT_NOTE_FILE = 1, FAULT_NOTE_TRIED = 2, FAULT_NOTE_AREA_LOCK = 4, FAULT_NOTE_AGAIN = 8 };
 enum {
@@ -406,13 +406,13 @@ static __always_inline void faulted(struct metrics *m, __u32 kind, __u32 area, _
 {
 	struct memory_by_work *by = &m->by_work[work_now()];
 
-	/* Before Linux 6.10 nothing keeps another thread's fault from coming between. */
+	/* Before Linux 6.10 another thread's fault may preempt this program. */
 	hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
 	work_add(&by->attributed_page_faults_total[kind], 1);
 	work_add(&by->attributed_page_fault_seconds_total, ns);
 }
 
-/* The area is not asked for what it is: without its lock it may be gone. */
+/* The area is not read: without its lock it may be gone. */
 static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
 {
 	int note = timer_note(&faults, pid_tgid);
@@ -479,11 +479,11 @@ int BPF_KRETPROBE(fault__kprobe__end, long ret)
 }
 
 /*
- * Victims.
+ * OOM victims.
  *
- * The kernel marks a process that it kills, and after that each thread of it that finds no memory on its way out: who
- * was among the last ones is not counted again. It holds a lock of the whole system meanwhile, so plain increments are
- * exact.
+ * The kernel marks a process that it kills, and later each of its threads that finds no memory while it exits: a
+ * process among the last victims is not counted again. The kernel holds a system-wide lock meanwhile, so plain
+ * increments are exact.
  */
 enum { VICTIMS = 8 };
 static __u64 victims[VICTIMS];
@@ -500,7 +500,7 @@ static __always_inline int marked(__u32 tgid, __u64 victim)
 	return 0;
 }
 
-/* The first mark is of the first thread, unless that has ended; the others are of the thread itself. */
+/* The first mark has the first thread's id, unless that has ended; later ones have the current thread's. */
 static __always_inline int marked_pid(int pid)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -514,7 +514,7 @@ TP_BTF(oom__tp_btf, mark_victim, struct task_struct *task)
 	return marked(task->tgid, task->group_leader->start_time << 22 | task->tgid);
 }
 
-/* Kernels of before 2024, also stable ones: they are told the thread's id alone. */
+/* Kernels from before 2024, including stable ones, pass only the thread's id. */
 TP_BTF(oom__tp_btf_pid, mark_victim, int pid)
 {
 	return marked_pid(pid);
@@ -525,12 +525,12 @@ TRACEPOINT(oom__tracepoint, oom, mark_victim, struct trace_event_raw_mark_victim
 	marked_pid(ctx->pid);
 }
 
-/* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all. */
+/* SCAN_SUCCEED of the kernel's enum scan_result, which has been 1 in all kernels. */
 enum { COLLAPSED = 1 };
 
 /*
- * The thread khugepaged works for all processes: whose memory it is counts. A kernel without memory cgroups does not
- * keep that.
+ * khugepaged works for all processes: the owner of the memory counts. A kernel without memory cgroups does not record
+ * it.
  */
 static __always_inline int collapsed(__u32 owner, int status)
 {

@@ -4,8 +4,8 @@
 /*
  * net: what this process sends and receives over IP, and what goes wrong with its TCP connections.
  *
- * Retransmissions and resets happen in interrupts, where nobody is current: a socket is known as the process's from
- * when it is connected, or first sent or received on. Unit: bytes, events, nanoseconds. Linux 5.10.
+ * Retransmissions and resets happen in interrupts, where the current process is unrelated. So a socket is recorded as
+ * the process's when it connects, or first sends or receives. Unit: bytes, events, nanoseconds. Linux 5.10.
  */
 #include "probe.bpf.h"
 
@@ -41,7 +41,7 @@ enum { AF_INET = 2, AF_INET6 = 10 };
 enum { IPPROTO_TCP = 6 };
 enum { MSG_PEEK = 2 };
 
-/* The process's TCP sockets, and when they began to connect, or 0. The kernel says when one is no more. */
+/* The process's TCP sockets, and when they began to connect, or 0. Removed when the kernel destroys them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -49,7 +49,7 @@ struct {
 	__type(value, __u64);
 } sockets SEC(".maps");
 
-/* Packets arrive in interrupts, so programs of this file interrupt each other: all additions are atomic. */
+/* Packets arrive in interrupts, so programs of this file may interrupt each other: all additions are atomic. */
 
 static __always_inline void know(struct metrics *m, __u64 key, __u64 begun)
 {
@@ -85,7 +85,7 @@ TP_BTF(bytes__tp_btf__receive, sock_recv_length, struct sock *sk, int ret, int f
 	return flags & MSG_PEEK ? 0 : moved(sk, NET_DIRECTION_RECEIVED, ret);
 }
 
-/* Before Linux 6.3, and where the tracepoints are refused. */
+/* Before Linux 6.3, and where the tracepoints are rejected. */
 #define BYTES_SENT(name, function)                                                                            \
 	FEXIT(bytes__fentry__##name, function, struct socket *sock, struct msghdr *msg, size_t size, int ret) \
 	{                                                                                                     \
@@ -104,7 +104,7 @@ BYTES_SENT(send6, "inet6_sendmsg")
 BYTES_RECEIVED(receive, "inet_recvmsg")
 BYTES_RECEIVED(receive6, "inet6_recvmsg")
 
-/* A connection begins in the context of who connects, and is there in that of an interrupt. */
+/* A connection begins in the connecting thread's context, and is established in an interrupt's. */
 TP_BTF(socket__tp_btf__state, inet_sock_set_state, const struct sock *sk, const int old, const int now)
 {
 	__u64 key = (__u64)sk, *begun;
@@ -162,7 +162,7 @@ TP_BTF(reset__tp_btf__receive, tcp_receive_reset, struct sock *sk)
 	return happened(sk, NET_DIRECTION_RECEIVED);
 }
 
-/* Newer kernels tell of what could not be sent too. */
+/* Newer kernels also report what could not be sent. */
 TP_BTF(retransmit__tp_btf_err, tcp_retransmit_skb, const struct sock *sk, const struct sk_buff *skb, int err)
 {
 	return err ? 0 : happened(sk, RETRANSMIT);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * What a probe module is written with.
+ * The API for writing probe modules.
  *
  * A module is one C file that describes itself. `struct metrics` names its metrics; the tags on each member say what it
- * counts, over which labels, and which hooks feed it. The name of a program says which hook it serves:
+ * counts, over which labels, and which hooks feed it. The name of a program says which hook it belongs to:
  *
  *	<hook>__<variant>[__<part>]
  *
- * A hook is attached by the first of its variants, in the order of the file, whose parts all load and attach. Its
- * metrics are exported if it is attached, and absent if it is not.
+ * A hook uses the first of its variants, in file order, whose parts all load and attach. Its metrics are exported if it
+ * is attached, and absent otherwise.
  *
  *	enum fruit { FRUIT_APPLE, FRUIT_PEAR, FRUIT__COUNT };
  *
@@ -45,49 +45,46 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define HELP(text) TAG("help:" text)
 /* The labels, outermost array first: "name=enum,name=enum". The enumerators are the values. */
 #define LABELS(text) TAG("labels:" text)
-/* The hooks that feed the metric, any of them: "hook,hook". */
+/* The hooks that feed the metric; any is enough: "hook,hook". */
 #define HOOKS(text) TAG("hooks:" text)
-/* The first Linux that can feed the metric, where that is not the 5.10 that all of this needs. */
+/* The first Linux version that can feed the metric, if later than 5.10, which all modules need. */
 #define SINCE(version) TAG("since:" version)
 /*
- * What the metric must have grown by after the known work that is done at start, as "labels: quantities; ...", for
- * example "result=ok: reads; result=error: failed_reads + bad_reads". The quantities are those that
- * observer/internal/work tells; "{op}" stands for each value of the label op in turn. A part adds up all series
- * that have its labels. Time must only have passed, and no more than the work took. A metric without expectation is
- * exported as unverified.
+ * What the known work at start must add to the metric, as "labels: quantities; ...", for example
+ * "result=ok: reads; result=error: failed_reads + bad_reads". The quantities are those that observer/internal/work
+ * returns; "{op}" stands for each value of the label op in turn. A part applies to the sum of all series that have its
+ * labels. A time must be above 0 and at most what the work took, or equal if the quantity ends with _ns. A metric
+ * without VERIFY is exported as unverified.
  */
 #define VERIFY(text) TAG("verify:" text)
 /*
- * Each count of the metric costs the process what is measured at start with this operation: a "call" that reads a
- * cached page, a "page" that comes into the page cache or leaves it, a "fault" on new memory.
+ * The cost to the process of each count of the metric, measured at start with this operation: a "call" that reads a
+ * cached page, a "page" that enters or leaves the page cache, a "fault" on new memory.
  */
 #define COST(operation) TAG("cost:" operation)
-/* The metric is every module's: it is exported as ebpf_<metric>, with the module as a label. */
+/* The metric is common to all modules: it is exported as ebpf_<metric>, with the module as a label. */
 #define COMMON TAG("common")
 
 /* Keeps an enum in the object, so that its enumerators can be read as label values. */
 #define LABEL_VALUES(name) const volatile enum name label_values_##name
 
-/* A count of events, or of a unit that the metric's name ends with (bytes, pages). Only grows. */
+/* A count of events, or of the unit at the end of the metric's name (bytes, pages). Only grows. */
 typedef __u64 counter_t;
 
 /* A sum of nanoseconds, exported in seconds. Only grows. */
 typedef __u64 counter_ns_t;
 
-/* A value that may fall. What is exported is the sum over all CPUs. */
+/* A value that may decrease. The exported value is the sum over all CPUs. */
 typedef __u64 gauge_t;
 
 /*
- * A distribution. Slot i holds the values up to 2^(le + i * step) that the slot before it does not, where le and step,
- * 1 if there is none, stand in the slot's tag; the first slot holds all smaller values, the last one all larger. So
- * each bound is inclusive, as Prometheus' `le` is. Each slot of each series that counts is a series of its own where it
- * is stored: a distribution with wide steps costs half.
+ * A histogram. Slot i counts the values up to 2^(le + i * step) that the slot before it does not. le and step (1 if
+ * absent) are in the slot's tag. The first slot counts all smaller values, the last one all larger ones. So each bound
+ * is inclusive, like Prometheus' `le`. Each slot of each series that counts is stored as a series of its own: a
+ * histogram with wide steps costs half.
  */
 
-/*
- * The sum stands before the slots: a reader of a histogram that has counted nothing finds that out on one line of the
- * cache.
- */
+/* The sum comes before the slots, so that a reader needs only one cache line to find that a histogram is empty. */
 
 /* Nanoseconds, exported in seconds: 256 ns to 1.07 s by powers of two. */
 enum { HIST_NS_SLOTS = 24, HIST_NS_LE = 8 };
@@ -110,9 +107,7 @@ struct hist_bytes {
 	__u64 slot[HIST_BYTES_SLOTS] TAG("le:6,step:2");
 };
 
-/*
- * The counters: one entry for each CPU, which the loader makes and user space maps and reads without a system call.
- */
+/* The counters: one entry per CPU. The loader creates them, and user space maps and reads them without system calls. */
 #define METRICS                                                                           \
 	struct {                                                                          \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                         \
@@ -132,26 +127,25 @@ struct hist_bytes {
 	struct metrics
 
 /*
- * UPDATE(m) statement: runs the statement with m, this CPU's entry of the counters, and without preemption where the
- * kernel can turn it off (Linux 6.10). An increment there needs no atomics, unless an interrupt adds to the same entry.
+ * UPDATE(m) statement: runs the statement with m, this CPU's entry of the counters, and with preemption disabled where
+ * the kernel allows it (Linux 6.10). An increment there needs no atomics, unless an interrupt adds to the same entry.
  *
- * Since Linux 7 a tracepoint, and everywhere the entry or return of a function, runs programs with preemption on, and
- * while one is off the CPU in the middle of its work the kernel skips every other run of it there: events would be
- * missed for as long as that takes. What is missed all the same, at the very edges, the kernel counts and the loader
- * reports.
+ * Tracepoint programs since Linux 7, and fentry and fexit programs before that too, run with preemption enabled. While
+ * one is preempted, the kernel skips every other run of it on that CPU, and events would be missed for that long. Runs
+ * that are still missed, just before and after the statement, are counted by the kernel and reported by the loader.
  *
- * The statement must not leave by return, break or goto. The verifier refuses a program that ends without preemption.
+ * The statement must not leave by return, break or goto. The verifier rejects a program that ends non-preemptible.
  */
 #define UPDATE(m) UPDATE_BETWEEN(m, preempt_off, preempt_on)
 
 /*
- * The same for a program that only a tracepoint runs. Until tracepoints were given a sleepable guard (Linux 7.0, commit
- * a46023d5616e), which takes a read-side counter of the kind that this field tells, they kept preemption off by
- * themselves, and turning it off again would cost as much as counting.
+ * The same for a program that only a tracepoint runs. Since Linux 7.0 (commit a46023d5616e) tracepoints use a sleepable
+ * guard, which takes a read-side counter of the kind in srcu_reader_flavor. Before, they disabled preemption
+ * themselves, and disabling it again would cost as much as counting.
  */
 #define UPDATE_IN_TRACEPOINT(m) UPDATE_BETWEEN(m, preempt_off_in_tracepoint, preempt_on_in_tracepoint)
 
-/* Two loops that run once at most, and that the compiler makes straight. */
+/* Two loops that run at most once: the compiler makes straight-line code. */
 #define UPDATE_BETWEEN(m, off, on)                                    \
 	for (int m##_once = (off(), 1); m##_once; on(), m##_once = 0) \
 		for (struct metrics *m = metrics_here(); m; m = 0)
@@ -184,8 +178,8 @@ static __always_inline void preempt_on_in_tracepoint(void)
 }
 
 /*
- * Whom to observe, set before the programs are loaded: the process by its thread group id in the initial pid namespace,
- * or one thread of it. Being constants, the test that is not needed is removed by the verifier.
+ * What to observe, set before the programs are loaded: the process, by its thread group id in the initial pid
+ * namespace, or one of its threads. As these are constants, the verifier removes the test that is not needed.
  */
 const volatile __u32 scope_tgid;
 const volatile __u32 scope_tid;
@@ -240,14 +234,14 @@ static __always_inline __u32 hist_slot(__u64 v, __u32 le, __u32 step, __u32 slot
 
 static __always_inline void hist_add(__u64 *slot, __u64 *sum, __u64 v, __u32 i, __u32 slots)
 {
-	/* The compiler knows that i is in bounds and would drop the test; the verifier wants to see it. */
+	/* The compiler knows that i is in bounds and would drop the test, but the verifier needs it. */
 	barrier_var(i);
 	if (i < slots)
 		slot[i]++;
 	*sum += v;
 }
 
-/* The same where the program may be interrupted by another that adds to the same entry. */
+/* The same where another program that adds to the same entry may interrupt this one. */
 static __always_inline void hist_add_atomic(__u64 *slot, __u64 *sum, __u64 v, __u32 i, __u32 slots)
 {
 	barrier_var(i);
@@ -294,16 +288,16 @@ static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
 }
 
 /*
- * Start times of what has begun and not ended, by thread.
+ * Start times of events in progress, by thread.
  *
- * A table of single words, indexed by the low bits of the thread id. A word is the start in nanoseconds (50 bits: 13
- * days, and differences wrap rightly), a note of 4 bits, and the rest of the thread id (10 bits, since ids end at
- * 2^22). One store begins, one load and one store end, and as a word cannot tear, a time is never taken from another
- * thread's start. What two threads in one slot lose is counted. TIMER(name) makes a table, which the loader clears
- * before it attaches programs again.
+ * A table of single words, indexed by the low bits of the thread id. By default, a word is the start in nanoseconds (50
+ * bits: 13 days, and differences survive a wrap), a note of 4 bits, and the rest of the thread id (10 bits, since ids
+ * end at 2^22). A start is one store, an end one load and one store. A word cannot tear, so a time is never computed
+ * from another thread's start. What two threads in one slot lose is counted. TIMER(name) defines a table, which the
+ * loader clears before it attaches programs again.
  *
- * A module may define TIMER_SLOT_BITS, before it includes this, to have smaller tables: each bit less is half the
- * memory, and a bit less of time.
+ * A module may define TIMER_SLOT_BITS before it includes this, to have smaller tables: each bit less halves the memory,
+ * and costs one bit of time.
  */
 #ifndef TIMER_SLOT_BITS
 #define TIMER_SLOT_BITS 12
@@ -344,7 +338,7 @@ static __always_inline void timer_start(struct timer *t, __u32 tid, __u32 note)
 	*(volatile __u64 *)timer_word(t, tid) = word;
 }
 
-/* The note of a word that is no start: see SAMPLING. */
+/* The note of a word that is not a start: see SAMPLING. */
 enum { TIMER_WAITING = (1 << TIMER_NOTE_BITS) - 1 };
 
 static __always_inline __u32 timer_note_of(__u64 word)
@@ -352,13 +346,13 @@ static __always_inline __u32 timer_note_of(__u64 word)
 	return word >> TIMER_TAG_BITS & ((1 << TIMER_NOTE_BITS) - 1);
 }
 
-/* Whether the word is the start of what the thread has begun. */
+/* Whether the word is the start of an event of the thread. */
 static __always_inline int timer_begun(__u64 word, __u32 tid)
 {
 	return word && (word & ((1 << TIMER_TAG_BITS) - 1)) == timer_tag(tid) && timer_note_of(word) != TIMER_WAITING;
 }
 
-/* The note of what the thread has begun, or -1. */
+/* The note of the thread's event, or -1. */
 static __always_inline int timer_note(struct timer *t, __u32 tid)
 {
 	__u64 word = *(volatile __u64 *)timer_word(t, tid);
@@ -366,7 +360,7 @@ static __always_inline int timer_note(struct timer *t, __u32 tid)
 	return timer_begun(word, tid) ? (int)timer_note_of(word) : -1;
 }
 
-/* Changes the note of what the thread has begun, if it has. */
+/* Changes the note of the thread's event, if it has one. */
 static __always_inline void timer_renote(struct timer *t, __u32 tid, __u32 note)
 {
 	__u64 *slot = timer_word(t, tid);
@@ -377,11 +371,13 @@ static __always_inline void timer_renote(struct timer *t, __u32 tid, __u32 note)
 		*(volatile __u64 *)slot = (word & ~notes) | (__u64)note << TIMER_TAG_BITS;
 }
 
-/* What timer_end returns for a thread that has begun nothing. */
+/* What timer_end returns for a thread that has begun no event. */
 enum { TIMER_NONE = -1LL };
 
-/* The same for ends that may be seen without a beginning, and so cannot tell a loss: the beginning counts what it
- * displaces. */
+/*
+ * timer_start for ends that may be seen without a start, and so cannot detect a loss: the start counts what it
+ * overwrites.
+ */
 static __always_inline void timer_start_counted(struct timer *t, __u32 tid, counter_t *lost)
 {
 	if (*(volatile __u64 *)timer_word(t, tid) && timer_note(t, tid) < 0)
@@ -389,7 +385,7 @@ static __always_inline void timer_start_counted(struct timer *t, __u32 tid, coun
 	timer_start(t, tid, 0);
 }
 
-/* Ends what the thread has begun and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. */
+/* Ends the thread's event and returns its duration in nanoseconds, or counts it as lost: TIMER_NONE. */
 static __always_inline __s64 timer_end(struct timer *t, __u32 tid, counter_t *lost)
 {
 	__u64 *slot = timer_word(t, tid);
@@ -400,7 +396,7 @@ static __always_inline __s64 timer_end(struct timer *t, __u32 tid, counter_t *lo
 		return TIMER_NONE;
 	}
 	*(volatile __u64 *)slot = 0;
-	/* Shifted up, both are modulo 2^50; so is their difference. */
+	/* Shifted up, both are modulo the time's range; so is their difference. */
 	return ((bpf_ktime_get_ns() - (word >> TIMER_TIME_SHIFT)) << TIMER_TIME_SHIFT) >> TIMER_TIME_SHIFT;
 }
 
@@ -422,14 +418,13 @@ static __always_inline void timer_stop_wide(struct timer *t, __u32 tid, struct h
 }
 
 /*
- * For a module whose events are so many that reading the clock twice for each may cost too much: `SAMPLING;`. It times
- * those for which sampled() is true, and calls sampled_on() when one that was timed has ended. The duration of one
- * stands for as many as the weight says. All are counted. It begins with all; the loader changes it while the programs
- * run.
+ * For a module with so many events that reading the clock twice for each may cost too much: `SAMPLING;`. It times those
+ * for which sampled() is true, and calls sampled_on() when a timed one has ended. The duration of one stands for as
+ * many as the weight says. All are counted. At first all are timed; the loader changes that while the programs run.
  *
- * How many events a thread passes over is drawn when one was timed, from 0 to twice the weight less 2, and counted down
- * in its place of the table of start times, since a random number for each event would cost as much as counting it. A
- * thread that finds another's word there draws for each.
+ * How many events a thread then skips is random, from 0 to twice the weight less 2, and counted down in its slot of the
+ * table of start times, since a random number for each event would cost as much as counting it. A thread that does not
+ * find its own count there draws for each event.
  */
 struct sampling {
 	__u32 threshold;
@@ -474,8 +469,8 @@ struct sampling {
 	struct sampling
 
 /*
- * Programs. The expected prototype of the target stands in a tag, which the loader compares with the running kernel's
- * before it trusts the arguments: they have changed silently before.
+ * Programs. The expected prototype of the target is in a tag. The loader compares it with the running kernel's before
+ * it trusts the arguments, since prototypes have changed silently before.
  */
 #define TP_BTF(name, target, args...) SEC("tp_btf/" #target) TAG("args:" #args) int BPF_PROG(name, ##args)
 
@@ -484,8 +479,8 @@ struct sampling {
 #define FEXIT(name, target, args...) SEC("fexit/" target) TAG("args:" #args) int BPF_PROG(name, ##args)
 
 /*
- * On a classic tracepoint, as tracefs describes it in events/<group>/<event>/format. The body returns nothing: what the
- * program returns is 1, since at 0 the kernel hides the event from everybody's perf.
+ * On a classic tracepoint, as tracefs describes it in events/<group>/<event>/format. The body returns nothing: the
+ * program returns 1, since on 0 the kernel hides the event from all perf users.
  */
 #define TRACEPOINT(name, group, event, context)                  \
 	static __always_inline void name##__body(context);       \

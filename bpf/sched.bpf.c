@@ -2,10 +2,10 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * sched: what this process's threads get of the CPUs, and what they wait for it.
+ * sched: how much CPU time this process's threads get, and how long they wait for it.
  *
- * Nothing is traced: the scheduler keeps all this for each task anyway. An iterator reads it when it is asked for, and
- * adds what has grown. Unit: nanoseconds, events. Linux 5.10 with CONFIG_SCHED_INFO, which the distributions have.
+ * Nothing is traced: the scheduler keeps all this for each task anyway. An iterator reads it on request, and adds the
+ * increase. Unit: nanoseconds, events. Linux 5.10 with CONFIG_SCHED_INFO, which distributions enable.
  */
 #include "probe.bpf.h"
 
@@ -33,7 +33,7 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-/* What the kernel has kept of the process since it began. */
+/* The kernel's totals for the process since it started. */
 struct usage {
 	__u64 runtime;
 	__u64 switches[SCHED_KIND__COUNT];
@@ -41,28 +41,28 @@ struct usage {
 
 #include "task.h"
 
-/* When the first pass began, on the clock of a task's start. */
+/* When the first pass began, on the clock of a task's start_time. */
 static __u64 opened;
 
 /*
- * What each thread had waited when it was seen last: an ended thread takes it along, so only the difference may be
+ * How long each thread had waited when it was last seen. This value is lost when a thread ends, so only differences are
  * added.
  *
- * A thread's place is one of a few that begin at the low bits of its id, the first that no thread has which may be
- * alive: one that was not seen for a whole pass has ended. Who finds no place is counted, and looks again at the next
- * pass.
+ * A thread's place is one of a few that begin at the low bits of its id: the first not held by a thread that may be
+ * alive. A thread that was not seen for a whole pass has ended. One that finds no place is counted, and looks again in
+ * the next pass.
  */
 enum { PLACES = 1024 };
 enum { PLACES_OF_A_THREAD = 8 };
 enum { NO_PLACE = PLACES };
 
-/* A thread's id and when it started, which tells apart who had the same id. Ids end at 2^22; none is 0. */
+/* A thread's id and start time, to distinguish threads that had the same id. Ids end at 2^22; none is 0. */
 enum { TID_BITS = 22 };
 
 static struct {
 	__u64 thread;
 	__u64 run_delay;
-	__u32 pcount; /* differences wrap rightly */
+	__u32 pcount; /* differences survive a wrap */
 	__u32 pass;
 } seen[PLACES];
 
@@ -86,8 +86,7 @@ static __always_inline void add_wait(struct metrics *m, struct task_struct *t)
 	__u64 start_time = t->start_time, run_delay = t->sched_info.run_delay;
 	__u32 tid = t->pid, pcount = t->sched_info.pcount;
 	__u64 thread = start_time << TID_BITS | tid;
-	/* Of passes that are completed, so that one that is not makes no thread look ended. Places begin with pass 0.
-	 */
+	/* Only completed passes, so that an aborted one makes no thread look ended. Places begin with pass 0. */
 	__u32 now = passes + 2;
 	__u32 place = place_of(thread, tid, now);
 

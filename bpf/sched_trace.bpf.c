@@ -2,9 +2,9 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * sched_trace: how long this process's threads wait for a CPU, and how long they are off it, each time.
+ * sched_trace: how long each wait of this process's threads for a CPU takes, and each time off the CPU.
  *
- * A program runs at every context switch, wake-up and migration of the host. The module sched has the sums for nothing;
+ * A program runs at every context switch, wake-up and migration of the host. The module sched has the sums at no cost;
  * this one has the distributions. Unit: nanoseconds, events. Linux 5.10.
  */
 #include "probe.bpf.h"
@@ -37,7 +37,7 @@ METRICS;
 /* From the kernel's linux/sched.h: the states of a thread. */
 enum { STATE_RUNNING = 0, STATE_UNINTERRUPTIBLE = 0x2, STATE_DEAD = 0x80 };
 
-/* Who is ready to run and does not, and who is off the CPU, which is noted with a sched_trace_state or NEW. */
+/* Threads that are ready but not running, and threads off the CPU, with a sched_trace_state or NEW as the note. */
 TIMER(ready);
 TIMER(off);
 
@@ -45,9 +45,9 @@ TIMER(off);
 enum { NEW = SCHED_TRACE_STATE__COUNT };
 
 /*
- * All programs run with interrupts off, and add to the entry of the CPU that they run on: plain increments are exact.
- * The times of one thread do not race either. It leaves and enters its CPU under the lock of that CPU's run queue, and
- * a wake-up waits until it has left.
+ * All programs run with interrupts off, and add to the entry of the CPU that they run on, so plain increments are
+ * exact. The times of one thread do not race either: it leaves and enters its CPU under the lock of that CPU's run
+ * queue, and a wake-up waits until it has left.
  */
 
 static __always_inline int task_in_scope(struct task_struct *t)
@@ -60,7 +60,7 @@ static __always_inline int woken(struct task_struct *t)
 	__u32 tid = t->pid;
 
 	/*
-	 * A thread that runs, or has lost its CPU, may be woken too, when it was about to sleep. The field on_cpu has
+	 * A thread that is running, or was preempted, may also be woken, if it was about to sleep. The field on_cpu has
 	 * become a byte.
 	 */
 	if (task_in_scope(t) && !BPF_CORE_READ_BITFIELD(t, on_cpu) && timer_note(&ready, tid) < 0)
@@ -86,7 +86,7 @@ static __always_inline __u32 state_of(struct task_struct *t)
 	return bpf_core_field_exists(t->__state) ? t->__state : old->state;
 }
 
-/* The state that the thread left with. By now it is RUNNING, if a signal kept it from sleeping, or already woken. */
+/* state is what the thread left with. By now it may be RUNNING, kept awake by a signal, or already woken. */
 static __always_inline void leave(struct task_struct *t, bool preempt, __u32 state)
 {
 	__u32 tid = t->pid;
@@ -143,7 +143,7 @@ TP_BTF(switch__tp_btf__switch, sched_switch, bool preempt, struct task_struct *p
 	return switched(preempt, prev, next, prev_state);
 }
 
-/* Before Linux 5.18 the state is the thread's. If it is being woken already, what it slept in is not known any more. */
+/* Before Linux 5.18 the state is read from the thread. If it is already being woken, the state it slept in is lost. */
 TP_BTF(switch__tp_btf_three__wakeup, sched_wakeup, struct task_struct *t)
 {
 	return woken(t);

@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * A pass over the threads of the observed process: the hook "task", for what the kernel keeps for each task anyway.
+ * A pass over the threads of the observed process: the hook "task", for values that the kernel keeps per task anyway.
  *
- * Nothing is traced. The kernel runs an iterator when it is asked to, once for each task of the host, and a last time
- * without a task. A module that includes this after its METRICS has a `struct usage`, and defines each_task and
- * end_of_pass.
+ * Nothing is traced. The kernel runs the iterator on request, once for each task of the host, and a last time without a
+ * task. A module that includes this after its METRICS has a `struct usage`, and defines each_task and end_of_pass.
  *
- * Only the iterator writes what it counts, and the loader runs one at a time, on any CPU: all of it stands in the entry
- * of CPU 0, since the sum over all entries is what is exported, and plain additions are exact.
+ * Only the iterator writes what it counts, and the loader runs one at a time, on any CPU. All of it is in the entry of
+ * CPU 0, since the exported value is the sum over all entries. So plain additions are exact.
  */
 #ifndef TASK_H
 #define TASK_H
 
-/* What the kernel had kept of the process when the module was opened: counting begins there. */
+/* The process's totals in the kernel when the module was opened: counting starts there. */
 static struct usage begun;
 
-/* The pass that is under way. */
+/* The current pass. */
 static struct {
 	__u64 session;
-	__u64 threads; /* that were seen so far */
+	__u64 threads; /* seen so far */
 	struct usage usage;
 } pass;
 
-/* How many passes have been completed. */
+/* The number of completed passes. */
 static __u32 passes;
 
 /* Adds a thread of the process to pass.usage. */
@@ -32,16 +31,16 @@ static __always_inline void each_task(struct metrics *m, struct task_struct *t);
 static __always_inline void end_of_pass(struct metrics *m);
 
 /*
- * Whether now is the time to read what the kernel keeps of threads that have ended, to which it adds each that ends.
- * Read before all threads, that lacks who ends during the pass, which the next pass puts right; read after them, it
- * could have someone twice.
+ * Whether to read the kernel's totals of ended threads now. The kernel adds each thread to them when it ends. Read
+ * before all threads, they lack those that end during the pass, which the next pass corrects. Read after them, they
+ * could count a thread twice.
  */
 static __always_inline int ended_are_due(void)
 {
 	return !pass.threads && !scope_tid;
 }
 
-/* The total that has grown from begun to now. It does not fall, also if now lacks who ended during the pass. */
+/* The growth from begun to now, but at least total: now may lack threads that ended during the pass. */
 static __always_inline __u64 grown(__u64 total, __u64 begun, __u64 now)
 {
 	return (__s64)(now - begun) > (__s64)total ? now - begun : total;

@@ -2,16 +2,16 @@
 /*
  * Which work of a Go process an event belongs to, for programs that run in the thread that does the work.
  *
- * A thread leads to the goroutine that it runs, g: on amd64 by a variable of the thread, on arm64 by register x28. A g
- * has the profiler labels, which a goroutine hands down to those that it starts, and the function that it was started
- * with. While a thread is on its own stack, where the runtime does its work, g is g0, which has neither: the goroutine
- * that it works for is g0.m.curg. User space finds all of these places by experiment.
+ * The goroutine that a thread runs, g, is found from the thread: on amd64 in a thread-local variable, on arm64 in
+ * register x28. A g has the profiler labels, which goroutines that it starts inherit, and the function that it was
+ * started with. While a thread is on its own stack, where the runtime itself runs, g is g0, which has neither: the
+ * goroutine that it works for is g0.m.curg. User space finds all of these offsets by experiment.
  *
- * Events are counted by the pair of both, since neither is enough: a loop that a request happens to start inherits the
- * request's labels, and all requests begin with the same function. A pair gets a number when it is first seen, and user
- * space names it. So no function has to be known before, and nothing is lost.
+ * Events are counted by the pair of labels and function, since neither is enough: a loop that a request happens to
+ * start inherits the request's labels, and all requests begin with the same function. A pair gets a number when it is
+ * first seen, and user space names it. So no function has to be known in advance, and nothing is lost.
  *
- * A module has one more struct, of what it counts of each work:
+ * A module has one more struct, with what it counts for each work:
  *
  *	struct eaten_by_work {
  *		counter_t attributed_eaten_total[FRUIT__COUNT] HELP("...") LABELS("fruit=fruit") HOOKS("eat")
@@ -34,21 +34,21 @@
  *		AT_ONCE(m)
  *			eaten(m, FRUIT_APPLE);
  *
- * These metrics have the labels work and catalog before their own. They are absent where works are not told apart, and
- * on arm64 before Linux 5.15.
+ * These metrics have the labels work and catalog before their own. They are absent where works are not distinguished,
+ * and on arm64 before Linux 5.15.
  */
 #ifndef WORK_H
 #define WORK_H
 
 /*
- * Of which metrics of the module, "metric + metric", this one is the part of each work: the sum over all of its series
- * is the sum over all of theirs. That is verified at start, instead of VERIFY.
+ * The metrics of the module, "metric + metric", that this one breaks down by work: the sum over all of its series is
+ * the sum over all of theirs. This is verified at start, in place of VERIFY.
  */
 #define PART_OF(metrics) TAG("part_of:" metrics)
 
 struct updates {
-	__u64 under_way; /* how many programs are inside of AT_ONCE */
-	__u64 done;	 /* how many have left it */
+	__u64 under_way; /* programs inside AT_ONCE */
+	__u64 done;	 /* that have left it */
 };
 
 /* The last member of struct metrics. */
@@ -57,8 +57,8 @@ struct updates {
 	struct type by_work[WORKS] TAG("by:work")
 
 /*
- * Adds to what several programs add to. Before Linux 6.10 one may be preempted by another, which a plain addition does
- * not survive.
+ * Adds to a word that several programs add to. Before Linux 6.10 one may preempt another, and a plain addition would
+ * then lose counts.
  */
 static __always_inline void work_add(__u64 *word, __u64 n)
 {
@@ -69,9 +69,9 @@ static __always_inline void work_add(__u64 *word, __u64 n)
 }
 
 /*
- * AT_ONCE(m) statement: a snapshot has all of what the statement adds, or nothing of it, so that the parts are always
- * the whole. The statement must not leave by return, break or goto. On arm64 the CPU may reorder the stores, so that a
- * snapshot may, rarely, have a part that is one ahead.
+ * AT_ONCE(m) statement: a snapshot has all of what the statement adds, or nothing of it, so that the parts always add
+ * up to the whole. The statement must not leave by return, break or goto. On arm64 the CPU may reorder the stores, so
+ * in rare cases a snapshot has a part that is one ahead.
  */
 #define AT_ONCE(m) for (int m##_inside = work_begin(&(m)->updates); m##_inside; m##_inside = work_end(&(m)->updates))
 
@@ -90,26 +90,26 @@ static __always_inline int work_end(struct updates *u)
 	return 0;
 }
 
-/* How many works a module counts. The numbers before WORK_FIRST are not of pairs. */
+/* The number of works that a module counts. Numbers below WORK_FIRST are not for pairs. */
 enum {
 	WORK_OTHER,   /* more pairs than numbers, or a g that cannot be read */
-	WORK_RUNTIME, /* a thread without a goroutine: of the scheduler, of C, or one that has just been started */
+	WORK_RUNTIME, /* a thread without a goroutine: in the scheduler, in C code, or just started */
 	WORK_FIRST,
 	WORK_BITS = 7,
 	WORKS = 1 << WORK_BITS
 };
 enum { WORK_PROBES = 16, WORK_LABEL_BITS = 6, WORK_LABELS = 1 << WORK_LABEL_BITS, WORK_LABEL_PROBES = 4 };
 
-/* Set before the programs are loaded. In bytes, but for the places in the block, which are in words. */
+/* Set before the programs are loaded. In bytes, except the offsets within the block, which are in words. */
 const volatile __u32 work_known;					/* whether the others are set */
-const volatile __s64 work_g;						/* the variable, from the FS base; amd64 */
-const volatile __u32 work_block, work_block_labels, work_block_startpc; /* 64 bytes of g, and both in them */
+const volatile __s64 work_g;						/* from the FS base to the variable; amd64 */
+const volatile __u32 work_block, work_block_labels, work_block_startpc; /* 64 bytes of g, and both fields in them */
 const volatile __u32 work_m, work_curg;
-const volatile __u64 work_mix; /* chosen so that all label sets find a place */
+const volatile __u64 work_mix; /* chosen so that all label sets fit the table */
 
 struct work_table {
-	__u64 labels[WORK_LABELS]; /* by user space: the pointer to a label set; its number in the upper 16 bits */
-	__u64 pairs[WORKS];	   /* by the programs: the function; the number of the label set in the upper 8 bits */
+	__u64 labels[WORK_LABELS]; /* set by user space: the pointer to a label set; its number in the upper 16 bits */
+	__u64 pairs[WORKS];	   /* set by the programs: the function; the label set's number in the upper 8 bits */
 };
 
 struct {
@@ -120,7 +120,7 @@ struct {
 	__type(value, struct work_table);
 } work_table SEC(".maps");
 
-/* Decides between CPUs that see a pair at once: one of them inserts. BPF has atomic exchange only since Linux 5.12. */
+/* Arbitrates between CPUs that see a pair at once: one inserts it. BPF has atomic exchange only since Linux 5.12. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, WORKS);
@@ -128,7 +128,7 @@ struct {
 	__type(value, __u64);
 } work_claims SEC(".maps");
 
-/* The number of a label set, 0 for one that user space has not written. */
+/* The number of a label set, or 0 if user space has not written it. */
 static __always_inline __u32 work_label(const struct work_table *t, __u64 labels)
 {
 	__u32 at = labels * work_mix >> (64 - WORK_LABEL_BITS);
@@ -144,7 +144,7 @@ static __always_inline __u32 work_label(const struct work_table *t, __u64 labels
 	return 0;
 }
 
-/* Makes a number the pair's, unless it is another's. */
+/* Assigns a number to the pair, unless another has it. */
 static __noinline int work_claim(struct work_table *t, __u32 number, __u64 pair)
 {
 	__u64 *owner;
@@ -156,14 +156,14 @@ static __noinline int work_claim(struct work_table *t, __u32 number, __u64 pair)
 		if (!owner || *owner != pair)
 			return 0;
 	}
-	/* Also by a CPU that was not first: a reader must find the pair before the first count. */
+	/* Stored even by a CPU that was not first: a reader must find the pair before the first count. */
 	*(volatile __u64 *)&t->pairs[number & (WORKS - 1)] = pair;
 	return 1;
 }
 
 static __always_inline __u32 work_number(struct work_table *t, __u64 pair)
 {
-	__u32 at = pair * 0x9e3779b97f4a7c15 >> (64 - WORK_BITS); /* The label is in no lower bits. */
+	__u32 at = pair * 0x9e3779b97f4a7c15 >> (64 - WORK_BITS); /* The label is only in the upper bits. */
 
 	for (int i = 0; i < WORK_PROBES; i++) {
 		__u32 number = (at + i) & (WORKS - 1);
@@ -192,7 +192,7 @@ static __always_inline int work_of_g(struct work_table *t, __u64 g)
 	return work_number(t, startpc | (labels ? (__u64)work_label(t, labels) << 56 : 0));
 }
 
-/* The work that a thread does on its own stack. */
+/* The work of a thread that is on its own stack. */
 static __noinline int work_of_g0(struct work_table *t, __u64 g0)
 {
 	__u64 m = 0, curg = 0;
@@ -211,13 +211,13 @@ static __noinline int work_of_g0(struct work_table *t, __u64 g0)
 
 static __always_inline struct task_struct *work_task(void)
 {
-	/* Before Linux 5.11 it is a number, which only bpf_core_read can follow. */
+	/* Before Linux 5.11 it is a number, which only bpf_core_read can dereference. */
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf))
 		return (struct task_struct *)bpf_get_current_task_btf();
 	return (struct task_struct *)bpf_get_current_task();
 }
 
-/* Reads the g of the current thread, 0 if it has none. Returns false if that is not possible. */
+/* Reads the g of the current thread, 0 if it has none. Returns false if it cannot be read. */
 static __always_inline int work_current_g(__u64 *g)
 {
 #if defined(__TARGET_ARCH_arm64)

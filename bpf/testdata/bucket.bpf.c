@@ -1,7 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* The header's arithmetic, to be run from a test with the value as the first argument. */
+/* Runs the header's arithmetic for a test, with the value as the first argument. */
 #include "../probe.bpf.h"
 
 struct raw_tp_args {

@@ -1,7 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* An iterator over the descriptors of all tasks, which counts those of one file. */
+/* An iterator over the file descriptors of all tasks that counts those of one file. */
 #include "../../bpf/probe.bpf.h"
 
 const volatile __u64 wanted_inode;

@@ -1,7 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* Hooks that ask for what no kernel has, or another architecture's alone. */
+/* Hooks that need what no kernel has, or what only another architecture has. */
 #include "../../bpf/probe.bpf.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

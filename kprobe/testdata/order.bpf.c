@@ -1,13 +1,13 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* Hooks at one event, each of which notes when it ran. */
+/* Hooks on one event, each of which records when it ran. */
 #include "../../bpf/probe.bpf.h"
 
 #define HOOKS_COUNT 6
 
 struct times {
-	__u64 ran; /* programs, by all events */
+	__u64 ran; /* runs, over all events */
 	__u64 at[HOOKS_COUNT];
 };
 

@@ -2,8 +2,8 @@
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * The arguments of a tracepoint that changed places in Linux 7.2. The flags of an allocation, taken for its order, are
- * larger than any order.
+ * A tracepoint whose arguments swapped places in Linux 7.2. The flags of an allocation, taken for its order, are larger
+ * than any order.
  */
 #include "../../bpf/probe.bpf.h"
 

@@ -1,7 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* sdk: a user's module as it should be, and, where a test asks for it, wrong in one way. */
+/* sdk: a user's module that is correct, or wrong in one way if a test asks for it. */
 #include "../../bpf/probe.bpf.h"
 
 enum sdk_result { SDK_RESULT_OK, SDK_RESULT_ERROR, SDK_RESULT__COUNT };
@@ -14,7 +14,7 @@ struct metrics {
 } __attribute__((aligned(64)));
 METRICS;
 
-/* What a test has the module do wrong. */
+/* What the module does wrong in a test. */
 enum fault { FAULT_NONE, FAULT_DOUBLED, FAULT_SILENT, FAULT_EVERYBODY, FAULT_ALL_THREADS, FAULT_SERIES };
 const volatile __u32 fault;
 

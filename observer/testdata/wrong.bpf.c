@@ -1,7 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/* wrong: for the test of verification: metrics that are right, that are not, and that nobody can tell. */
+/* wrong: for the test of verification: metrics that are right, wrong, or impossible to verify. */
 #include "../../bpf/probe.bpf.h"
 
 struct metrics {

@@ -3,8 +3,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
  * Programs that do nothing: what a hook costs before anything is counted. A pair that only reads the clock: no tool
- * that times every call can be cheaper. And a program that only asks whose page it is: no tool that counts a process's
- * own can be. Linux 5.10; lookup 6.8.
+ * that times every call can be cheaper. And a program that only checks whose page it is: no tool that counts one
+ * process's pages can be. Linux 5.10; lookup 6.8.
  */
 #include "../../../../bpf/kernel.h"
 #include <bpf/bpf_helpers.h>

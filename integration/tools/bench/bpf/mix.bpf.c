@@ -1,9 +1,7 @@
 //go:build ignore
 
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
-/*
- * Counts every system call by its number: those of one process, and those of all others. Linux 5.10.
- */
+/* Counts system calls by number: those of one process, and those of all others. Linux 5.10. */
 #include "../../../../bpf/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
