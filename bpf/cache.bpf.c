@@ -38,6 +38,13 @@ struct cache_by_work {
 		     "cache, by the work that needed them. Zero unless memory is short.");
 };
 
+struct cache_receipt {
+	counter_t filled_pages HOOKS("fill")
+		HELP("Pages that were added to the page cache: by reads of files that were not there.");
+	counter_t regret_pages HOOKS("dirty")
+		HELP("Of these, pages that fadvise had dropped within the 60 seconds before.");
+};
+
 struct metrics {
 	counter_t lookups_total HOOKS("lookup") VERIFY("cached_reads") COST("call") SINCE("6.8")
 		HELP("Times a buffered read looked up pages in the page cache. One lookup returns a batch of pages. "
@@ -88,6 +95,7 @@ struct metrics {
 		     "cache. Not counted: pages dropped by fadvise. Zero unless memory is short.");
 	EVENTS_LOST;
 	BY_WORK(cache_by_work);
+	ON_RECEIPTS(cache_receipt);
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -232,7 +240,7 @@ static __always_inline void note_dropped(struct metrics *m, __u32 work, __u64 ha
 	run->pages |= pages;
 }
 
-static __always_inline void note_filled(struct metrics *m, struct cache_by_work *by, __u64 hash, __u64 pages)
+static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pages)
 {
 	struct run *run = run_place(hash);
 
@@ -245,7 +253,6 @@ static __always_inline void note_filled(struct metrics *m, struct cache_by_work 
 	if (!recent(run, run_clock()))
 		return;
 	m->regret_pages_total += ones(pages);
-	work_add(&by->attributed_regret_pages_total, ones(pages));
 	work_add(&m->by_work[run->tag & (WORKS - 1)].attributed_dropped_early_pages_total, ones(pages));
 }
 
@@ -259,17 +266,25 @@ static __always_inline int looked_up(void)
 
 static __always_inline void add_filled(struct metrics *m, struct inode *inode, unsigned long index, __u32 pages)
 {
-	struct cache_by_work *by = &m->by_work[work_now()];
-	__u64 file;
+	__u64 file, regret = m->regret_pages_total;
+	__u32 who = work_who();
 
 	m->filled_pages_total += pages;
-	work_add(&by->attributed_filled_pages_total, pages);
-	if (!in_file(inode, index))
-		return;
-	file = file_hash(inode);
-	note_filled(m, by, run_hash(file, index), run_mask(index, pages));
-	for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
-		note_filled(m, by, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+	work_add(&m->by_work[work_of(who)].attributed_filled_pages_total, pages);
+	if (in_file(inode, index)) {
+		file = file_hash(inode);
+		note_filled(m, run_hash(file, index), run_mask(index, pages));
+		for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
+			note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+	}
+	/* Only tracepoints run this, one at a time on a CPU. A sum of the runs would have the verifier check more
+	 * paths. */
+	regret = m->regret_pages_total - regret;
+	work_add(&m->by_work[work_of(who)].attributed_regret_pages_total, regret);
+	ON_RECEIPT(m, who, r) {
+		work_add(&r->filled_pages, pages);
+		work_add(&r->regret_pages, regret);
+	}
 }
 
 static __always_inline void filled(struct inode *inode, unsigned long index, __u32 pages)

@@ -96,6 +96,14 @@ struct io_by_work {
 			HELP("Time from the entry of calls to their return, by the work that made them.");
 } __attribute__((aligned(128)));
 
+struct io_receipt {
+	counter_t operations HOOKS("syscall") HELP("System calls, as in ebpf_io_operations_total.");
+	counter_t reads HOOKS("syscall") HELP("System calls that read.");
+	counter_t read_bytes HOOKS("syscall") HELP("Bytes that calls read.");
+	counter_t written_bytes HOOKS("syscall") HELP("Bytes that calls wrote.");
+	counter_ns_t read_seconds HOOKS("syscall") HELP("Time in calls that read.");
+};
+
 struct metrics {
 	counter_t operations_total[IO_OP__COUNT][IO_RESULT__COUNT] HOOKS("syscall") LABELS("op=io_op,result=io_result")
 		HELP("System calls that returned. Not counted: memory-mapped access, and work that io_uring does after "
@@ -126,6 +134,7 @@ struct metrics {
 		     "know.") VERIFY("fadvise_{advice}");
 	EVENTS_LOST;
 	BY_WORK(io_by_work);
+	ON_RECEIPTS(io_receipt);
 } __attribute__((aligned(128)));
 METRICS;
 
@@ -233,7 +242,7 @@ static __always_inline __u32 errno_of(long ret)
  * The number within a group is a separate variable that is opaque to the compiler: older verifiers do not follow the
  * bound of op through a comparison of its lower half.
  */
-static __always_inline void returned(struct metrics *m, struct io_by_work *by, __u32 class, __u32 op, long ret)
+static __always_inline void returned(struct metrics *m, __u32 who, __u32 class, __u32 op, long ret)
 {
 	__u32 transfer = op;
 
@@ -241,7 +250,9 @@ static __always_inline void returned(struct metrics *m, struct io_by_work *by, _
 	barrier_var(transfer);
 	if (transfer < IO_TRANSFER__COUNT) {
 		m->bytes_total[transfer] += ret;
-		work_add(&by->attributed_bytes_total[class & 1], ret);
+		work_add(&m->by_work[work_of(who)].attributed_bytes_total[class & 1], ret);
+		ON_RECEIPT(m, who, r)
+			work_add(class & 1 ? &r->written_bytes : &r->read_bytes, ret);
 		hist_bytes_add(&m->size_bytes[transfer], ret);
 	}
 	if (op == IO_OP_BRK) {
@@ -258,13 +269,16 @@ static __always_inline __u32 wait_of(__u32 class)
 	return class == IO_CLASS_SYNC ? IO_WAIT_SYNC : IO_WAIT_OTHER;
 }
 
-static __always_inline void took(struct metrics *m, struct io_by_work *by, __u32 class, __u32 op, __s64 ns)
+static __always_inline void took(struct metrics *m, __u32 who, __u32 class, __u32 op, __s64 ns)
 {
 	__u32 timed = op, untimed = op - IO_TIMED__COUNT, weight = sampling.weight;
 
 	if (ns == TIMER_NONE)
 		return;
-	work_add(&by->attributed_seconds_total[wait_of(class)], ns * weight);
+	work_add(&m->by_work[work_of(who)].attributed_seconds_total[wait_of(class)], ns * weight);
+	if (class == IO_CLASS_READ)
+		ON_RECEIPT(m, who, r)
+			work_add(&r->read_seconds, ns * weight);
 	barrier_var(timed);
 	barrier_var(untimed);
 	if (timed < IO_TIMED__COUNT)
@@ -275,8 +289,7 @@ static __always_inline void took(struct metrics *m, struct io_by_work *by, __u32
 
 static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, long ret)
 {
-	struct io_by_work *by = &m->by_work[work_now()];
-	__u32 class = class_of[op];
+	__u32 who = work_who(), class = class_of[op];
 
 	/*
 	 * Otherwise the compiler puts the search for the bucket of ret first, and the verifier checks work_now once for
@@ -286,16 +299,21 @@ static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, l
 	barrier_var(class);
 	if (class >= IO_CLASS__COUNT)
 		return;
-	work_add(&by->attributed_operations_total[class], 1);
+	work_add(&m->by_work[work_of(who)].attributed_operations_total[class], 1);
+	ON_RECEIPT(m, who, r) {
+		work_add(&r->operations, 1);
+		if (class == IO_CLASS_READ)
+			work_add(&r->reads, 1);
+	}
 	if (ret >= 0) {
-		returned(m, by, class, op, ret);
+		returned(m, who, class, op, ret);
 	} else {
 		m->operations_total[op][IO_RESULT_ERROR]++;
 		m->errors_total[op][errno_of(ret)]++;
 	}
 	/* With sampling, a call without a start is not a loss. */
 	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0) {
-		took(m, by, class, op, timer_end(&calls, pid_tgid, m->events_lost_total));
+		took(m, who, class, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 		sampled_on(&calls, pid_tgid);
 	}
 }

@@ -48,6 +48,12 @@ struct memory_by_work {
 		"unless memory is short.");
 } __attribute__((aligned(64)));
 
+struct memory_receipt {
+	counter_t major_faults HOOKS("fault") HELP("Major page faults, as in ebpf_memory_page_fault_duration_seconds.");
+	counter_ns_t major_fault_seconds HOOKS("fault") HELP("Time in major page faults.");
+	counter_ns_t reclaim_seconds HOOKS("direct,memcg") HELP("Time in direct reclaim of memory.");
+};
+
 struct metrics {
 	counter_t reclaim_total[RECLAIM_KIND__COUNT] HOOKS("direct,memcg,kswapd") LABELS("kind=reclaim_kind")
 		HELP("Reclaim runs. The kinds direct and memcg are runs of this process's threads; kswapd counts the "
@@ -94,6 +100,7 @@ struct metrics {
 		     "done, and pages of files. Zero unless huge pages are enabled.");
 	EVENTS_LOST;
 	BY_WORK(memory_by_work);
+	ON_RECEIPTS(memory_receipt);
 } __attribute__((aligned(64)));
 METRICS;
 
@@ -125,11 +132,14 @@ static __always_inline int begin(__u32 kind)
 
 static __always_inline void stalled(struct metrics *m, __u32 kind, __u64 ns)
 {
-	struct memory_by_work *by = &m->by_work[work_now()];
+	__u32 who = work_who();
+	struct memory_by_work *by = &m->by_work[work_of(who)];
 
 	hist_ns_add(&m->reclaim_duration_seconds[kind], ns);
 	work_add(&by->attributed_reclaim_stalls_total, 1);
 	work_add(&by->attributed_reclaim_seconds_total, ns);
+	ON_RECEIPT(m, who, r)
+		work_add(&r->reclaim_seconds, ns);
 }
 
 static __always_inline int end(__u32 kind)
@@ -404,12 +414,18 @@ static __always_inline int fault_begin(__u64 pid_tgid, int file, __u32 flags)
 
 static __always_inline void faulted(struct metrics *m, __u32 kind, __u32 area, __u64 ns)
 {
-	struct memory_by_work *by = &m->by_work[work_now()];
+	__u32 who = work_who();
+	struct memory_by_work *by = &m->by_work[work_of(who)];
 
 	/* Before Linux 6.10 another thread's fault may preempt this program. */
 	hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
 	work_add(&by->attributed_page_faults_total[kind], 1);
 	work_add(&by->attributed_page_fault_seconds_total, ns);
+	if (kind == FAULT_KIND_MAJOR)
+		ON_RECEIPT(m, who, r) {
+			work_add(&r->major_faults, 1);
+			work_add(&r->major_fault_seconds, ns);
+		}
 }
 
 /* The area is not read: without its lock it may be gone. */

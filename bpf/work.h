@@ -51,10 +51,24 @@ struct updates {
 	__u64 done;	 /* that have left it */
 };
 
-/* The last member of struct metrics. */
+/* The last member of struct metrics, except for ON_RECEIPTS. */
 #define BY_WORK(type)                          \
 	struct updates updates TAG("updates"); \
 	struct type by_work[WORKS] TAG("by:work")
+
+/*
+ * After BY_WORK: what the module counts for a single piece of work, such as a query, in a struct of counter_t and
+ * counter_ns_t with HELP and HOOKS. Slot 0 is not used.
+ *
+ *	__u32 who = work_who();
+ *
+ *	work_add(&m->by_work[work_of(who)].attributed_eaten_total[fruit], 1);
+ *	ON_RECEIPT(m, who, r)
+ *		work_add(&r->eaten, 1);
+ */
+#define ON_RECEIPTS(type) struct type receipts[RECEIPTS] TAG("by:receipt")
+#define ON_RECEIPT(m, who, r) \
+	for (typeof(&(m)->receipts[0]) r = receipt_of(who) ? &(m)->receipts[receipt_of(who)] : (typeof(r))0; r; r = 0)
 
 /*
  * Adds to a word that several programs add to. Before Linux 6.10 one may preempt another, and a plain addition would
@@ -98,7 +112,10 @@ enum {
 	WORK_BITS = 7,
 	WORKS = 1 << WORK_BITS
 };
-enum { WORK_PROBES = 16, WORK_LABEL_BITS = 6, WORK_LABELS = 1 << WORK_LABEL_BITS, WORK_LABEL_PROBES = 4 };
+enum { WORK_PROBES = 16, WORK_LABEL_BITS = 12, WORK_LABELS = 1 << WORK_LABEL_BITS, WORK_LABEL_PROBES = 4 };
+
+/* The number of receipts that a module counts at once, and slot 0. */
+enum { RECEIPTS = 256 };
 
 /* Set before the programs are loaded. In bytes, except the offsets within the block, which are in words. */
 const volatile __u32 work_known;					/* whether the others are set */
@@ -108,8 +125,12 @@ const volatile __u32 work_m, work_curg;
 const volatile __u64 work_mix; /* chosen so that all label sets fit the table */
 
 struct work_table {
-	__u64 labels[WORK_LABELS]; /* set by user space: the pointer to a label set; its number in the upper 16 bits */
-	__u64 pairs[WORKS];	   /* set by the programs: the function; the label set's number in the upper 8 bits */
+	/* Set by user space: the pointer to a label set, the label's number << 48, the receipt's slot << 56. */
+	__u64 labels[WORK_LABELS];
+	/* Set by the programs: the function, the label's number << 56. */
+	__u64 pairs[WORKS];
+	/* Set by user space: not 0 for pairs that are on no receipt, such as a loop that a query has started. */
+	__u64 loops[WORKS];
 };
 
 struct {
@@ -128,7 +149,7 @@ struct {
 	__type(value, __u64);
 } work_claims SEC(".maps");
 
-/* The number of a label set, or 0 if user space has not written it. */
+/* The label's number, and the receipt's slot << 8, or 0 if user space has not written this label set. */
 static __always_inline __u32 work_label(const struct work_table *t, __u64 labels)
 {
 	__u32 at = labels * work_mix >> (64 - WORK_LABEL_BITS);
@@ -178,10 +199,11 @@ static __always_inline __u32 work_number(struct work_table *t, __u64 pair)
 	return WORK_OTHER;
 }
 
-/* The work of a goroutine, or -1 for a g0. */
+/* The work of a goroutine, with the receipt's slot above it, or -1 for a g0. */
 static __always_inline int work_of_g(struct work_table *t, __u64 g)
 {
 	__u64 block[8], labels, startpc;
+	__u32 label, work;
 
 	if (bpf_probe_read_user(block, sizeof(block), (void *)(g + work_block)))
 		return WORK_OTHER;
@@ -189,7 +211,11 @@ static __always_inline int work_of_g(struct work_table *t, __u64 g)
 	startpc = block[work_block_startpc & 7];
 	if (!startpc)
 		return -1;
-	return work_number(t, startpc | (labels ? (__u64)work_label(t, labels) << 56 : 0));
+	label = labels ? work_label(t, labels) : 0;
+	work = work_number(t, startpc | (__u64)label << 56);
+	if (label >> 8 && !*(volatile __u64 *)&t->loops[work])
+		work |= label >> 8 << WORK_BITS;
+	return work;
 }
 
 /* The work of a thread that is on its own stack. */
@@ -237,7 +263,7 @@ static __always_inline int work_current_g(__u64 *g)
 #endif
 }
 
-/* The number of the work that the current thread does. */
+/* The work that the current thread does, with the receipt's slot above it. */
 static __noinline int work_find(void)
 {
 	struct work_table *t;
@@ -256,13 +282,37 @@ static __noinline int work_find(void)
 	return work < 0 ? work_of_g0(t, g) : work;
 }
 
-/* The same, as an index that the verifier accepts. */
+/* Always 0, which the verifier does not know. */
+static __u32 work_zero;
+
+/* Who does the work that the current thread does. Read it by work_of and receipt_of. */
+static __always_inline __u32 work_who(void)
+{
+	/* The sum is any number to the verifier, which then checks what follows once, and not for each way to find one.
+	 */
+	__u32 who = work_find() + *(volatile __u32 *)&work_zero;
+
+	barrier_var(who);
+	return who;
+}
+
+/*
+ * Both are indexes that the verifier accepts. Compute nothing with branches before work_who that is needed after it:
+ * the verifier checks work_who once for each path to it (TestVerifierEffort).
+ */
+static __always_inline __u32 work_of(__u32 who)
+{
+	return who & (WORKS - 1);
+}
+
+static __always_inline __u32 receipt_of(__u32 who)
+{
+	return who >> WORK_BITS & (RECEIPTS - 1);
+}
+
 static __always_inline __u32 work_now(void)
 {
-	__u32 work = work_find();
-
-	barrier_var(work);
-	return work & (WORKS - 1);
+	return work_of(work_who());
 }
 
 #endif /* WORK_H */

@@ -178,6 +178,9 @@ func (o *Observer) publish() {
 			}
 		}
 	}
+	if o.receipts != nil {
+		o.receipts.set(o.receiptRows())
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.schema = schema

@@ -18,6 +18,7 @@
 package observer
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"slices"
@@ -155,7 +156,8 @@ const (
 	workFirst      = 2  // lower numbers are those of WorkOther and WorkRuntime
 	workProbes     = 4  // slots that are searched for a label set
 	workTableShift = 48 // of a label set's number in the table of label sets
-	workPairShift  = 56 // of a label set's number in a pair
+	workSlotShift  = 8  // of a receipt's slot in the number of a label set; below it is the label's number
+	workPairShift  = 56 // of a label's number in a pair
 	workBlock      = 64 // bytes of g that are read at once
 )
 
@@ -166,13 +168,14 @@ type numbered struct{ number, place int }
 type workTable struct {
 	memory  []byte
 	pairs   []uint64
+	loops   []uint64 // not 0 for pairs whose events are on no receipt
 	telling *telling
 	numbers atomic.Pointer[[]numbered] // the known ones
 }
 
 // mapWorks maps a module's table, and writes the label sets to it. The result must be closed.
 func mapWorks(m *ebpf.Map, t *telling) (*workTable, error) {
-	const words = workTableLabels + workNumbers
+	const words = workTableLabels + 2*workNumbers
 	if m == nil || m.ValueSize() != words*wordSize {
 		return nil, fmt.Errorf("the module was compiled with another version of work.h: recompile it with the current SDK")
 	}
@@ -182,7 +185,7 @@ func mapWorks(m *ebpf.Map, t *telling) (*workTable, error) {
 	}
 	table := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words)
 	copy(table, t.labels[:])
-	w := &workTable{memory: memory, pairs: table[workTableLabels:], telling: t}
+	w := &workTable{memory: memory, pairs: table[workTableLabels:][:workNumbers], loops: table[workTableLabels+workNumbers:], telling: t}
 	w.numbers.Store(&[]numbered{{0, t.index(WorkOther)}, {1, t.index(WorkRuntime)}})
 	return w, nil
 }
@@ -204,6 +207,10 @@ func (w *workTable) known() []numbered {
 		if pair := atomic.LoadUint64(&w.pairs[i]); pair != 0 {
 			function, label := goruntime.Name(uintptr(pair&(1<<workPairShift-1))), int(pair>>workPairShift)
 			all = append(all, numbered{i, w.telling.name(function, label)})
+			if ruleFor(w.telling.works.Loops, function) >= 0 {
+				// A loop that a query has started keeps the query's labels.
+				atomic.StoreUint64(&w.loops[i], 1)
+			}
 		}
 	}
 	w.numbers.Store(&all)
@@ -211,7 +218,7 @@ func (w *workTable) known() []numbered {
 }
 
 func (w *workTable) close() error {
-	w.pairs = nil
+	w.pairs, w.loops = nil, nil
 	return unix.Munmap(w.memory)
 }
 
@@ -228,39 +235,54 @@ func (t *telling) find() error {
 	if max(layout.Labels, layout.StartPC)+wordSize-block > workBlock {
 		return fmt.Errorf("the labels of a goroutine are at offset %d of its g, its function at %d: too far apart", layout.Labels, layout.StartPC)
 	}
-	pointers := make([]uint64, len(t.works.Labels))
+	numbers := make(map[uint64]uint64) // by pointer to a label set
+	enter := func(set context.Context, label, slot int) error {
+		pointer, err := layout.LabelsOf(set)
+		numbers[pointer] = uint64(label+1) | uint64(slot)<<workSlotShift
+		return err
+	}
 	for i, label := range t.works.Labels {
-		if pointers[i], err = layout.LabelsOf(label.labels); err != nil {
+		if err := enter(label.labels, i, 0); err != nil {
 			return err
 		}
 	}
+	for _, label := range t.works.Receipts {
+		sets, i := label.newReceiptSets(), slices.Index(t.works.Labels, label)
+		for slot, set := range sets[1:] {
+			if err := enter(set, i, slot+1); err != nil {
+				return err
+			}
+		}
+		t.receiptSets = append(t.receiptSets, sets)
+	}
 	t.constants = map[string]any{
-		"work_known": uint32(1), "work_mix": t.arrange(pointers), "work_g": layout.TLS, "work_m": layout.M, "work_curg": layout.CurG,
+		"work_known": uint32(1), "work_mix": t.arrange(numbers), "work_g": layout.TLS, "work_m": layout.M, "work_curg": layout.CurG,
 		"work_block": block, "work_block_labels": (layout.Labels - block) / wordSize, "work_block_startpc": (layout.StartPC - block) / wordSize,
 	}
 	return nil
 }
 
-// arrange enters pointers to label sets in the hash table that the programs search. At least half of the slots stay
-// free, but pointers that were allocated together may collide, so hash functions are tried until every pointer fits.
-func (t *telling) arrange(pointers []uint64) uint64 {
+// arrange enters label sets in the hash table that the programs search: numbers are those of the label and of the
+// receipt's slot, by pointer. Most of the table stays free, but pointers that were allocated together may collide, so
+// hash functions are tried until every pointer fits.
+func (t *telling) arrange(numbers map[uint64]uint64) uint64 {
 	const golden = 0x9e3779b97f4a7c15
 	mix := uint64(golden)
-	for !t.place(pointers, mix) {
+	for !t.place(numbers, mix) {
 		mix = mix*golden + 2 // odd
 	}
 	return mix
 }
 
 // place returns false if a pointer does not fit with this hash function.
-func (t *telling) place(pointers []uint64, mix uint64) bool {
+func (t *telling) place(numbers map[uint64]uint64, mix uint64) bool {
 	clear(t.labels[:])
 next:
-	for i, pointer := range pointers {
+	for pointer, number := range numbers {
 		at := pointer * mix >> (64 - workTableBits)
 		for probe := range uint64(workProbes) {
 			if e := &t.labels[(at+probe)%workTableLabels]; *e == 0 {
-				*e = pointer | uint64(i+1)<<workTableShift
+				*e = pointer | number<<workTableShift
 				continue next
 			}
 		}

@@ -68,6 +68,8 @@ type Observer struct {
 	telling *telling // how events are attributed to works; nil if they are not
 	untold  []Warning
 
+	receipts *receiptPool // nil if there are none, and during verification
+
 	callMu    sync.Mutex // serializes Refresh, Health, Close and changes; it is taken before mu
 	config    Config     // the wanted one
 	health    Health
@@ -87,6 +89,7 @@ type module struct {
 	probes   *kprobe.Probes
 	counters *counters
 	metrics  []Metric // that verification has not left out, whether or not they are fed at the moment
+	receipts []Metric // the fields of receipts, likewise
 	offset   int      // of its first word in a snapshot
 	health   int      // the index of its entry in the health
 	state    state
@@ -135,6 +138,9 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		}
 		o.health.Warnings = o.untold
 	}
+	if o.telling != nil {
+		o.receipts = o.telling.receipts
+	}
 	if err = o.openAll(ctx, c.Modules); err == nil {
 		err = o.settle(c)
 	}
@@ -145,6 +151,9 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		health := o.health.clone()
 		health.Modules = append(health.Modules, objects.refused...)
 		return nil, &DownError{Health: health, err: errors.Join(append(o.failures, objects.failures()...)...)}
+	}
+	if o.receipts != nil {
+		o.telling.giveReceipts()
 	}
 	return o, nil
 }
@@ -303,7 +312,7 @@ func (o *Observer) load(object *object, opts kprobe.Options) (*module, []Metric,
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
 	}
-	return &module{probes: probes, counters: counters}, metrics, nil
+	return &module{probes: probes, counters: counters, receipts: object.receipts}, metrics, nil
 }
 
 // mapCounters maps a module's counters, and its table of works if events are attributed to works.
@@ -434,6 +443,9 @@ func (o *Observer) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
+	if o.receipts != nil {
+		o.telling.stopReceipts()
+	}
 	var errs []error
 	for _, m := range slices.Backward(o.modules) {
 		errs = append(errs, m.close())

@@ -280,6 +280,8 @@ type entry struct {
 	words   int      // of the whole entry
 	whole   int      // of what precedes the counters by work
 	updates int      // the index of struct updates, or -1 if nothing is counted by work
+
+	receipts []Metric // the fields of receipts, without labels
 }
 
 // describe reads what a module declares.
@@ -325,8 +327,10 @@ func (e *entry) describe(module string, types *btf.Spec, member btf.Member) erro
 		return nil
 	case slices.Equal(member.Tags, []string{"by:work"}):
 		return e.describeParts(module, types, member)
+	case slices.Equal(member.Tags, []string{"by:receipt"}):
+		return e.describeReceipts(module, types, member)
 	case e.updates >= 0:
-		return errSchema(member.Name, "declare BY_WORK last")
+		return errSchema(member.Name, "declare BY_WORK and ON_RECEIPTS last")
 	}
 	metric, err := describeMember(module, types, member)
 	if err != nil {
@@ -344,38 +348,75 @@ func (e *entry) describe(module string, types *btf.Spec, member btf.Member) erro
 
 // describeParts reads the metrics that are counted by work.
 func (e *entry) describeParts(module string, types *btf.Spec, member btf.Member) error {
-	array, _ := member.Type.(*btf.Array)
-	if array == nil || array.Nelems != workNumbers || e.updates < 0 || e.whole != e.words {
+	if e.whole != e.words {
 		return errSchema(member.Name, "declare it once, with BY_WORK")
 	}
-	of, ok := btf.UnderlyingType(array.Type).(*btf.Struct)
-	if !ok || of.Size%wordSize != 0 {
-		return errSchema(member.Name, "BY_WORK requires a struct of metrics")
-	}
-	from, stride := int(member.Offset.Bytes()/wordSize), int(of.Size/wordSize)
-	if e.updates >= from || from+stride*workNumbers > e.words {
-		return errSchema(member.Name, "it lies beyond the map's value")
+	parts, err := e.describeDivision(module, types, member, workNumbers)
+	if err != nil {
+		return err
 	}
 	e.whole = e.updates
-	for _, part := range of.Members {
-		metric, err := describeMember(module, types, part)
-		if err != nil {
-			return err
-		}
+	for _, metric := range parts {
+		name := strings.TrimPrefix(metric.Name, namespace+"_"+module+"_")
 		if err = e.checkWhole(&metric); err != nil {
-			return errSchema(part.Name, "%w", err)
-		}
-		if metric.offset+metric.series()*metric.width > stride {
-			return errSchema(part.Name, "it lies beyond its struct")
+			return errSchema(name, "%w", err)
 		}
 		if slices.ContainsFunc(metric.Labels, func(l Label) bool { return slices.Contains(workLabels[:], l.Name) }) {
-			return errSchema(part.Name, "the labels %s are reserved for the work", strings.Join(workLabels[:], " and "))
+			return errSchema(name, "the labels %s are reserved for the work", strings.Join(workLabels[:], " and "))
 		}
-		metric.parts = &parts{from: from + metric.offset, stride: stride}
 		metric.Labels = slices.Concat(make([]Label, len(workLabels)), metric.Labels)
 		e.metrics = append(e.metrics, metric)
 	}
 	return nil
+}
+
+// describeReceipts reads the fields of receipts.
+func (e *entry) describeReceipts(module string, types *btf.Spec, member btf.Member) error {
+	if e.receipts != nil {
+		return errSchema(member.Name, "declare it once, with ON_RECEIPTS")
+	}
+	fields, err := e.describeDivision(module, types, member, receiptSlots)
+	if err != nil {
+		return err
+	}
+	for i := range fields {
+		field := &fields[i]
+		field.Name = strings.TrimPrefix(field.Name, namespace+"_")
+		if field.Kind != Counter || len(field.Labels) > 0 || len(field.verify) > 0 || len(field.PartOf) > 0 {
+			return errSchema(field.Name, "on a receipt are counter_t and counter_ns_t, with HELP and HOOKS")
+		}
+	}
+	e.receipts = fields
+	return nil
+}
+
+// describeDivision reads an array of a struct, of which programs count in the element that an event belongs to.
+func (e *entry) describeDivision(module string, types *btf.Spec, member btf.Member, elements int) ([]Metric, error) {
+	array, _ := member.Type.(*btf.Array)
+	if array == nil || int(array.Nelems) != elements || e.updates < 0 {
+		return nil, errSchema(member.Name, "declare it with BY_WORK, or after that with ON_RECEIPTS")
+	}
+	of, ok := btf.UnderlyingType(array.Type).(*btf.Struct)
+	if !ok || of.Size%wordSize != 0 {
+		return nil, errSchema(member.Name, "it requires a struct of metrics")
+	}
+	from, stride := int(member.Offset.Bytes()/wordSize), int(of.Size/wordSize)
+	if e.updates >= from || from+stride*elements > e.words {
+		return nil, errSchema(member.Name, "it lies beyond the map's value")
+	}
+	var metrics []Metric
+	for _, part := range of.Members {
+		metric, err := describeMember(module, types, part)
+		if err != nil {
+			return nil, err
+		}
+		if metric.offset+metric.series()*metric.width > stride {
+			return nil, errSchema(part.Name, "it lies beyond its struct")
+		}
+		metric.parts = &parts{from: from + metric.offset, stride: stride}
+		metrics = append(metrics, metric)
+	}
+	return metrics, nil
 }
 
 // checkWhole looks up the metrics that PART_OF names, and makes them the expected value in verification.

@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
@@ -64,33 +65,39 @@ type Works struct {
 	Loops []WorkRule
 	// Functions are rules for goroutines without a label of Labels.
 	Functions []WorkRule
+	// Receipts are those of Labels whose pieces of work get a receipt, by DoWithReceipt, at most 4.
+	Receipts []*WorkLabel
 }
 
 // WorkLabel marks goroutines with a work by means of profiler labels, so that CPU profiles show it, too. It is safe for
 // concurrent use.
 type WorkLabel struct {
-	labels context.Context
-	work   Work
+	labels   context.Context
+	work     Work
+	receipts atomic.Pointer[receiptsOf] // nil unless an Observer gives receipts
 }
 
 // NewWorkLabel returns a label for a work. Create one per work, once, and add it to Options.Works: a WorkLabel that is
 // not listed there has no effect on attribution.
 func NewWorkLabel(work Work) *WorkLabel {
-	set := pprof.Labels("work", work.Name)
-	if work.Catalog != "" {
-		set = pprof.Labels("work", work.Name, "catalog", work.Catalog)
+	l := &WorkLabel{work: work}
+	l.labels = l.newSet()
+	return l
+}
+
+// newSet returns a context with the label's profiler labels. Each has another pointer, by which programs recognize it.
+func (l *WorkLabel) newSet() context.Context {
+	set := pprof.Labels("work", l.work.Name)
+	if l.work.Catalog != "" {
+		set = pprof.Labels("work", l.work.Name, "catalog", l.work.Catalog)
 	}
-	return &WorkLabel{labels: pprof.WithLabels(context.Background(), set), work: work}
+	return pprof.WithLabels(context.Background(), set)
 }
 
 // Do calls f and attributes the events that f causes to the label's work. Goroutines that f starts are included for as
 // long as they live. Afterwards, the calling goroutine has the profiler labels of ctx, as with pprof.Do. Do makes no
 // system calls and does not allocate, whether or not the process is observed.
-func (l *WorkLabel) Do(ctx context.Context, f func()) {
-	defer pprof.SetGoroutineLabels(ctx)
-	pprof.SetGoroutineLabels(l.labels) //nolint:contextcheck // its labels are set
-	f()
-}
+func (l *WorkLabel) Do(ctx context.Context, f func()) { do(ctx, l.labels, f) }
 
 // ErrInvalidWorks is returned for Options.Works that cannot be used.
 var ErrInvalidWorks = errors.New("invalid works")
@@ -105,12 +112,12 @@ const maxWorks = 64
 // workNumbers is the number of works that a module counts separately (WORKS in bpf/work.h).
 const workNumbers = 128
 
-// workTableLabels is the number of slots for label sets in bpf/work.h. maxWorkLabels is how many of them may be used:
-// the free slots limit the number of collisions.
+// workTableLabels is the number of slots for label sets in bpf/work.h. It is four times the number of label sets, those of
+// receipts included, which limits the number of collisions.
 const (
-	workTableBits   = 6
+	workTableBits   = 12
 	workTableLabels = 1 << workTableBits
-	maxWorkLabels   = workTableLabels / 2
+	maxWorkLabels   = 32
 )
 
 // workTableMap is the name of the map in which a module's programs number works.
@@ -120,6 +127,14 @@ const workTableMap = "work_table"
 func (w *Works) check() error {
 	if len(w.Labels) > maxWorkLabels {
 		return fmt.Errorf("%w: %d labels, at most %d are allowed", ErrInvalidWorks, len(w.Labels), maxWorkLabels)
+	}
+	if len(w.Receipts) > maxReceiptLabels {
+		return fmt.Errorf("%w: receipts for %d labels, at most %d are allowed", ErrInvalidWorks, len(w.Receipts), maxReceiptLabels)
+	}
+	for _, label := range w.Receipts {
+		if !slices.Contains(w.Labels, label) {
+			return fmt.Errorf("%w: receipts for %+v, which is not in Labels", ErrInvalidWorks, label.work)
+		}
 	}
 	all := w.all()
 	if len(all) > maxWorks {
@@ -159,22 +174,24 @@ func (w *Works) all() []Work {
 // of returns the work of goroutines that were started with a function and have a label. label is its number in Labels,
 // counted from 1, or 0 for none.
 func (w *Works) of(function string, label int) Work {
-	named := func(rules []WorkRule) int {
-		return slices.IndexFunc(rules, func(r WorkRule) bool { return strings.Contains(function, r.Function) })
-	}
-	if i := named(w.Loops); i >= 0 {
+	if i := ruleFor(w.Loops, function); i >= 0 {
 		return w.Loops[i].Work
 	}
 	if label > 0 && label <= len(w.Labels) {
 		return w.Labels[label-1].work
 	}
-	if i := named(w.Functions); i >= 0 {
+	if i := ruleFor(w.Functions, function); i >= 0 {
 		return w.Functions[i].Work
 	}
 	if strings.HasPrefix(function, "runtime.") {
 		return WorkRuntime
 	}
 	return WorkOther
+}
+
+// ruleFor returns the index of the first rule that applies, or -1.
+func ruleFor(rules []WorkRule, function string) int {
+	return slices.IndexFunc(rules, func(r WorkRule) bool { return strings.Contains(function, r.Function) })
 }
 
 // UnnamedWork returns the sorted functions of goroutines that have caused events but match nothing in Options.Works.
@@ -208,6 +225,9 @@ type telling struct {
 	labels    [workTableLabels]uint64 // the programs' hash table of label sets
 	constants map[string]any          // of the programs
 
+	receipts    *receiptPool
+	receiptSets [][]context.Context // by label of Works.Receipts, and by slot
+
 	mu      sync.Mutex
 	unnamed []string // functions without a known work, sorted
 }
@@ -222,7 +242,7 @@ func tellWorks(works *Works, scope kprobe.Scope) (*telling, []Warning, error) {
 	if err == nil && self.TGID != scope.TGID {
 		return nil, nil, nil
 	}
-	t := &telling{works: works, all: works.all()}
+	t := &telling{works: works, all: works.all(), receipts: newReceiptPool()}
 	if err == nil {
 		err = t.find()
 	}

@@ -1,0 +1,230 @@
+// Licensed to Apache Software Foundation (ASF) under one or more contributor
+// license agreements. See the NOTICE file distributed with
+// this work for additional information regarding copyright
+// ownership. Apache Software Foundation (ASF) licenses this file to you under
+// the Apache License, Version 2.0 (the "License"); you may
+// not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing,
+// software distributed under the License is distributed on an
+// "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY
+// KIND, either express or implied.  See the License for the
+// specific language governing permissions and limitations
+// under the License.
+
+package observer
+
+import (
+	"context"
+	"iter"
+	"runtime/pprof"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// receiptSlots is how many receipts a module counts separately (RECEIPTS in bpf/work.h). Slot 0 is not used: it means
+// that an event is on no receipt.
+const receiptSlots = 256
+
+// maxReceiptLabels limits the labels with receipts: each has a label set for every slot.
+const maxReceiptLabels = 4
+
+// maxReceiptFields limits what all modules together put on a receipt.
+const maxReceiptFields = 16
+
+// ReceiptField is one of the quantities on a receipt. A module declares them with ON_RECEIPTS.
+type ReceiptField struct {
+	// Name begins with the module's name, for example io_read_bytes.
+	Name string
+	// Unit is seconds, bytes, pages, or empty for a plain number.
+	Unit string
+	Help string
+
+	scale float64
+}
+
+// Receipt is what the kernel did for one piece of work, in all goroutines that belong to it. Its zero value has no
+// fields. A copy is independent of the original.
+type Receipt struct {
+	of     *receiptRows
+	values [maxReceiptFields]uint64
+}
+
+// All iterates over the fields and their values, in the field's unit.
+func (r *Receipt) All() iter.Seq2[ReceiptField, float64] {
+	return func(yield func(ReceiptField, float64) bool) {
+		if r.of == nil {
+			return
+		}
+		for i, field := range r.of.fields {
+			if !yield(field, scaled(float64(r.values[i]), field.scale)) {
+				return
+			}
+		}
+	}
+}
+
+// receiptRows says where the fields are counted that are counted now. It does not change.
+type receiptRows struct {
+	fields []ReceiptField
+	at     []receiptWords // by field
+}
+
+// receiptWords is where a field is counted: for each CPU a row, and in it a word for slot 0 and one each stride.
+type receiptWords struct {
+	rows         [][]uint64
+	word, stride int
+}
+
+// read returns the numbers of a slot.
+func (r *receiptRows) read(slot int) (values [maxReceiptFields]uint64) {
+	for i := range r.at {
+		at := &r.at[i]
+		word := at.word + slot*at.stride
+		for _, row := range at.rows {
+			values[i] += atomic.LoadUint64(&row[word])
+		}
+	}
+	return values
+}
+
+// receiptPool hands out the slots. A slot that is given back goes to the end of the queue: goroutines that have
+// outlived their piece of work may add to it for a while.
+type receiptPool struct {
+	free    chan int
+	without atomic.Uint64 // pieces of work that found no free slot
+
+	mu   sync.RWMutex // is held while rows are read, whose memory Close unmaps
+	rows *receiptRows // nil if nothing is counted now
+}
+
+func newReceiptPool() *receiptPool {
+	p := &receiptPool{free: make(chan int, receiptSlots)}
+	for slot := 1; slot < receiptSlots; slot++ {
+		p.free <- slot
+	}
+	return p
+}
+
+// set changes what is counted.
+func (p *receiptPool) set(rows *receiptRows) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rows = rows
+}
+
+func (p *receiptPool) read(slot int) Receipt {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.rows == nil {
+		return Receipt{}
+	}
+	return Receipt{of: p.rows, values: p.rows.read(slot)}
+}
+
+// receiptsOf is what a label needs to hand out receipts: the pool of the Observer, and the label set of each slot.
+type receiptsOf struct {
+	pool *receiptPool
+	sets []context.Context
+}
+
+// newReceiptSets returns a label set for each slot.
+func (l *WorkLabel) newReceiptSets() []context.Context {
+	sets := make([]context.Context, receiptSlots)
+	for slot := range sets {
+		sets[slot] = l.newSet()
+	}
+	return sets
+}
+
+// DoWithReceipt is Do, and returns what the kernel did for f and for the goroutines that it started, up to now. It
+// returns false if there is no receipt: the label is not in Works.Receipts of an open Observer, more pieces of work are
+// under way than can be told apart (255), or it was changed meanwhile what is counted. f is called in any case. It makes
+// no system call and does not allocate.
+//
+// On Linux 7, what the kernel skipped (ModuleHealth.Missed) is not on a receipt.
+func (l *WorkLabel) DoWithReceipt(ctx context.Context, f func()) (Receipt, bool) {
+	of := l.receipts.Load()
+	if of == nil {
+		l.Do(ctx, f)
+		return Receipt{}, false
+	}
+	select {
+	case slot := <-of.pool.free:
+		defer func() { of.pool.free <- slot }()
+		before := of.pool.read(slot)
+		do(ctx, of.sets[slot], f)
+		after := of.pool.read(slot)
+		if after.of == nil || after.of != before.of {
+			return Receipt{}, false
+		}
+		for i := range after.values {
+			after.values[i] -= before.values[i]
+		}
+		return after, true
+	default:
+		of.pool.without.Add(1)
+		l.Do(ctx, f)
+		return Receipt{}, false
+	}
+}
+
+// ReceiptsRefused returns how many pieces of work had no receipt because too many were under way.
+func (o *Observer) ReceiptsRefused() uint64 {
+	if o.telling == nil {
+		return 0
+	}
+	return o.telling.receipts.without.Load()
+}
+
+// giveReceipts makes the labels hand out receipts of this Observer.
+func (t *telling) giveReceipts() {
+	for i, label := range t.works.Receipts {
+		label.receipts.Store(&receiptsOf{pool: t.receipts, sets: t.receiptSets[i]})
+	}
+}
+
+// stopReceipts undoes giveReceipts.
+func (t *telling) stopReceipts() {
+	for _, label := range t.works.Receipts {
+		if of := label.receipts.Load(); of != nil && of.pool == t.receipts {
+			label.receipts.CompareAndSwap(of, nil)
+		}
+	}
+	t.receipts.set(nil)
+}
+
+// receiptRows returns the fields that are counted now.
+func (o *Observer) receiptRows() *receiptRows {
+	rows := &receiptRows{}
+	for _, m := range o.modules {
+		if m.state.off() || m.counters.divided == nil {
+			continue
+		}
+		for i := range m.receipts {
+			metric := &m.receipts[i]
+			if len(metric.Hooks) > 0 && !slices.ContainsFunc(metric.Hooks, m.fed) || len(rows.fields) == maxReceiptFields {
+				continue
+			}
+			rows.fields = append(rows.fields, ReceiptField{
+				Name: metric.Name, Unit: metric.Unit(), Help: metric.Help, scale: metric.scale,
+			})
+			rows.at = append(rows.at, receiptWords{rows: m.counters.divided.rows, word: metric.parts.from, stride: metric.parts.stride})
+		}
+	}
+	if len(rows.fields) == 0 {
+		return nil
+	}
+	return rows
+}
+
+// do calls f with the labels of a set.
+func do(ctx, set context.Context, f func()) {
+	defer pprof.SetGoroutineLabels(ctx)
+	pprof.SetGoroutineLabels(set) //nolint:contextcheck // its labels are set
+	f()
+}
