@@ -24,6 +24,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // receiptSlots is how many receipts a module counts separately (RECEIPTS in bpf/work.h). Slot 0 is not used: it means
@@ -95,8 +96,8 @@ func (r *receiptRows) read(slot int) (values [maxReceiptFields]uint64) {
 // receiptPool hands out the slots. A slot that is given back goes to the end of the queue: goroutines that have
 // outlived their piece of work may add to it for a while.
 type receiptPool struct {
-	free    chan int
-	without atomic.Uint64 // pieces of work that found no free slot
+	free   chan int
+	ledger Ledger
 
 	mu   sync.RWMutex // is held while rows are read, whose memory Close unmaps
 	rows *receiptRows // nil if nothing is counted now
@@ -141,44 +142,47 @@ func (l *WorkLabel) newReceiptSets() []context.Context {
 	return sets
 }
 
-// DoWithReceipt is Do, and returns what the kernel did for f and for the goroutines that it started, up to now. It
-// returns false if there is no receipt: the label is not in Works.Receipts of an open Observer, more pieces of work are
-// under way than can be told apart (255), or it was changed meanwhile what is counted. f is called in any case. It makes
-// no system call and does not allocate.
+// DoWithReceipt is Do, and returns what the kernel did for f and for the goroutines that it started, up to now. The entry
+// is added to the Observer's Ledger. It returns false if there is no receipt: the label is not in Works.Receipts of an
+// open Observer, more pieces of work are under way than can be told apart (255), or it was changed in the meantime what
+// is counted. f is called in any case. It makes no system call, and does not allocate once the Ledger is full.
 //
 // On Linux 7, what the kernel skipped (ModuleHealth.Missed) is not on a receipt.
-func (l *WorkLabel) DoWithReceipt(ctx context.Context, f func()) (Receipt, bool) {
+func (l *WorkLabel) DoWithReceipt(ctx context.Context, about Subject, f func()) (Entry, bool) {
 	of := l.receipts.Load()
 	if of == nil {
 		l.Do(ctx, f)
-		return Receipt{}, false
+		return Entry{}, false
 	}
 	select {
 	case slot := <-of.pool.free:
 		defer func() { of.pool.free <- slot }()
+		entry := Entry{Begun: time.Now(), Work: l.work, Subject: about}
 		before := of.pool.read(slot)
 		do(ctx, of.sets[slot], f)
-		after := of.pool.read(slot)
-		if after.of == nil || after.of != before.of {
-			return Receipt{}, false
+		entry.Receipt = of.pool.read(slot)
+		entry.Took = time.Since(entry.Begun)
+		if entry.Receipt.of == nil || entry.Receipt.of != before.of {
+			return Entry{}, false
 		}
-		for i := range after.values {
-			after.values[i] -= before.values[i]
+		for i := range entry.Receipt.values {
+			entry.Receipt.values[i] -= before.values[i]
 		}
-		return after, true
+		of.pool.ledger.Add(&entry)
+		return entry, true
 	default:
-		of.pool.without.Add(1)
+		of.pool.ledger.refused.Add(1)
 		l.Do(ctx, f)
-		return Receipt{}, false
+		return Entry{}, false
 	}
 }
 
-// ReceiptsRefused returns how many pieces of work had no receipt because too many were under way.
-func (o *Observer) ReceiptsRefused() uint64 {
-	if o.telling == nil {
-		return 0
+// Ledger returns the entries of all pieces of work that had a receipt, or nil if events are not attributed to works.
+func (o *Observer) Ledger() *Ledger {
+	if o.receipts == nil {
+		return nil
 	}
-	return o.telling.receipts.without.Load()
+	return &o.receipts.ledger
 }
 
 // giveReceipts makes the labels hand out receipts of this Observer.

@@ -19,6 +19,7 @@ package observer
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/layout"
 )
@@ -106,5 +107,16 @@ func init() {
 		return (words + line - 1) / line * line
 	}
 	layout.Word = func(series any) *uint64 { return &series.(Series).words[0] }
+	layout.Receipt = func(fields any, values []uint64) any {
+		of := &receiptRows{fields: slices.Clone(fields.([]ReceiptField))}
+		for i := range of.fields {
+			if of.fields[i].scale = 1; of.fields[i].Unit == "seconds" {
+				of.fields[i].scale = nanosecond
+			}
+		}
+		r := Receipt{of: of}
+		copy(r.values[:], values)
+		return r
+	}
 	layout.Snapshot = func(schema any, words []uint64) any { return Snapshot{words: words, schema: schema.([]Metric)} }
 }

@@ -253,7 +253,7 @@ func requireWhole(t *testing.T, o *observer.Observer) {
 // takes longest for. A branch that the compiler moves before a call multiplies it, which no other test notices.
 func TestVerifierEffort(t *testing.T) {
 	kprobetest.Require(t)
-	const most, mostOfAll = 30_000, 400_000
+	const most, mostOfAll = 60_000, 600_000
 	o, err := observer.Open(t.Context(), observer.Options{Works: testWorks})
 	require.NoError(t, err)
 	closeAfter(t, o)

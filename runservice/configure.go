@@ -186,6 +186,13 @@ func (o source) Refresh() error {
 	return o.s.observer.Refresh()
 }
 
+func (o source) Ledger() *observer.Ledger {
+	if o.s.observer == nil {
+		return nil
+	}
+	return o.s.observer.Ledger()
+}
+
 func (o source) Snapshot(snapshot *observer.Snapshot) error {
 	if o.s.observer == nil {
 		*snapshot = observer.Snapshot{}

@@ -128,6 +128,8 @@ func TestLogLines(t *testing.T) {
 		s.logLevels(health, observer.Health{Modules: []observer.ModuleHealth{{Name: "message"}, {Name: "new"}}})
 		off := observer.Health{Modules: []observer.ModuleHealth{{Name: "message", Level: observer.LevelOff}}}
 		s.logLevels(off, health)
+		logSlow(t, s, time.Nanosecond)
+		tell(testEntry(), nil)
 		s.logConfig(observer.Config{Modules: []string{"io"}, DisabledHooks: map[string][]string{"cache": {"lookup"}}})
 		s.off(errors.New("a cause"))
 		var failing episode

@@ -150,8 +150,27 @@ func (s *Service) PreRun(ctx context.Context) error {
 	s.bridge = meterbridge.New(s.factory(), schema)
 	s.bridge.Report(s.Health())
 	s.serveAPI()
+	s.logSlowQueries()
 	s.running = s.observer != nil
 	return nil
+}
+
+// logSlowQueries takes the threshold of BanyanDB's own log of slow queries: a liaison's flag has another name.
+func (s *Service) logSlowQueries() {
+	if s.root == nil {
+		return
+	}
+	flags := s.root()
+	if flags == nil {
+		return
+	}
+	for _, name := range []string{"slow-query", "dst-slow-query"} {
+		if threshold, err := flags.GetDuration(name); err == nil {
+			slow.log.Store(s.log)
+			slow.threshold.Store(int64(threshold))
+			return
+		}
+	}
 }
 
 // options returns the observer's options for a configuration.

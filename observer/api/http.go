@@ -68,6 +68,7 @@ func (a *API) routes() map[string]route {
 		"/metrics":              {get: a.getMetrics},
 		"/health":               {get: a.getHealth},
 		"/api/v1/stats":         {get: a.getStats},
+		"/api/v1/queries":       {get: a.getQueries},
 		"/api/v1/config":        {get: a.getConfig, post: a.postConfig},
 		"/api/v1/config/reload": {post: a.postReload},
 	}

@@ -42,6 +42,7 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/api/page"
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/fake"
+	"github.com/apache/skywalking-banyandb/ebpf/observer/observertest"
 )
 
 // control is a fake Control.
@@ -343,6 +344,41 @@ func TestConfig(t *testing.T) {
 	refused(t, request(t, http.MethodPost, url+"/reload", strings.Repeat(" ", 70_000), jsonType), http.StatusRequestEntityTooLarge, "larger than")
 }
 
+// TestQueries checks what is told of each query, the order of both lists, and the distributions on /metrics.
+func TestQueries(t *testing.T) {
+	source := fake.New(t, "io")
+	url := "http://" + listen(t, api.New(source, nil), api.ListenOptions{}).HTTPAddr().String()
+	refused(t, request(t, http.MethodGet, url+"/api/v1/queries", ""), http.StatusNotImplemented, "events are not attributed to works")
+
+	source.Receipts = new(observer.Ledger)
+	require.JSONEq(t, `{"fields":[],"newest":[],"most_expensive":[],"refused":0}`, request(t, http.MethodGet, url+"/api/v1/queries", "").body)
+	refused(t, request(t, http.MethodGet, url+"/api/v1/queries?catalog=stream", ""), http.StatusBadRequest, `there is no parameter "catalog"`)
+
+	begun := time.Now().UTC().Truncate(time.Second)
+	for i, waited := range []uint64{2e9, 1e9} {
+		source.Receipts.Add(&observer.Entry{
+			Begun: begun, Took: 3 * time.Second, Work: observer.Work{Name: "query", Catalog: "stream"},
+			Subject: observer.Subject{Group: "g", Name: fmt.Sprint("n", i)},
+			Receipt: observertest.Receipt([]observer.ReceiptField{{Name: "io_read_bytes", Unit: "bytes", Help: "B."}, {Name: "io_read_seconds", Unit: "seconds", Help: "S."}}, 4096, waited),
+		})
+	}
+	one := func(name, waited string) string {
+		return fmt.Sprintf(`{"time":%q,"work":"query","catalog":"stream","group":"g","name":%q,"duration_seconds":3,"waited_seconds":%s,
+			"receipt":{"io_read_bytes":4096,"io_read_seconds":%s}}`, begun.Format(time.RFC3339), name, waited, waited)
+	}
+	require.JSONEq(t, `{"fields":[{"name":"io_read_bytes","unit":"bytes","help":"B."},{"name":"io_read_seconds","unit":"seconds","help":"S."}],
+		"newest":[`+one("n1", "1")+`,`+one("n0", "2")+`],"most_expensive":[`+one("n0", "2")+`,`+one("n1", "1")+`],"refused":0}`,
+		request(t, http.MethodGet, url+"/api/v1/queries", "").body)
+	metrics := request(t, http.MethodGet, url+"/metrics", "").body
+	for _, line := range []string{
+		"# HELP ebpf_query_io_read_bytes Per query: B.", `ebpf_query_io_read_bytes_sum{catalog="stream"} 8192`, `ebpf_query_io_read_bytes_count{catalog="stream"} 2`,
+		`ebpf_query_io_read_bytes_bucket{catalog="stream",le="1024"} 0`, `ebpf_query_io_read_bytes_bucket{catalog="stream",le="4096"} 2`,
+		`ebpf_query_io_read_seconds_sum{catalog="stream"} 3`, `ebpf_query_duration_seconds_sum{catalog="stream"} 6`,
+	} {
+		require.Contains(t, metrics, line+"\n")
+	}
+}
+
 // TestReadOnly: without a control nothing can be changed, and what is known is returned.
 func TestReadOnly(t *testing.T) {
 	source := fake.New(t, "io", "cache")
@@ -357,11 +393,14 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	a := api.New(fake.New(t, "io"), &control{config: base()})
+	source := fake.New(t, "io")
+	source.Receipts = new(observer.Ledger)
+	a := api.New(source, &control{config: base()})
 	url := "http://" + listen(t, a, api.ListenOptions{}).HTTPAddr().String()
 	for path, allow := range map[string]string{
 		"/": "GET, HEAD", "/index.html": "GET, HEAD", "/metrics": "GET, HEAD", "/health": "GET, HEAD", "/api/v1/stats": "GET, HEAD",
-		"/api/v1/config": "GET, HEAD, POST", "/api/v1/config/reload": "POST",
+		"/api/v1/queries": "GET, HEAD",
+		"/api/v1/config":  "GET, HEAD, POST", "/api/v1/config/reload": "POST",
 	} {
 		r := request(t, http.MethodDelete, url+path, "")
 		refused(t, r, http.StatusMethodNotAllowed, "DELETE is not allowed here")

@@ -20,6 +20,8 @@ package collector
 import (
 	"sync"
 	"time"
+
+	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
 // refreshInterval is the least time between two refreshes of a source, which make system calls.
@@ -49,4 +51,15 @@ func (l *limited) Refresh() error {
 		l.last, l.err = now, l.Source.Refresh()
 	}
 	return l.err
+}
+
+// Ledger returns the ledger of a source that has one, such as an observer.Observer, or nil.
+func Ledger(source Source) *observer.Ledger {
+	if l, ok := source.(*limited); ok {
+		source = l.Source
+	}
+	if has, ok := source.(interface{ Ledger() *observer.Ledger }); ok {
+		return has.Ledger()
+	}
+	return nil
 }

@@ -36,3 +36,9 @@ func Snapshot(schema []observer.Metric, words []uint64) observer.Snapshot {
 // Word returns a pointer to the value of a counter or gauge, or to the sum of a histogram: in nanoseconds, bytes, or a
 // plain number. What is written there is visible in the snapshot.
 func Word(s observer.Series) *uint64 { return layout.Word(s) }
+
+// Receipt returns a receipt with fields and their values as they are counted: nanoseconds for seconds. There may be at
+// most 16 of them.
+func Receipt(fields []observer.ReceiptField, values ...uint64) observer.Receipt {
+	return layout.Receipt(fields, values).(observer.Receipt)
+}

@@ -39,7 +39,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	commonv1 "github.com/apache/skywalking-banyandb/api/proto/banyandb/common/v1"
+	measurev1 "github.com/apache/skywalking-banyandb/api/proto/banyandb/measure/v1"
+	modelv1 "github.com/apache/skywalking-banyandb/api/proto/banyandb/model/v1"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/banyandtest"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
@@ -123,6 +127,7 @@ func TestStandalone(t *testing.T) {
 	configOf(t, mustSay(t, http.MethodPost, "http://"+address+"/api/v1/config", `{"collect_interval":"1h"}`))
 	sameEverywhere(t, server)
 	knownWorks(t, server)
+	receipts(t, server, address)
 	showsInClient(t, server)
 	knownNames(t, server)
 	everyFamilyMoves(t, server)
@@ -199,6 +204,73 @@ func knownWorks(t *testing.T, server *banyandtest.Server) {
 	}
 	require.Less(t, samples.With("work", "other").Sum(), samples.Sum()/50)
 	require.Empty(t, unnamed(t, server), "add these functions to runservice/works.go")
+}
+
+// receipts requires that what all queries read, by their receipts, is what is attributed to queries, and that a query that
+// requests a trace gets its own receipt on it, the one that the API shows.
+func receipts(t *testing.T, server *banyandtest.Server, address string) {
+	t.Helper()
+	conn, err := server.Dial()
+	require.NoError(t, err)
+	defer conn.Close()
+	now := time.Now().Truncate(time.Millisecond)
+	answer, err := measurev1.NewMeasureServiceClient(conn).Query(t.Context(), &measurev1.QueryRequest{
+		Groups: []string{"load_measure"}, Name: "service_latency", Limit: 10, Trace: true,
+		TimeRange:       &modelv1.TimeRange{Begin: timestamppb.New(now.Add(-15 * time.Minute)), End: timestamppb.New(now)},
+		FieldProjection: &measurev1.QueryRequest_FieldProjection{Names: []string{"calls"}},
+	})
+	require.NoError(t, err)
+	traced := make(map[string]float64)
+	var walk func(spans []*commonv1.Span)
+	walk = func(spans []*commonv1.Span) {
+		for _, span := range spans {
+			for _, tag := range span.GetTags() {
+				if name, ours := strings.CutPrefix(tag.GetKey(), "ebpf_"); ours {
+					traced[name], err = strconv.ParseFloat(tag.GetValue(), 64)
+					require.NoError(t, err)
+				}
+			}
+			walk(span.GetChildren())
+		}
+	}
+	walk(answer.GetTrace().GetSpans())
+	require.Positive(t, traced["io_reads"], "%v", answer.GetTrace())
+	require.Positive(t, traced["io_read_bytes"])
+	require.Positive(t, traced["io_read_seconds"])
+
+	type query struct {
+		Catalog, Group, Name string
+		Receipt              map[string]float64
+	}
+	var told struct {
+		Newest        []query
+		MostExpensive []query `json:"most_expensive"`
+		Refused       int
+	}
+	require.NoError(t, json.Unmarshal([]byte(fetch(t, "http://"+address+"/api/v1/queries")), &told))
+	require.Equal(t, query{"measure", "load_measure", "service_latency", traced}, told.Newest[0])
+	require.Len(t, told.Newest, 256)
+	require.Len(t, told.MostExpensive, 32)
+	require.Zero(t, told.Refused)
+
+	families, err := ask.Scrape(t.Context(), address)
+	require.NoError(t, err)
+	var attributed, billed float64
+	for _, m := range families["ebpf_io_attributed_bytes_total"].GetMetric() {
+		labels := make(map[string]string)
+		for _, l := range m.GetLabel() {
+			labels[l.GetName()] = l.GetValue()
+		}
+		if labels["work"] == "query" && labels["direction"] == "read" {
+			attributed += m.GetCounter().GetValue()
+		}
+	}
+	for _, m := range families["ebpf_query_io_read_bytes"].GetMetric() {
+		billed += m.GetHistogram().GetSampleSum()
+		t.Logf("%d queries of %s read %.0f bytes", m.GetHistogram().GetSampleCount(), m.GetLabel()[0].GetValue(), m.GetHistogram().GetSampleSum())
+	}
+	require.Positive(t, billed)
+	require.InDelta(t, attributed, billed, 0)
 }
 
 // unnamed returns the functions that are without a known work according to the server's log.

@@ -31,6 +31,9 @@ import (
 
 // Source has the built-in modules' schema and counters that a test sets.
 type Source struct {
+	// Receipts is the source's ledger. Set it before the source is used.
+	Receipts *observer.Ledger
+
 	tb        testing.TB
 	err       error // of all snapshots
 	stale     error // of all refreshes
@@ -131,6 +134,9 @@ func (s *Source) Refresh() error {
 	s.refreshes++
 	return s.stale
 }
+
+// Ledger returns the ledger that a test has filled, or nil.
+func (s *Source) Ledger() *observer.Ledger { return s.Receipts }
 
 // Snapshot copies the counters.
 func (s *Source) Snapshot(snapshot *observer.Snapshot) error {

@@ -15,7 +15,7 @@
 // specific language governing permissions and limitations
 // under the License.
 
-// Package layout lets package observertest make snapshots, which package observer does not export a way to do.
+// Package layout lets package observertest make snapshots and receipts, which package observer does not export a way to do.
 package layout
 
 // Snapshot makes an observer.Snapshot from a []observer.Metric and the words that its modules count into, one module
@@ -27,3 +27,7 @@ var Words func(schema any) int
 
 // Word returns the first word of an observer.Series: its value, or the sum of a histogram. Package observer sets it.
 var Word func(series any) *uint64
+
+// Receipt makes an observer.Receipt from a []observer.ReceiptField and their values as they are counted: nanoseconds for
+// seconds. Package observer sets it.
+var Receipt func(fields any, values []uint64) any
