@@ -35,35 +35,50 @@ import (
 // TestDescribeWorks checks what is refused of a module that counts by work.
 func TestDescribeWorks(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(counters, byWork *btf.Struct)
+		change func(counters, byWork, receipt *btf.Struct)
 		want   string
 	}{
-		"not the last member": {func(counters, _ *btf.Struct) {
+		"not the last member": {func(counters, _, _ *btf.Struct) {
 			counters.Members = append(counters.Members, counters.Members[0])
-		}, "declare BY_WORK last"},
-		"another number of works": {func(counters, _ *btf.Struct) {
-			last := &counters.Members[len(counters.Members)-1]
-			array := *last.Type.(*btf.Array)
-			array.Nelems = 64
-			last.Type = &array
+		}, "declare BY_WORK and ON_RECEIPTS last"},
+		"another number of works": {func(counters, _, _ *btf.Struct) {
+			resize(member(counters, "by_work"), 64)
+		}, "declare it with BY_WORK"},
+		"another number of receipts": {func(counters, _, _ *btf.Struct) {
+			resize(member(counters, "receipts"), 64)
+		}, "after that with ON_RECEIPTS"},
+		"works twice": {func(counters, _, _ *btf.Struct) {
+			counters.Members = append(counters.Members, *member(counters, "by_work"))
 		}, "declare it once, with BY_WORK"},
-		"no updates": {func(counters, _ *btf.Struct) {
-			counters.Members = slices.Delete(counters.Members, len(counters.Members)-2, len(counters.Members)-1)
-		}, "declare it once, with BY_WORK"},
-		"part of nothing": {func(_, byWork *btf.Struct) { tag(byWork, "part_of:") }, "must have PART_OF"},
-		"part of another metric": {func(_, byWork *btf.Struct) {
+		"receipts twice": {func(counters, _, _ *btf.Struct) {
+			counters.Members = append(counters.Members, *member(counters, "receipts"))
+		}, "declare it once, with ON_RECEIPTS"},
+		"a receipt that is part of something": {func(_, _, receipt *btf.Struct) {
+			receipt.Members[0].Tags = append(receipt.Members[0].Tags, "part_of:bytes_total")
+		}, "on a receipt are counter_t and counter_ns_t"},
+		"a gauge on a receipt": {func(_, _, receipt *btf.Struct) {
+			gauge := *receipt.Members[0].Type.(*btf.Typedef)
+			gauge.Name = "gauge_t"
+			receipt.Members[0].Type = &gauge
+		}, "on a receipt are counter_t and counter_ns_t"},
+		"a receipt without help": {func(_, _, receipt *btf.Struct) { tag(receipt, "help:") }, "no HELP"},
+		"no updates": {func(counters, _, _ *btf.Struct) {
+			counters.Members = slices.DeleteFunc(counters.Members, func(m btf.Member) bool { return m.Name == "updates" })
+		}, "declare it with BY_WORK"},
+		"part of nothing": {func(_, byWork, _ *btf.Struct) { tag(byWork, "part_of:") }, "must have PART_OF"},
+		"part of another metric": {func(_, byWork, _ *btf.Struct) {
 			tag(byWork, "part_of:", "part_of:others_total")
 		}, "no metric ebpf_mine_others_total"},
-		"part of another unit": {func(_, byWork *btf.Struct) {
+		"part of another unit": {func(_, byWork, _ *btf.Struct) {
 			tag(byWork, "part_of:", "part_of:operation_seconds_total")
 		}, "no metric ebpf_mine_operation_seconds_total of the same unit"},
-		"verified as well": {func(_, byWork *btf.Struct) {
+		"verified as well": {func(_, byWork, _ *btf.Struct) {
 			byWork.Members[0].Tags = append(byWork.Members[0].Tags, "verify:reads")
 		}, "must not have VERIFY"},
-		"labels of the work": {func(_, byWork *btf.Struct) {
+		"labels of the work": {func(_, byWork, _ *btf.Struct) {
 			tag(byWork, "labels:", "labels:work=io_class")
 		}, "the labels work and catalog are reserved"},
-		"part of a whole": {func(counters, _ *btf.Struct) {
+		"part of a whole": {func(counters, _, _ *btf.Struct) {
 			counters.Members[0].Tags = append(counters.Members[0].Tags, "part_of:bytes_total")
 		}, "PART_OF is only for"},
 	} {
@@ -75,12 +90,24 @@ func TestDescribeWorks(t *testing.T) {
 			_, err = observer.Spec("mine", spec).Describe("mine")
 			require.NoError(t, err)
 			counters := spec.Maps["metrics"].Value.(*btf.Struct)
-			c.change(counters, counters.Members[len(counters.Members)-1].Type.(*btf.Array).Type.(*btf.Struct))
+			of := func(name string) *btf.Struct { return member(counters, name).Type.(*btf.Array).Type.(*btf.Struct) }
+			c.change(counters, of("by_work"), of("receipts"))
 			_, err = observer.Spec("mine", spec).Describe("mine")
 			require.ErrorIs(t, err, kprobe.ErrInvalidModule)
 			require.ErrorContains(t, err, c.want)
 		})
 	}
+}
+
+func member(of *btf.Struct, name string) *btf.Member {
+	return &of.Members[slices.IndexFunc(of.Members, func(m btf.Member) bool { return m.Name == name })]
+}
+
+// resize gives an array another number of elements.
+func resize(m *btf.Member, elements uint32) {
+	array := *m.Type.(*btf.Array)
+	array.Nelems = elements
+	m.Type = &array
 }
 
 // tag replaces the tag with a prefix of the first member by others.
