@@ -62,7 +62,7 @@ func planCommand(options observer.Options) *cobra.Command {
 			return s.printPlan(command)
 		},
 	}
-	for _, flag := range []string{"ebpf-modules", "ebpf-module-dir", "ebpf-attach", "ebpf-verify", "ebpf-scratch-dir"} {
+	for _, flag := range []string{"ebpf-modules", "ebpf-module-dir", "ebpf-attach", "ebpf-verify", "ebpf-attribution", "ebpf-scratch-dir"} {
 		command.Flags().AddFlag(flags.Lookup(flag))
 	}
 	return command

@@ -20,12 +20,14 @@ package runservice_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -204,4 +206,23 @@ func TestAPIAddressInUse(t *testing.T) {
 	defer l.Close()
 	s := start(t, newRegistry(), observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io", "--ebpf-http-addr="+l.Addr().String())
 	require.True(t, s.Health().Modules[0].Up)
+}
+
+// TestAttribution checks that the metrics that are broken down by work are there unless --ebpf-attribution is off, and
+// that nothing else depends on it.
+func TestAttribution(t *testing.T) {
+	kprobetest.Require(t)
+	for _, on := range []bool{true, false} {
+		r := newRegistry()
+		s := start(t, r, observer.Options{}, "--ebpf-enabled", "--ebpf-verify=false", "--ebpf-modules=io", "--ebpf-collect-interval=100ms", fmt.Sprintf("--ebpf-attribution=%t", on))
+		require.True(t, s.Health().Modules[0].Up)
+		require.Empty(t, s.Health().Warnings)
+		require.Eventually(t, func() bool {
+			_, found := r.value(t, "banyandb_ebpf_io_operations_total")
+			return found
+		}, time.Minute, 10*time.Millisecond)
+		_, found := r.value(t, "banyandb_ebpf_io_attributed_operations_total")
+		require.Equal(t, on, found)
+		require.Equal(t, !on, slices.Contains(s.Health().Modules[0].Absent, "ebpf_io_attributed_operations_total"))
+	}
 }

@@ -52,6 +52,7 @@ type flags struct {
 	configFile string
 	enabled    bool
 	verify     bool
+	attribute  bool
 }
 
 // DefaultModules returns the default of --ebpf-modules. The other modules have a higher overhead, or an overhead for
@@ -89,6 +90,9 @@ func (s *Service) FlagSet() *run.FlagSet {
 			"a module above both for a minute is shed step by step: it times fewer calls and runs its iterators less often, then detaches a hook, then all")
 	flags.BoolVar(&f.verify, "ebpf-verify", true,
 		"verify each eBPF metric at start, with known work in a scratch folder, and leave out those that are wrong; takes a few tenths of a second")
+	flags.BoolVar(&f.attribute, "ebpf-attribution", true,
+		"break eBPF counters down by the server's own work, such as queries and merges, and give each query a receipt of what the kernel did for it; "+
+			"needs process_vm_readv(2) at start; without it the metrics with \"attributed\" in their names are absent")
 	flags.StringVar(&f.scratchDir, "ebpf-scratch-dir", "",
 		"where eBPF verification makes its scratch folder, best on the data's disk; where that is not possible, and if it is empty, "+
 			"the system's folder for temporary files is tried, then the server's data folders")

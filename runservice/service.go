@@ -182,6 +182,9 @@ func (s *Service) options(c observer.Config) observer.Options {
 	if options.Works == nil {
 		options.Works = works()
 	}
+	if !s.flags.attribute {
+		options.Works = nil
+	}
 	if s.flags.attach != attachAuto {
 		options.Attachment = kprobe.Attachment(s.flags.attach)
 	}

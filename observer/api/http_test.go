@@ -348,7 +348,7 @@ func TestConfig(t *testing.T) {
 func TestQueries(t *testing.T) {
 	source := fake.New(t, "io")
 	url := "http://" + listen(t, api.New(source, nil), api.ListenOptions{}).HTTPAddr().String()
-	refused(t, request(t, http.MethodGet, url+"/api/v1/queries", ""), http.StatusNotImplemented, "events are not attributed to works")
+	refused(t, request(t, http.MethodGet, url+"/api/v1/queries", ""), http.StatusNotImplemented, "since events are not attributed to works")
 
 	source.Receipts = new(observer.Ledger)
 	require.JSONEq(t, `{"fields":[],"newest":[],"most_expensive":[],"refused":0}`, request(t, http.MethodGet, url+"/api/v1/queries", "").body)

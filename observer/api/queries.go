@@ -62,7 +62,7 @@ func (a *API) getQueries(w http.ResponseWriter, r *http.Request) error {
 	}
 	ledger := collector.Ledger(a.source)
 	if ledger == nil {
-		return fmt.Errorf("there are no receipts: events are not attributed to works (see the warnings in /health): %w", errors.ErrUnsupported)
+		return fmt.Errorf("there are no receipts, since events are not attributed to works; if that was requested, a warning in /health says why: %w", errors.ErrUnsupported)
 	}
 	q := queries{Fields: []receiptField{}, Refused: ledger.Refused()}
 	known := make(map[string]bool)
