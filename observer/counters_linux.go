@@ -37,7 +37,7 @@ type counters struct {
 	rest       []span   // what is between them
 	without    []uint64 // counts to subtract, by word; nil for none
 	words      int      // of a snapshot
-	divided    *divided // what is counted by work; nil if nothing is
+	byWork     *byWork  // what is counted by work; nil if nothing is
 }
 
 // rows is how many entries are added up at a time: a sum is read and written once for all of them.
@@ -87,7 +87,7 @@ func mapCounters(m *ebpf.Map, of *entry, metrics []Metric, words, cpus int, work
 		c.entries = entriesOf(all, of.words)
 		return c, nil
 	}
-	c.divided = &divided{rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, metrics: slices.Clone(metrics[whole:]), works: works}
+	c.byWork = &byWork{rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, metrics: slices.Clone(metrics[whole:]), works: works}
 	return c, nil
 }
 
@@ -122,8 +122,8 @@ func entriesOf(all []uint64, words int) [][rows][]uint64 {
 func (c *counters) sum(dst []uint64) {
 	dst = dst[:c.words]
 	clear(dst)
-	if c.divided != nil {
-		c.sumDivided(dst)
+	if c.byWork != nil {
+		c.sumByWork(dst)
 	}
 	for i := range c.entries {
 		of := &c.entries[i]
@@ -159,6 +159,14 @@ func add(dst []uint64, of *[rows][]uint64, from int) {
 	}
 }
 
+// rows returns the entry of each CPU, or nil if nothing is counted by work.
+func (c *counters) rows() [][]uint64 {
+	if c.byWork == nil {
+		return nil
+	}
+	return c.byWork.rows
+}
+
 // subtract makes a word n less than it was counted.
 func (c *counters) subtract(word int, n uint64) {
 	if c.without == nil {
@@ -170,8 +178,8 @@ func (c *counters) subtract(word int, n uint64) {
 func (c *counters) close() error {
 	c.entries = nil
 	err := unix.Munmap(c.memory)
-	if c.divided != nil {
-		err = errors.Join(err, c.divided.works.close())
+	if c.byWork != nil {
+		err = errors.Join(err, c.byWork.works.close())
 	}
 	return err
 }

@@ -63,10 +63,10 @@ type Options struct {
 
 // Observer is a set of attached modules. It must be closed. All methods may be called from any goroutine.
 type Observer struct {
-	objects *sources
-	opts    Options  // those of Open
-	telling *telling // how events are attributed to works; nil if they are not
-	untold  []Warning
+	objects      *sources
+	opts         Options     // those of Open
+	attributor   *attributor // how events are attributed to works; nil if they are not
+	unattributed []Warning
 
 	receipts *receiptPool // nil if there are none, and during verification
 
@@ -133,13 +133,13 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 	}
 	o := &Observer{objects: objects, opts: opts}
 	if opts.Works != nil {
-		if o.telling, o.untold, err = tellWorks(opts.Works, opts.Scope); err != nil { //nolint:contextcheck // it waits for nothing
+		if o.attributor, o.unattributed, err = newAttributor(opts.Works, opts.Scope); err != nil { //nolint:contextcheck // it waits for nothing
 			return nil, err
 		}
-		o.health.Warnings = o.untold
+		o.health.Warnings = o.unattributed
 	}
-	if o.telling != nil {
-		o.receipts = o.telling.receipts
+	if o.attributor != nil {
+		o.receipts = o.attributor.receipts
 	}
 	if err = o.openAll(ctx, c.Modules); err == nil {
 		err = o.settle(c)
@@ -153,7 +153,7 @@ func Open(ctx context.Context, opts Options) (*Observer, error) {
 		return nil, &DownError{Health: health, err: errors.Join(append(o.failures, objects.failures()...)...)}
 	}
 	if o.receipts != nil {
-		o.telling.giveReceipts()
+		o.attributor.giveReceipts()
 	}
 	return o, nil
 }
@@ -184,7 +184,7 @@ func (o *Observer) openAll(ctx context.Context, names []string) error {
 	if o.opts.Verify {
 		verified = o.verify(ctx, objects, cache)
 		if warnings := verified.warnings(); len(warnings) > 0 {
-			o.health.Warnings = slices.Concat(o.untold, warnings)
+			o.health.Warnings = slices.Concat(o.unattributed, warnings)
 		}
 	}
 	for _, object := range objects {
@@ -203,8 +203,8 @@ var step = func(string) error { return nil }
 // probeOptions returns the options for each module.
 func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
 	opts := kprobe.Options{Scope: o.opts.Scope, Cache: cache, Attachment: o.opts.Attachment}
-	if o.telling != nil {
-		opts.Constants = o.telling.constants
+	if o.attributor != nil {
+		opts.Constants = o.attributor.constants
 	}
 	return opts
 }
@@ -229,7 +229,7 @@ func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts)
 		}
 	}
 	metrics = slices.DeleteFunc(metrics, func(metric Metric) bool {
-		if !fed(metric, health.Plan) || metric.parts != nil && o.telling == nil {
+		if !fed(metric, health.Plan) || metric.parts != nil && o.attributor == nil {
 			health.Absent = append(health.Absent, metric.Name)
 			return true
 		}
@@ -318,13 +318,13 @@ func (o *Observer) load(object *object, opts kprobe.Options) (*module, []Metric,
 // mapCounters maps a module's counters, and its table of works if events are attributed to works.
 func (o *Observer) mapCounters(of *entry, probes *kprobe.Probes, cpus int) (*counters, []Metric, error) {
 	var works *workTable
-	if of.updates >= 0 && o.telling != nil {
+	if of.updates >= 0 && o.attributor != nil {
 		var err error
-		if works, err = mapWorks(probes.Map(workTableMap), o.telling); err != nil {
+		if works, err = mapWorks(probes.Map(workTableMap), o.attributor); err != nil {
 			return nil, nil, err
 		}
 	}
-	metrics, words := of.divided(o.opts.Works)
+	metrics, words := of.metricsBy(o.opts.Works)
 	counters, err := mapCounters(probes.Map(countersMap), of, metrics, words, cpus, works)
 	if err != nil && works != nil {
 		err = errors.Join(err, works.close())
@@ -444,7 +444,7 @@ func (o *Observer) Close() error {
 	defer o.mu.Unlock()
 	o.closed = true
 	if o.receipts != nil {
-		o.telling.stopReceipts()
+		o.attributor.stopReceipts()
 	}
 	var errs []error
 	for _, m := range slices.Backward(o.modules) {

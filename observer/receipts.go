@@ -186,27 +186,28 @@ func (o *Observer) Ledger() *Ledger {
 }
 
 // giveReceipts makes the labels hand out receipts of this Observer.
-func (t *telling) giveReceipts() {
-	for i, label := range t.works.Receipts {
-		label.receipts.Store(&receiptsOf{pool: t.receipts, sets: t.receiptSets[i]})
+func (a *attributor) giveReceipts() {
+	for i, label := range a.works.Receipts {
+		label.receipts.Store(&receiptsOf{pool: a.receipts, sets: a.receiptSets[i]})
 	}
 }
 
 // stopReceipts undoes giveReceipts.
-func (t *telling) stopReceipts() {
-	for _, label := range t.works.Receipts {
-		if of := label.receipts.Load(); of != nil && of.pool == t.receipts {
+func (a *attributor) stopReceipts() {
+	for _, label := range a.works.Receipts {
+		if of := label.receipts.Load(); of != nil && of.pool == a.receipts {
 			label.receipts.CompareAndSwap(of, nil)
 		}
 	}
-	t.receipts.set(nil)
+	a.receipts.set(nil)
 }
 
 // receiptRows returns the fields that are counted now.
 func (o *Observer) receiptRows() *receiptRows {
 	rows := &receiptRows{}
 	for _, m := range o.modules {
-		if m.state.off() || m.counters.divided == nil {
+		counted := m.counters.rows()
+		if m.state.off() || counted == nil {
 			continue
 		}
 		for i := range m.receipts {
@@ -217,7 +218,7 @@ func (o *Observer) receiptRows() *receiptRows {
 			rows.fields = append(rows.fields, ReceiptField{
 				Name: metric.Name, Unit: metric.Unit(), Help: metric.Help, scale: metric.scale,
 			})
-			rows.at = append(rows.at, receiptWords{rows: m.counters.divided.rows, word: metric.parts.from, stride: metric.parts.stride})
+			rows.at = append(rows.at, receiptWords{rows: counted, word: metric.parts.from, stride: metric.parts.stride})
 		}
 	}
 	if len(rows.fields) == 0 {

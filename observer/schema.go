@@ -445,8 +445,8 @@ func (m *Metric) grown(whole string) string {
 	return whole
 }
 
-// divided returns the metrics of a snapshot that has these works, and the number of its words.
-func (e *entry) divided(by *Works) ([]Metric, int) {
+// metricsBy returns the metrics of a snapshot that has these works, and the number of its words.
+func (e *entry) metricsBy(by *Works) ([]Metric, int) {
 	works, words := by.all(), e.whole
 	metrics := slices.Clone(e.metrics)
 	for i := range metrics {

@@ -121,7 +121,7 @@ func (o *Observer) verify(ctx context.Context, objects []*object, cache *btf.Cac
 		warning, err := work.OnThread(o.opts.ScratchDirs, func(thread uint32, phases []work.Phase, measure work.Measure) (err error) {
 			opts := o.probeOptions(cache)
 			opts.Scope.TID = thread
-			alone := &Observer{opts: o.opts, telling: o.telling}
+			alone := &Observer{opts: o.opts, attributor: o.attributor}
 			// After a panic too: its programs would go on counting.
 			defer func() { err = errors.Join(err, alone.Close()) }()
 			var names []string
@@ -260,12 +260,12 @@ func (o *Observer) observe(p work.Phase) (work.Quantities, *growth, error) {
 		g.events.words[i] -= word
 		g.iterated.words[i] -= word
 	}
-	o.tellWholes(known, &g)
+	o.addWholes(known, &g)
 	return known, &g, nil
 }
 
-// tellWholes adds the growth of the metrics that others break down by work: it is the expected growth of the latter.
-func (o *Observer) tellWholes(known work.Quantities, g *growth) {
+// addWholes adds the growth of the metrics that others break down by work: it is the expected growth of the latter.
+func (o *Observer) addWholes(known work.Quantities, g *growth) {
 	for i := range o.schema {
 		part := &o.schema[i]
 		for j := range o.schema {

@@ -197,12 +197,12 @@ func ruleFor(rules []WorkRule, function string) int {
 // UnnamedWork returns the sorted functions of goroutines that have caused events but match nothing in Options.Works.
 // Their events are attributed to WorkOther.
 func (o *Observer) UnnamedWork() []string {
-	if o.telling == nil {
+	if o.attributor == nil {
 		return nil
 	}
-	o.telling.mu.Lock()
-	defer o.telling.mu.Unlock()
-	return slices.Clone(o.telling.unnamed)
+	o.attributor.mu.Lock()
+	defer o.attributor.mu.Unlock()
+	return slices.Clone(o.attributor.unnamed)
 }
 
 // labelsOf returns the labels of metrics that are broken down by these works.
@@ -218,8 +218,8 @@ func labelsOf(works []Work) []Label {
 	return labels
 }
 
-// telling is what is needed to attribute events to the works of this process.
-type telling struct {
+// attributor is what is needed to attribute events to the works of this process.
+type attributor struct {
 	works     *Works
 	all       []Work                  // in the order of a snapshot
 	labels    [workTableLabels]uint64 // the programs' hash table of label sets
@@ -232,9 +232,9 @@ type telling struct {
 	unnamed []string // functions without a known work, sorted
 }
 
-// tellWorks determines how events are attributed to works, if the scope is this process. If that cannot be determined, it
-// returns a warning. The error is ErrInvalidWorks.
-func tellWorks(works *Works, scope kprobe.Scope) (*telling, []Warning, error) {
+// newAttributor determines how events are attributed to works, if the scope is this process. If that cannot be
+// determined, it returns a warning. The error is ErrInvalidWorks.
+func newAttributor(works *Works, scope kprobe.Scope) (*attributor, []Warning, error) {
 	if err := works.check(); err != nil {
 		return nil, nil, err
 	}
@@ -242,12 +242,12 @@ func tellWorks(works *Works, scope kprobe.Scope) (*telling, []Warning, error) {
 	if err == nil && self.TGID != scope.TGID {
 		return nil, nil, nil
 	}
-	t := &telling{works: works, all: works.all(), receipts: newReceiptPool()}
+	a := &attributor{works: works, all: works.all(), receipts: newReceiptPool()}
 	if err == nil {
-		err = t.find()
+		err = a.find()
 	}
 	if err == nil {
-		return t, nil, nil
+		return a, nil, nil
 	}
 	remedy := "build the server with a version of Go that this library was tested with"
 	if errors.Is(err, goruntime.ErrDenied) {
@@ -258,17 +258,17 @@ func tellWorks(works *Works, scope kprobe.Scope) (*telling, []Warning, error) {
 
 // name returns the position in a snapshot of the work of goroutines that were started with a function and have a label.
 // It adds the function to unnamed if the work is WorkOther.
-func (t *telling) name(function string, label int) int {
-	work := t.works.of(function, label)
+func (a *attributor) name(function string, label int) int {
+	work := a.works.of(function, label)
 	if work == WorkOther {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if i, found := slices.BinarySearch(t.unnamed, function); !found {
-			t.unnamed = slices.Insert(t.unnamed, i, function)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if i, found := slices.BinarySearch(a.unnamed, function); !found {
+			a.unnamed = slices.Insert(a.unnamed, i, function)
 		}
 	}
-	return t.index(work)
+	return a.index(work)
 }
 
 // index returns the position of a work in a snapshot.
-func (t *telling) index(work Work) int { return slices.Index(t.all, work) }
+func (a *attributor) index(work Work) int { return slices.Index(a.all, work) }

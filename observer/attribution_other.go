@@ -29,7 +29,7 @@ type workTable struct{}
 
 func (*workTable) close() error { return nil }
 
-func mapWorks(*ebpf.Map, *telling) (*workTable, error) { return nil, kprobe.ErrNotSupported }
+func mapWorks(*ebpf.Map, *attributor) (*workTable, error) { return nil, kprobe.ErrNotSupported }
 
 // find returns kprobe.ErrNotSupported here.
-func (*telling) find() error { return kprobe.ErrNotSupported }
+func (*attributor) find() error { return kprobe.ErrNotSupported }

@@ -32,8 +32,8 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
 )
 
-// divided describes what a module counts by work, in addition to its other counters.
-type divided struct {
+// byWork describes what a module counts by work, in addition to its other counters.
+type byWork struct {
 	rows    [][]uint64 // one entry per CPU
 	updates int        // the index of struct updates in a row
 	metrics []Metric   // those that are broken down by work
@@ -51,10 +51,10 @@ const (
 // scratch holds buffers for one row of a snapshot.
 var scratch = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sumDivided adds up the CPUs' entries in dst, each as of a single moment. It starts over if a work was seen for the
+// sumByWork adds up the CPUs' entries in dst, each as of a single moment. It starts over if a work was seen for the
 // first time in the meantime.
-func (c *counters) sumDivided(dst []uint64) {
-	works := c.divided.works
+func (c *counters) sumByWork(dst []uint64) {
+	works := c.byWork.works
 	for {
 		numbers := works.known()
 		if !c.sumAtOnce(dst, numbers) {
@@ -70,18 +70,18 @@ func (c *counters) sumDivided(dst []uint64) {
 func (c *counters) sumAtOnce(dst []uint64, numbers []numbered) bool {
 	clear(dst)
 	var before, after uint64
-	for _, row := range c.divided.rows {
-		done, quiet := c.divided.done(row)
+	for _, row := range c.byWork.rows {
+		done, quiet := c.byWork.done(row)
 		if !quiet {
 			return false
 		}
 		before += done
 	}
-	for _, row := range c.divided.rows {
+	for _, row := range c.byWork.rows {
 		c.read(dst, row, numbers)
 	}
-	for _, row := range c.divided.rows {
-		done, quiet := c.divided.done(row)
+	for _, row := range c.byWork.rows {
+		done, quiet := c.byWork.done(row)
 		if !quiet {
 			return false
 		}
@@ -99,12 +99,12 @@ func (c *counters) sumOneByOne(dst []uint64, numbers []numbered) {
 	}
 	once := (*pooled)[:c.words]
 	clear(dst)
-	for _, row := range c.divided.rows {
+	for _, row := range c.byWork.rows {
 		for try := range maxReads {
-			before, quiet := c.divided.done(row)
+			before, quiet := c.byWork.done(row)
 			clear(once)
 			c.read(once, row, numbers)
-			if after, still := c.divided.done(row); quiet && still && after == before {
+			if after, still := c.byWork.done(row); quiet && still && after == before {
 				break
 			}
 			if try > spins {
@@ -118,7 +118,7 @@ func (c *counters) sumOneByOne(dst []uint64, numbers []numbered) {
 }
 
 // done returns the number of completed updates of a row, and whether none is in progress.
-func (d *divided) done(row []uint64) (uint64, bool) {
+func (d *byWork) done(row []uint64) (uint64, bool) {
 	underWay := atomic.LoadUint64(&row[d.updates])
 	return atomic.LoadUint64(&row[d.updates+1]), underWay == 0
 }
@@ -133,8 +133,8 @@ func (c *counters) read(dst, row []uint64, numbers []numbered) {
 			load(dst[h.from:h.to], row[h.from:h.to])
 		}
 	}
-	for i := range c.divided.metrics {
-		m := &c.divided.metrics[i]
+	for i := range c.byWork.metrics {
+		m := &c.byWork.metrics[i]
 		words := m.inner() * m.width
 		for _, n := range numbers {
 			from, to := m.parts.from+n.number*m.parts.stride, m.offset+n.place*words
@@ -166,15 +166,15 @@ type numbered struct{ number, place int }
 
 // workTable is the table in which a module's programs number works, with the works that the numbers stand for.
 type workTable struct {
-	memory  []byte
-	pairs   []uint64
-	loops   []uint64 // not 0 for pairs whose events are on no receipt
-	telling *telling
-	numbers atomic.Pointer[[]numbered] // the known ones
+	memory     []byte
+	pairs      []uint64
+	loops      []uint64 // not 0 for pairs whose events are on no receipt
+	attributor *attributor
+	numbers    atomic.Pointer[[]numbered] // the known ones
 }
 
 // mapWorks maps a module's table, and writes the label sets to it. The result must be closed.
-func mapWorks(m *ebpf.Map, t *telling) (*workTable, error) {
+func mapWorks(m *ebpf.Map, t *attributor) (*workTable, error) {
 	const words = workTableLabels + 2*workNumbers
 	if m == nil || m.ValueSize() != words*wordSize {
 		return nil, fmt.Errorf("the module was compiled with another version of work.h: recompile it with the current SDK")
@@ -185,7 +185,7 @@ func mapWorks(m *ebpf.Map, t *telling) (*workTable, error) {
 	}
 	table := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words)
 	copy(table, t.labels[:])
-	w := &workTable{memory: memory, pairs: table[workTableLabels:][:workNumbers], loops: table[workTableLabels+workNumbers:], telling: t}
+	w := &workTable{memory: memory, pairs: table[workTableLabels:][:workNumbers], loops: table[workTableLabels+workNumbers:], attributor: t}
 	w.numbers.Store(&[]numbered{{0, t.index(WorkOther)}, {1, t.index(WorkRuntime)}})
 	return w, nil
 }
@@ -206,8 +206,8 @@ func (w *workTable) known() []numbered {
 	for i := range w.pairs {
 		if pair := atomic.LoadUint64(&w.pairs[i]); pair != 0 {
 			function, label := goruntime.Name(uintptr(pair&(1<<workPairShift-1))), int(pair>>workPairShift)
-			all = append(all, numbered{i, w.telling.name(function, label)})
-			if ruleFor(w.telling.works.Loops, function) >= 0 {
+			all = append(all, numbered{i, w.attributor.name(function, label)})
+			if ruleFor(w.attributor.works.Loops, function) >= 0 {
 				// A loop that a query has started keeps the query's labels.
 				atomic.StoreUint64(&w.loops[i], 1)
 			}
@@ -226,7 +226,7 @@ func (w *workTable) close() error {
 var findLayout = sync.OnceValues(goruntime.Find)
 
 // find determines by experiment how programs recognize the works.
-func (t *telling) find() error {
+func (a *attributor) find() error {
 	layout, err := findLayout()
 	if err != nil {
 		return err
@@ -241,22 +241,22 @@ func (t *telling) find() error {
 		numbers[pointer] = uint64(label+1) | uint64(slot)<<workSlotShift
 		return err
 	}
-	for i, label := range t.works.Labels {
+	for i, label := range a.works.Labels {
 		if err := enter(label.labels, i, 0); err != nil {
 			return err
 		}
 	}
-	for _, label := range t.works.Receipts {
-		sets, i := label.newReceiptSets(), slices.Index(t.works.Labels, label)
+	for _, label := range a.works.Receipts {
+		sets, i := label.newReceiptSets(), slices.Index(a.works.Labels, label)
 		for slot, set := range sets[1:] {
 			if err := enter(set, i, slot+1); err != nil {
 				return err
 			}
 		}
-		t.receiptSets = append(t.receiptSets, sets)
+		a.receiptSets = append(a.receiptSets, sets)
 	}
-	t.constants = map[string]any{
-		"work_known": uint32(1), "work_mix": t.arrange(numbers), "work_g": layout.TLS, "work_m": layout.M, "work_curg": layout.CurG,
+	a.constants = map[string]any{
+		"work_known": uint32(1), "work_mix": a.arrange(numbers), "work_g": layout.TLS, "work_m": layout.M, "work_curg": layout.CurG,
 		"work_block": block, "work_block_labels": (layout.Labels - block) / wordSize, "work_block_startpc": (layout.StartPC - block) / wordSize,
 	}
 	return nil
@@ -265,23 +265,23 @@ func (t *telling) find() error {
 // arrange enters label sets in the hash table that the programs search: numbers are those of the label and of the
 // receipt's slot, by pointer. Most of the table stays free, but pointers that were allocated together may collide, so
 // hash functions are tried until every pointer fits.
-func (t *telling) arrange(numbers map[uint64]uint64) uint64 {
+func (a *attributor) arrange(numbers map[uint64]uint64) uint64 {
 	const golden = 0x9e3779b97f4a7c15
 	mix := uint64(golden)
-	for !t.place(numbers, mix) {
+	for !a.place(numbers, mix) {
 		mix = mix*golden + 2 // odd
 	}
 	return mix
 }
 
 // place returns false if a pointer does not fit with this hash function.
-func (t *telling) place(numbers map[uint64]uint64, mix uint64) bool {
-	clear(t.labels[:])
+func (a *attributor) place(numbers map[uint64]uint64, mix uint64) bool {
+	clear(a.labels[:])
 next:
 	for pointer, number := range numbers {
 		at := pointer * mix >> (64 - workTableBits)
 		for probe := range uint64(workProbes) {
-			if e := &t.labels[(at+probe)%workTableLabels]; *e == 0 {
+			if e := &a.labels[(at+probe)%workTableLabels]; *e == 0 {
 				*e = pointer | number<<workTableShift
 				continue next
 			}
