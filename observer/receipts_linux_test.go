@@ -179,6 +179,7 @@ func TestReceiptsRefused(t *testing.T) {
 	require.False(t, do(bill, nothing), "nothing is counted")
 	require.NoError(t, o.Enable(t.Context(), "io"))
 	require.True(t, do(bill, nothing))
+	require.False(t, do(bill, func() { require.NoError(t, o.Enable(t.Context(), "cache")) }), "another module was enabled meanwhile")
 
 	// 255 at once, and one more.
 	var nested func(n int)
@@ -191,7 +192,7 @@ func TestReceiptsRefused(t *testing.T) {
 	nested(256)
 	require.Equal(t, 1, refused)
 	require.EqualValues(t, 1, o.Ledger().Refused())
-	require.Equal(t, 5+256, done)
+	require.Equal(t, 6+256, done)
 
 	require.Panics(t, func() { bill.DoWithReceipt(context.Background(), observer.Subject{}, func() { panic("query") }) })
 	nested(255)

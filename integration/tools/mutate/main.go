@@ -125,7 +125,7 @@ var mutations = []mutation{
 	{"pass over one too many", "bpf/probe.bpf.h", "(2 * weight - 1) >> 32", "(2 * weight + 7) >> 32", "./observer", "TestIOSampling"},
 	{"do not count a sampled thread's wait down", "bpf/probe.bpf.h", "= word - (1ULL << TIMER_TIME_SHIFT);", "= word;", "./observer", "TestIOSampling"},
 	{"count a part twice", "bpf/io.bpf.c", "work_add(&m->by_work[work_of(who)].attributed_operations_total[class], 1);", "work_add(&m->by_work[work_of(who)].attributed_operations_total[class], 2);", "./observer", "TestWork"},
-	{"blame who needs a page, not who dropped it", "bpf/cache.bpf.c", "m->by_work[run->tag & (WORKS - 1)].attributed", "by->attributed", "./observer", "TestWorkOfRegret"},
+	{"blame who needs a page, not who dropped it", "bpf/cache.bpf.c", "m->by_work[run->tag & (WORKS - 1)].attributed", "m->by_work[work_now()].attributed", "./observer", "TestWorkOfRegret"},
 	{"forget a label set", "bpf/work.h", "return entry >> 48;", "return 0;", "./observer", "TestWork"},
 	{"take a thread's own stack for nobody's", "bpf/work.h", "return work < 0 ? work_of_g0(t, g) : work;", "return work < 0 ? work_of_g0(t, 0) : work;", "./observer", "TestWorkOfRuntime"},
 	{"read parts that are being counted", "observer/attribution_linux.go", "return after == before", "return true", "./observer", "TestWork"},
