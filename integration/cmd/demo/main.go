@@ -113,6 +113,11 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	if err = errors.Join(err, pictures()); err != nil {
 		return err
 	}
+	// Before the demo's own queries of _monitoring.
+	queries, err := gatherQueries(ctx, page)
+	if err != nil {
+		return err
+	}
 	out.progressf("waiting for the last counters to reach _monitoring")
 	if err = sleep(ctx, quietPeriod); err != nil {
 		return err
@@ -125,9 +130,9 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	if !found.has(operations) {
 		return fmt.Errorf("the server has no kernel counters; this is what its log says about eBPF:\n%s", ebpfLog(server))
 	}
-	writeReport(out, found, stats)
+	writeReport(out, found, queries, stats)
 	if opts.picture != "" {
-		if err = savePicture(opts.picture, found, stats); err != nil {
+		if err = savePicture(opts.picture, found, queries, stats); err != nil {
 			return err
 		}
 	}

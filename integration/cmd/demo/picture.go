@@ -51,9 +51,9 @@ var (
 )
 
 // savePicture draws the report into a file.
-func savePicture(name string, f figures, stats load.Stats) error {
+func savePicture(name string, f figures, queries []query, stats load.Stats) error {
 	var text strings.Builder
-	writeReport(&screen{Writer: &text, color: true}, f, stats)
+	writeReport(&screen{Writer: &text, color: true}, f, queries, stats)
 	var picture strings.Builder
 	writePicture(&picture, "make demo", text.String())
 	if err := os.WriteFile(name, []byte(picture.String()), 0o644); err != nil {

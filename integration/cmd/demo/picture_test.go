@@ -70,8 +70,8 @@ func shapesOf(t *testing.T, picture string) []shape {
 func TestPictureShowsTheReport(t *testing.T) {
 	stats := load.Stats{Measure: load.Counts{Written: 1000}, Elapsed: 20 * time.Second}
 	var report, colored, picture strings.Builder
-	writeReport(&screen{Writer: &report}, exampleFigures(t), stats)
-	writeReport(&screen{Writer: &colored, color: true}, exampleFigures(t), stats)
+	writeReport(&screen{Writer: &report}, exampleFigures(t), exampleQueries, stats)
+	writeReport(&screen{Writer: &colored, color: true}, exampleFigures(t), exampleQueries, stats)
 	writePicture(&picture, "make demo", colored.String())
 
 	var lines []string

@@ -42,7 +42,7 @@ const (
 var reads = []string{"read", "pread", "readv", "preadv"}
 
 // writeReport prints the figures, all counted since the server started.
-func writeReport(out *screen, f figures, stats load.Stats) {
+func writeReport(out *screen, f figures, queries []query, stats load.Stats) {
 	total := stats.Total()
 	fmt.Fprintf(out, "%s\n", out.paint(bold, "What the kernel did for banyand, as told by banyand's own group _monitoring"))
 	fmt.Fprintf(out, "%s points written (measure %s, stream %s, trace %s), %s queries answered in %.0f s\n",
@@ -53,6 +53,7 @@ func writeReport(out *screen, f figures, stats load.Stats) {
 	}
 	writeOperations(out, f)
 	writeWork(out, f)
+	writeQueries(out, queries)
 	writeReadLatency(out, f)
 	writeFadvise(out, f)
 	writeCache(out, f)
@@ -113,6 +114,30 @@ func writeWork(out *screen, f figures) {
 			row = append(row, count(of(workOperations, w).With("class", class).Sum()))
 		}
 		rows = append(rows, append(row, span(of(workSeconds, w).Sum()), count(of(workFilled, w).Sum()), count(of(workRegret, w).Sum())))
+	}
+	out.table(false, rows...)
+}
+
+// writeQueries prints the first queries, which waited longest.
+func writeQueries(out *screen, queries []query) {
+	const shown = 5
+	out.heading("Queries", fmt.Sprintf("the %d that waited longest in the kernel, and what it did for each", shown))
+	if len(queries) == 0 {
+		fmt.Fprintln(out, "  none with a receipt")
+		return
+	}
+	rows := [][]string{{"query", "took", "waited", "reads", "read", "filled", "major faults"}}
+	for _, q := range queries[:min(shown, len(queries))] {
+		amount := func(field string, format func(float64) string) string {
+			if value, ok := q.Receipt[field]; ok {
+				return format(value)
+			}
+			return "-"
+		}
+		rows = append(rows, []string{
+			q.Catalog + " " + q.Group + "/" + q.Name, span(q.Duration), span(q.Waited),
+			amount("io_reads", count[float64]), amount("io_read_bytes", size), amount("cache_filled_pages", count[float64]), amount("memory_major_faults", count[float64]),
+		})
 	}
 	out.table(false, rows...)
 }

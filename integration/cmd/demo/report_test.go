@@ -118,9 +118,16 @@ func exampleFigures(t *testing.T) figures {
 	}
 }
 
+// exampleQueries are more than are shown.
+var exampleQueries = []query{
+	{"trace", "g", "spans", 0.02, 0.01, map[string]float64{"io_reads": 48, "io_read_bytes": 4096, "cache_filled_pages": 256, "memory_major_faults": 2}},
+	{"stream", "g", "logs", 0.002, 0.001, map[string]float64{"io_reads": 3, "io_read_bytes": 100}},
+	{"stream", "g", "a", 0.002, 0.001, nil}, {"stream", "g", "b", 0.002, 0.001, nil}, {"stream", "g", "c", 0.002, 0.001, nil}, {Catalog: "not shown"},
+}
+
 func TestReport(t *testing.T) {
 	var text strings.Builder
-	writeReport(&screen{Writer: &text}, exampleFigures(t), load.Stats{
+	writeReport(&screen{Writer: &text}, exampleFigures(t), exampleQueries, load.Stats{
 		Measure: load.Counts{Written: 1000, Queries: 2}, Stream: load.Counts{Written: 234}, Elapsed: 20 * time.Second,
 		Trace: load.Counts{QueryErrors: 1}, FirstError: errors.New("no such tag"),
 	})
@@ -139,6 +146,14 @@ Attribution  system calls, filled pages and regret (pages dropped too early), by
   query trace     48       0      0         0       0   10.0 ms      256        0
   merge trace      2       0      0         7       0   10.0 µs        0        0
   runtime          0       0      0         0       1   1.00 µs        0        0
+
+Queries  the 5 that waited longest in the kernel, and what it did for each
+  query              took    waited   reads       read   filled   major faults
+  trace g/spans   20.0 ms   10.0 ms      48   4.00 KiB      256              2
+  stream g/logs   2.00 ms   1.00 ms       3      100 B        -              -
+  stream g/a      2.00 ms   1.00 ms       -          -        -              -
+  stream g/b      2.00 ms   1.00 ms       -          -        -              -
+  stream g/c      2.00 ms   1.00 ms       -          -        -              -
 
 Read latency  read + pread
   ≤ 1.00 µs  ████████████████████████████████                           20  40.0 %
