@@ -39,10 +39,9 @@ struct cache_by_work {
 };
 
 struct cache_receipt {
-	counter_t filled_pages HOOKS("fill")
-		HELP("Pages that were added to the page cache: by reads of files that were not there.");
+	counter_t filled_pages HOOKS("fill") HELP("Pages that were added to the page cache.");
 	counter_t regret_pages HOOKS("dirty")
-		HELP("Of these, pages that fadvise had dropped within the 60 seconds before.");
+		HELP("Pages that fadvise had dropped, and that were needed again within 60 seconds.");
 };
 
 struct metrics {

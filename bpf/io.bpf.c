@@ -292,7 +292,7 @@ static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, l
 	__u32 who = work_who(), class = class_of[op];
 
 	/*
-	 * Otherwise the compiler puts the search for the bucket of ret first, and the verifier checks work_now once for
+	 * Otherwise the compiler puts the search for the bucket of ret first, and the verifier checks work_who once for
 	 * each path of it.
 	 */
 	barrier_var(ret);

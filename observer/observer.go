@@ -243,6 +243,7 @@ func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts)
 	for i := range metrics {
 		metrics[i].iterated = iterated(metrics[i], health.Plan)
 	}
+	m.receipts = o.fitReceipts(object.receipts, &health)
 	m.offset = o.words
 	m.metrics = appendMetrics(nil, metrics, m.offset)
 	m.budget = newModuleBudget()
@@ -312,7 +313,7 @@ func (o *Observer) load(object *object, opts kprobe.Options) (*module, []Metric,
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
 	}
-	return &module{probes: probes, counters: counters, receipts: object.receipts}, metrics, nil
+	return &module{probes: probes, counters: counters}, metrics, nil
 }
 
 // mapCounters maps a module's counters, and its table of works if events are attributed to works.

@@ -34,8 +34,8 @@ const receiptSlots = 256
 // maxReceiptLabels limits the labels with receipts: each has a label set for every slot.
 const maxReceiptLabels = 4
 
-// maxReceiptFields limits what all modules together put on a receipt.
-const maxReceiptFields = 16
+// maxReceiptFields limits what all modules together put on a receipt: those that are opened last have no room.
+const maxReceiptFields = 24
 
 // ReceiptField is one of the quantities on a receipt. A module declares them with ON_RECEIPTS.
 type ReceiptField struct {
@@ -202,6 +202,19 @@ func (a *attributor) stopReceipts() {
 	a.receipts.set(nil)
 }
 
+// fitReceipts returns the fields of a module for which receipts have room. The others are absent in the module's health.
+func (o *Observer) fitReceipts(fields []Metric, health *ModuleHealth) []Metric {
+	room := maxReceiptFields
+	for _, m := range o.modules {
+		room -= len(m.receipts)
+	}
+	fitting := min(room, len(fields))
+	for _, field := range fields[fitting:] {
+		health.Absent = append(health.Absent, field.Name)
+	}
+	return fields[:fitting]
+}
+
 // receiptRows returns the fields that are counted now.
 func (o *Observer) receiptRows() *receiptRows {
 	rows := &receiptRows{}
@@ -212,7 +225,7 @@ func (o *Observer) receiptRows() *receiptRows {
 		}
 		for i := range m.receipts {
 			metric := &m.receipts[i]
-			if len(metric.Hooks) > 0 && !slices.ContainsFunc(metric.Hooks, m.fed) || len(rows.fields) == maxReceiptFields {
+			if len(metric.Hooks) > 0 && !slices.ContainsFunc(metric.Hooks, m.fed) {
 				continue
 			}
 			rows.fields = append(rows.fields, ReceiptField{

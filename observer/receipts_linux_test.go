@@ -20,14 +20,20 @@
 package observer_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io/fs"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/apache/skywalking-banyandb/ebpf/bpf"
 	"github.com/apache/skywalking-banyandb/ebpf/kprobe/kprobetest"
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
@@ -322,4 +328,37 @@ func TestWorksInvalidReceipts(t *testing.T) {
 		require.ErrorIs(t, err, observer.ErrInvalidWorks)
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// TestReceiptsFull checks that fields for which a receipt has no room are absent in the health of their module, and that
+// the others are on receipts.
+func TestReceiptsFull(t *testing.T) {
+	anyKernel(t)
+	kprobetest.Require(t)
+	object, err := fs.ReadFile(bpf.Modules(runtime.GOARCH), "io"+bpf.Suffix)
+	require.NoError(t, err)
+	sources := []observer.Source{observer.BuiltIn()}
+	for i := range 5 {
+		spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+		require.NoError(t, err)
+		sources = append(sources, observer.Spec(fmt.Sprint("io", i), spec))
+	}
+	o, err := observer.Open(t.Context(), observer.Options{
+		Sources: sources, Works: billedWorks, Config: observer.Config{Modules: []string{"io", "io0", "io1", "io2", "io3", "io4"}},
+	})
+	require.NoError(t, err)
+	closeAfter(t, o)
+	r := newReader(t)
+	entry, ok := bill.DoWithReceipt(context.Background(), observer.Subject{}, func() { r.read(3, 10) })
+	require.True(t, ok)
+	got := fieldsOf(entry)
+	require.Len(t, got, 24)
+	require.InDelta(t, 3, got["io_reads"], 0)
+	require.InDelta(t, 3, got["io3_reads"], 0)
+	require.InDelta(t, 30, got["io3_read_bytes"], 0)
+	require.NotContains(t, got, "io4_read_bytes")
+	modules := o.Health().Modules
+	require.NotContains(t, modules[4].Absent, "io3_written_bytes")
+	require.Contains(t, modules[4].Absent, "io3_read_seconds", "the 25th")
+	require.Contains(t, modules[5].Absent, "io4_read_seconds")
 }

@@ -38,7 +38,7 @@ func Snapshot(schema []observer.Metric, words []uint64) observer.Snapshot {
 func Word(s observer.Series) *uint64 { return layout.Word(s) }
 
 // Receipt returns a receipt with fields and their values as they are counted: nanoseconds for seconds. There may be at
-// most 16 of them.
+// most 24 of them.
 func Receipt(fields []observer.ReceiptField, values ...uint64) observer.Receipt {
 	return layout.Receipt(fields, values).(observer.Receipt)
 }

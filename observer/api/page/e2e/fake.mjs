@@ -19,7 +19,38 @@
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 
-const schema = JSON.parse(await readFile(new URL("schema.json", import.meta.url), "utf8"));
+// The works of the fake server, and how much of everything each of them does.
+const works = [
+  ["query", "measure", 5],
+  ["query", "stream", 3],
+  ["query", "trace", 2],
+  ["write", "measure", 2],
+  ["flush", "measure", 3],
+  ["merge", "measure", 6],
+  ["merge", "stream", 3],
+  ["index_merge", "", 1],
+  ["runtime", "", 0.5],
+  ["other", "", 0.4],
+];
+
+// The schema has only the works that every process has.
+const schema = JSON.parse(await readFile(new URL("schema.json", import.meta.url), "utf8")).map((metric) => {
+  if (!metric.labels?.includes("work")) return metric;
+  const one = metric.values.filter(({ work }) => work === "other");
+  return { ...metric, values: works.flatMap(([work, catalog]) => one.map((labels) => ({ ...labels, work, catalog }))) };
+});
+
+// What is on the receipts of queries, and how much of it a typical query has.
+const receiptFields = [
+  { name: "io_operations", unit: "", help: "System calls, as in ebpf_io_operations_total.", typical: 420 },
+  { name: "io_reads", unit: "", help: "System calls that read.", typical: 310 },
+  { name: "io_read_bytes", unit: "bytes", help: "Bytes that calls read.", typical: 2.6e6 },
+  { name: "io_written_bytes", unit: "bytes", help: "Bytes that calls wrote.", typical: 900 },
+  { name: "io_read_seconds", unit: "seconds", help: "Time in calls that read.", typical: 4e-3 },
+  { name: "cache_filled_pages", unit: "pages", help: "Pages that were added to the page cache: by reads of files that were not there.", typical: 120 },
+  { name: "memory_major_faults", unit: "", help: "Major page faults, as in ebpf_memory_page_fault_duration_seconds.", typical: 4 },
+  { name: "memory_major_fault_seconds", unit: "seconds", help: "Time in major page faults.", typical: 1.2e-3 },
+];
 const dist = new URL("../dist/", import.meta.url);
 const types = {
   "index.html": "text/html; charset=utf-8",
@@ -64,6 +95,9 @@ export class Fake {
     this.refused = ["wait_time"]; // hooks that the kernel refuses
     this.disabledHooks = { cache: ["lookup"] };
     this.leftOut = ["ebpf_cache_refaults_total"];
+    this.warnings = [];
+    this.receipts = receiptsOf(60, Date.now()); // the newest first; null is a server that has none
+    this.receiptsRefused = 0;
     this.requests = [];
     this.clock = Date.now() / 1000;
     this.restart();
@@ -111,6 +145,9 @@ export class Fake {
     switch (path) {
       case "/api/v1/stats":
         return send(200, this.stats());
+      case "/api/v1/queries":
+        if (!this.receipts) return send(501, { error: "there are no receipts: events are not attributed to works", remedy: "" });
+        return send(200, this.queries());
       case "/health": {
         const health = this.health();
         return send(health.status === "up" ? 200 : 503, health);
@@ -136,9 +173,18 @@ export class Fake {
     };
   }
 
+  queries() {
+    return {
+      fields: this.receipts.length ? receiptFields.map(({ name, unit, help }) => ({ name, unit, help })) : [],
+      newest: this.receipts,
+      most_expensive: [...this.receipts].sort((a, b) => b.waited_seconds - a.waited_seconds).slice(0, 32),
+      refused: this.receiptsRefused,
+    };
+  }
+
   health() {
     const modules = this.available.filter((name) => name !== "block" || this.modules.includes(name)).map((name) => this.moduleHealth(name));
-    return { status: modules.every((m) => m.up || m.disabled) ? "up" : "down", modules };
+    return { status: modules.every((m) => m.up || m.disabled) ? "up" : "down", warnings: this.warnings, modules };
   }
 
   moduleHealth(name) {
@@ -186,8 +232,9 @@ export class Fake {
     };
   }
 
-  // fed tells whether a hook of the metric is attached.
-  fed({ module, hooks }) {
+  // fed tells whether a hook of the metric is attached. The only warning is that no metric is attributed to works.
+  fed({ module, hooks, labels = [] }) {
+    if (this.warnings.length && labels.includes("work")) return false;
     return !hooks || hooks.some((hook) => !this.refused.includes(hook) && !this.disabledHooks[module]?.includes(hook));
   }
 
@@ -254,10 +301,15 @@ export class Fake {
       const calls = n(rate);
       this.count("ebpf_io_operations_total", { op, result: "ok" }, calls);
       if (op === "read") this.count("ebpf_io_operations_total", { op, result: "error" }, Math.round(calls / 9));
-      if (size[op]) this.count("ebpf_io_bytes_total", { op }, Math.round(calls * size[op] * noise()));
+      const reads = ["read", "pread"].includes(op);
+      if (size[op]) {
+        const bytes = Math.round(calls * size[op] * noise());
+        this.count("ebpf_io_bytes_total", { op }, bytes);
+        this.attribute("ebpf_io_attributed_bytes_total", { direction: reads ? "read" : "write" }, bytes);
+      }
       if (!typical[op]) continue;
       const disk = ["pread", "fsync", "pwrite"].includes(op);
-      this.observe(
+      const spent = this.observe(
         "ebpf_io_duration_seconds",
         { op },
         calls,
@@ -266,18 +318,24 @@ export class Fake {
         disk ? (slow ? 0.09 : 0.012) : 0.002,
         op === "fsync" ? 2e-2 : 6e-4,
       );
+      this.attribute("ebpf_io_attributed_seconds_total", { class: reads ? "read" : op === "fsync" ? "sync" : "other" }, spent);
     }
     this.count("ebpf_io_fadvise_total", { advice: "dontneed" }, n(16));
     this.count("ebpf_io_fadvise_total", { advice: "sequential" }, n(5));
     this.count("ebpf_io_fadvise_total", { advice: "willneed" }, n(1));
-    this.count("ebpf_cache_filled_pages_total", {}, n(2300));
+    const filled = n(2300);
+    this.count("ebpf_cache_filled_pages_total", {}, filled);
+    this.attribute("ebpf_cache_attributed_filled_pages_total", {}, filled);
     this.count("ebpf_cache_deleted_pages_total", {}, n(2100));
     this.count("ebpf_cache_dirtied_pages_total", {}, n(1500));
-    this.count("ebpf_cache_regret_pages_total", {}, slow ? n(320) : n(12));
+    const regret = slow ? n(320) : n(12);
+    this.count("ebpf_cache_regret_pages_total", {}, regret);
+    this.attribute("ebpf_cache_attributed_regret_pages_total", {}, regret);
     this.count("ebpf_memory_page_faults_total", { kind: "minor" }, n(1800));
     this.count("ebpf_memory_page_faults_total", { kind: "major" }, slow ? n(60) : n(2));
-    this.observe("ebpf_memory_page_fault_duration_seconds", { kind: "major", area: "file" }, slow ? n(60) : n(3), 2.5e-4, 0.8, 0.02, 4e-3);
-    this.observe("ebpf_memory_page_fault_duration_seconds", { kind: "minor", area: "anon" }, n(1800), 1.6e-6, 0.5, 0, 1);
+    const major = this.observe("ebpf_memory_page_fault_duration_seconds", { kind: "major", area: "file" }, slow ? n(60) : n(3), 2.5e-4, 0.8, 0.02, 4e-3);
+    const minor = this.observe("ebpf_memory_page_fault_duration_seconds", { kind: "minor", area: "anon" }, n(1800), 1.6e-6, 0.5, 0, 1);
+    this.attribute("ebpf_memory_attributed_page_fault_seconds_total", {}, major + minor);
     if (slow) {
       this.observe("ebpf_memory_reclaim_duration_seconds", { kind: "memcg" }, n(14), 3e-4, 0.8, 0.02, 3e-3);
       this.observe("ebpf_memory_reclaim_duration_seconds", { kind: "direct" }, n(3), 4e-4, 0.8, 0, 1);
@@ -303,7 +361,20 @@ export class Fake {
     this.values.set(key(metric, labels), { value: value ?? series.value + grown });
   }
 
-  // observe adds calls of log-normal durations around a typical one, a part of which is slow.
+  // attribute divides what was counted among the works. Merges come and go.
+  attribute(name, labels, grown) {
+    const now = works.map(([work, , part]) => part * (work === "merge" ? 1 + Math.sin(this.elapsed / 25) : 1));
+    const all = now.reduce((sum, part) => sum + part, 0);
+    let left = grown;
+    works.forEach(([work, catalog], i) => {
+      const share = (grown * now[i]) / all;
+      const got = i === works.length - 1 ? left : Number.isInteger(grown) ? Math.floor(share) : share;
+      this.count(name, { work, catalog, ...labels }, got);
+      left -= got;
+    });
+  }
+
+  // observe adds calls of log-normal durations around a typical one, a part of which is slow, and returns how long they took.
   observe(name, labels, calls, typical, width, slowPart, slowTypical) {
     const metric = schema.find((m) => m.name === name);
     const id = key(metric, labels);
@@ -323,12 +394,39 @@ export class Fake {
     // What rounding left over is typical.
     single[metric.bounds.findIndex((b) => b >= typical)] += left;
     let cumulated = 0;
+    const spent = single.reduce((sum, got, i) => sum + got * (metric.bounds[i] ?? metric.bounds.at(-1)) * 0.75, 0);
     this.values.set(id, {
       count: series.count + calls,
-      sum: series.sum + single.reduce((sum, got, i) => sum + got * (metric.bounds[i] ?? metric.bounds.at(-1)) * 0.75, 0),
+      sum: series.sum + spent,
       buckets: series.buckets.map((was, i) => was + (cumulated += single[i])),
     });
+    return spent;
   }
+}
+
+// receiptsOf makes so many queries up to a time, the newest first.
+function receiptsOf(count, until) {
+  const draw = random(2);
+  return Array.from({ length: count }, (_, i) => {
+    const size = Math.exp(4 * draw() - 2);
+    const receipt = Object.fromEntries(
+      receiptFields.map(({ name, unit, typical }) => {
+        const value = typical * size * (0.5 + draw());
+        return [name, unit === "seconds" ? value : Math.round(value)];
+      }),
+    );
+    const waited = receipt.io_read_seconds + receipt.memory_major_fault_seconds;
+    return {
+      time: new Date(until - 20_000 * i).toISOString(),
+      work: "query",
+      catalog: ["measure", "stream", "trace"][i % 3],
+      group: ["sw_metricsMinute", "sw_records", "sw_trace"][i % 3],
+      name: ["service_cpm_minute", "log", "segment"][i % 3],
+      duration_seconds: waited * (1.2 + draw()),
+      waited_seconds: waited,
+      receipt,
+    };
+  });
 }
 
 function key(metric, labels) {

@@ -24,8 +24,10 @@ import { History } from "./history.js";
 import { absence, change, overhead } from "./modules.js";
 import { ModulesView } from "./modulesview.js";
 import { lastMinute, panels, vitals } from "./panels.js";
+import { QueriesView } from "./queriesview.js";
 import { difference, snapshot } from "./stats.js";
 import { Totals } from "./totals.js";
+import { WorksView } from "./worksview.js";
 
 const span = 600;
 const history = new History(span);
@@ -40,13 +42,18 @@ let retryAt = 0;
 const missing = (id) => (id && known ? absence(id, known.health, known.config) : null);
 
 applyTheme();
-const charts = panels(byId("charts"), byId("beside"), span, missing);
+const charts = [...panels(byId("charts"), byId("beside"), span, missing), new WorksView(byId("work"), span, () => known, missing)];
 const showVitals = vitals(byId("vitals"), span, missing);
 const modules = new ModulesView(byId("modules"), toggle);
 const totals = new Totals(byId("totals"), byId("totals-table"));
 
 const interval = Number(localStorage.getItem("interval")) || 2;
 const connection = new Connection(interval, { data, lost, unauthorized });
+const queries = new QueriesView(
+  byId("queries"),
+  () => connection.ask("api/v1/queries"),
+  () => Boolean(last),
+);
 for (const input of document.querySelectorAll("input[name=interval]")) {
   input.checked = Number(input.value) === interval;
   input.addEventListener("change", () => {
@@ -91,6 +98,7 @@ function data({ stats, health, config }) {
   last = known = now;
   connected();
   render();
+  queries.poll();
 }
 
 function restarted(time) {

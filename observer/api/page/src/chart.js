@@ -19,6 +19,7 @@ import uPlot from "uplot";
 import { h, say } from "./dom.js";
 import { shown } from "./history.js";
 import { theme } from "./palette.js";
+import { cumulate } from "./stats.js";
 
 const font = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -27,22 +28,24 @@ const exactClock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute:
 // Chart is a panel with lines over the last minutes: its title, a legend whose figures are those under the cursor, or else the newest,
 // and the drawing. What it shows is given by series, a function from the history's items to
 // [{ label, colour, of(item), down, fill, dash, width, quiet }], where of gives a number or null, down draws it below zero, and quiet keeps it
-// out of the legend. least is the least that the axis reaches to, and steps are the distances that its figures may have.
+// out of the legend. least is the least that the axis reaches to, and steps are the distances that its figures may have. With stack, the
+// series are areas on top of each other, the first at the bottom.
 export class Chart {
   constructor(
     container,
-    { title, note, format, series, span, id, height = 190, log = null, under = null, absence = () => null, actions = [], least = 0, steps },
+    { title, note, format, series, span, id, height = 190, log = null, under = null, absence = () => null, actions = [], least = 0, steps, stack = false },
   ) {
-    Object.assign(this, { format, seriesOf: series, span, log, under, absence, height, least, steps });
+    Object.assign(this, { format, seriesOf: series, span, log, under, absence, height, least, steps, stack });
     this.legend = h("ul", { class: "legend" });
     this.canvas = h("div", { class: "plot", role: "img", tabindex: "0", "aria-labelledby": `${id}-title` });
     this.plotText = h("p", { class: "hidden", id: `${id}-text` });
     this.canvas.setAttribute("aria-describedby", `${id}-text`);
     this.missing = h("div", { class: "missing", hidden: true });
+    this.note = h("span", { class: "note" }, note);
     this.element = h(
       "section",
       { class: "panel chart", id, "aria-labelledby": `${id}-title` },
-      h("header", {}, h("h2", { id: `${id}-title` }, title), h("span", { class: "note" }, note), ...actions),
+      h("header", {}, h("h2", { id: `${id}-title` }, title), this.note, ...actions),
       this.legend,
       this.canvas,
       this.missing,
@@ -80,15 +83,13 @@ export class Chart {
       return;
     }
     this.series = this.seriesOf(items);
-    const data = [
-      items.map((i) => i.time),
-      ...this.series.map((s) =>
-        items.map((i) => {
-          const value = i.metrics ? s.of(i) : null;
-          return value !== null && s.down ? -value : value;
-        }),
-      ),
-    ];
+    const values = this.series.map((s) =>
+      items.map((i) => {
+        const value = i.metrics ? s.of(i) : null;
+        return value !== null && s.down ? -value : value;
+      }),
+    );
+    const data = [items.map((i) => i.time), ...(this.stack ? cumulate(values) : values)];
     const shape = this.series.map((s) => `${s.label}${s.colour}`).join();
     if (shape === this.shape) this.plot.setData(data);
     else this.build(data, shape);
@@ -138,14 +139,17 @@ export class Chart {
           {},
           ...this.series.map((s) => ({
             stroke: s.colour,
-            width: s.width ?? 1.5,
-            fill: s.fill ? `${s.colour}38` : undefined,
+            // A line around an area of nothing would hide what is below it.
+            width: this.stack ? 0 : (s.width ?? 1.5),
+            fill: this.stack ? `${s.colour}c0` : s.fill ? `${s.colour}38` : undefined,
             dash: s.dash,
             points: { show: false },
             spanGaps: false,
             fillTo: 0,
           })),
         ],
+        // Each area ends where the one below it begins.
+        bands: this.stack ? this.series.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })) : [],
         hooks: {
           drawClear: this.under ? [(u) => this.under(u)] : [],
           drawAxes: this.series.some((s) => s.down) ? [(u) => zero(u, t.zero)] : [],

@@ -47,6 +47,14 @@ export function duration(s) {
   return `${unit === "ns" ? (s * scale).toFixed(0) : digits(s * scale)}\u202f${unit}`;
 }
 
+// milliseconds writes a time in milliseconds, however short or long it is.
+export function milliseconds(s) {
+  if (s === null || s === undefined || Number.isNaN(s)) return "–";
+  const ms = 1000 * s;
+  if (ms === 0) return "0\u202fms";
+  return `${ms < 0.0005 ? "< 0.001" : ms < 1 ? ms.toFixed(3) : digits(ms)}\u202fms`;
+}
+
 export function percent(p) {
   if (p === null || p === undefined || Number.isNaN(p)) return "–";
   return `${p === 0 ? "0" : p < 0.005 ? "< 0.01" : digits(p)}\u202f%`;

@@ -118,6 +118,12 @@ export function rate(difference, id, keep) {
   return sum === null ? null : sum / difference.seconds;
 }
 
+// cumulate lays lists of numbers on top of each other: each becomes the sum of itself and all before it. An unknown number stays unknown.
+export function cumulate(lists) {
+  let below = [];
+  return lists.map((list) => (below = list.map((n, i) => (n === null ? null : n + (below[i] ?? 0)))));
+}
+
 // histogram sums the chosen series of a histogram: { bounds, count, sum, buckets }, null if the metric is not there.
 export function histogram(difference, id, keep = all) {
   const metric = difference.metrics?.get(id);
