@@ -283,11 +283,16 @@ func (o *Observer) skipDisabled(m *module) error {
 func (o *Observer) forget(n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	forgotten := o.modules[n:]
+	o.modules = o.modules[:n]
+	if o.receipts != nil {
+		// They must not be read from memory that is unmapped.
+		o.receipts.set(o.receiptRows())
+	}
 	var errs []error
-	for _, m := range o.modules[n:] {
+	for _, m := range forgotten {
 		o.words -= m.counters.words
 		errs = append(errs, m.close())
 	}
-	o.modules = o.modules[:n]
 	return errors.Join(errs...)
 }

@@ -109,6 +109,7 @@ export class Fake {
     this.cpu = 2.5;
     this.costs = new Map(this.available.map((m) => [m, 0]));
     this.elapsed = 0;
+    this.turn = 0;
   }
 
   async listen() {
@@ -365,13 +366,11 @@ export class Fake {
   attribute(name, labels, grown) {
     const now = works.map(([work, , part]) => part * (work === "merge" ? 1 + Math.sin(this.elapsed / 25) : 1));
     const all = now.reduce((sum, part) => sum + part, 0);
-    let left = grown;
-    works.forEach(([work, catalog], i) => {
-      const share = (grown * now[i]) / all;
-      const got = i === works.length - 1 ? left : Number.isInteger(grown) ? Math.floor(share) : share;
-      this.count(name, { work, catalog, ...labels }, got);
-      left -= got;
-    });
+    const shares = now.map((part) => (grown * part) / all);
+    const got = Number.isInteger(grown) ? shares.map(Math.floor) : shares;
+    // What rounding left over is for one after the other.
+    for (let left = grown - got.reduce((sum, n) => sum + n, 0); left >= 1; left--) got[this.turn++ % works.length]++;
+    works.forEach(([work, catalog], i) => this.count(name, { work, catalog, ...labels }, got[i]));
   }
 
   // observe adds calls of log-normal durations around a typical one, a part of which is slow, and returns how long they took.

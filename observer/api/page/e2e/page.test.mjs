@@ -32,7 +32,7 @@ const axe = await readFile(new URL("../node_modules/axe-core/axe.min.js", import
 
 const plain = (text) => text.replaceAll("\u202f", "");
 const text = (page, selector) => page.locator(selector).innerText();
-const charts = ["latency", "operations", "bytes", "cache", "fadvise", "reclaim", "sched", "overhead"];
+const charts = ["latency", "operations", "bytes", "cache", "fadvise", "reclaim", "sched", "overhead", "works"];
 
 // polls waits until the page has shown so many more answers, and returns the newest shown.
 async function polls(page, answers, more) {
@@ -59,6 +59,12 @@ async function ask(page, path) {
     const answer = await fetch(of, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
     return { status: answer.status, body: await answer.json() };
   }, path);
+}
+
+// toQueries scrolls to the queries, and waits until they are told.
+async function toQueries(page) {
+  await page.locator("#queries").scrollIntoViewIfNeeded();
+  await page.waitForSelector("#queries-missing:visible, #queries-table tbody tr");
 }
 
 // order has something done to the real server, and waits for it.
@@ -229,6 +235,7 @@ describe("with a server", () => {
       const { page, answers } = await show();
       await page.setViewportSize({ width, height: 900 });
       await polls(page, answers, 2);
+      await toQueries(page);
       await page.locator("#totals > summary").click();
       for (const details of await page.locator(".module details:visible > summary").all()) await details.click();
       assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
@@ -515,13 +522,117 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
     fake.costs.set(fake.broken, 0);
     const { page, answers, faults } = await show();
     await polls(page, answers, 1);
+    Object.assign(fake.receipts[0], { group: fake.broken, catalog: fake.broken, name: fake.broken });
+    await toQueries(page);
+    await page.locator("input[name=queries-list][value=newest]").check({ force: true });
+    assert.equal(await text(page, "#queries-table tbody tr:first-child td:nth-child(3)"), fake.broken);
     assert.equal(await page.locator("img").count(), 1);
     assert.deepEqual(faults, []);
+  });
+
+  test("the parts of the works are the whole, for each quantity", async () => {
+    const { page } = await timed();
+    await work(page, 3);
+    const size = { ns: 1e-9, µs: 1e-6, ms: 1e-3, s: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, k: 1e3 };
+    const number = (shown) => parseFloat(shown) * (size[/\u202f(\S+)\/s$/.exec(shown)?.[1]] ?? 1);
+    const sum = (all) => all.reduce((n, shown) => n + number(shown), 0);
+    // Three digits of each are shown.
+    const near = (got, want, what) => assert.ok(want > 0 && Math.abs(got - want) < 0.02 * want, `${what}: ${got}, not ${want}`);
+    for (const quantity of ["bytes", "filled_pages", "regret_pages", "page_fault_seconds", "seconds"]) {
+      await page.locator(`input[name=quantity][value$=attributed_${quantity}_total]`).check({ force: true });
+      const names = await page.locator("#works .legend li > span:not(.figure)").allInnerTexts();
+      assert.equal(names.length, 9, names.join());
+      assert.equal(names.at(-1), "others");
+      const rows = await page.locator("#works tbody tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+      assert.equal(rows.length, 10);
+      const rates = rows.map((row) => number(row[3]));
+      assert.deepEqual(
+        rates,
+        rates.toSorted((a, b) => b - a),
+      );
+      near(sum(rows.map((row) => row[3])), number(await text(page, "#works tfoot td:last-child")), quantity);
+      assert.ok(Math.abs(rows.reduce((n, row) => n + parseFloat(row[2]), 0) - 100) < 1, quantity);
+    }
+    // What is under the cursor, against the chart of the whole.
+    const calls = async (chart) => sum((await figures(page, chart)).at(-1));
+    await page.locator("input[name=quantity][value$=attributed_bytes_total]").check({ force: true });
+    near(await calls("works"), await calls("bytes"), "bytes");
+    fake.modules = fake.modules.filter((name) => name !== "io");
+    await work(page, 1);
+    assert.match(await text(page, "#works .missing"), /^Module io is switched off/);
+    assert.ok(!(await page.locator("#works table").isVisible()));
+    await page.locator("input[name=quantity][value$=filled_pages_total]").check({ force: true });
+    assert.ok(await page.locator("#works table").isVisible());
+  });
+
+  test("works are absent if nothing is attributed, with the server's reason", async () => {
+    fake.warnings = [{ cause: "no metric is attributed to works: no symbol runtime.allgs", remedy: "build it anew", degraded: false }];
+    const { page, answers } = await show();
+    await polls(page, answers, 2);
+    assert.match(await text(page, "#works .missing"), /^No metric is attributed to works\s+no symbol runtime.allgs\s+build it anew$/);
+    assert.equal(await page.locator("#works :is(canvas, table, input):visible").count(), 0);
+    fake.warnings = [];
+    await waitFor(() => page.locator("#works .plot").isVisible());
+    fake.modules = ["sched"];
+    await waitFor(async () => !(await page.locator("#works").isVisible()));
+  });
+
+  test("queries are told while they can be seen", async () => {
+    fake.receiptsRefused = 2;
+    const { page, answers, faults } = await show();
+    await polls(page, answers, 2);
+    const asked = () => fake.requests.filter((r) => r.path === "/api/v1/queries").length;
+    assert.equal(asked(), 0);
+    await toQueries(page);
+    assert.equal(await text(page, "#queries-refused"), "2 queries have no receipt, because too many were under way at once.");
+    const { fields, newest, most_expensive: expensive } = fake.queries();
+    const heads = await page.locator("#queries-table th").evaluateAll((all) => all.map((th) => [th.textContent, th.title]));
+    assert.deepEqual(
+      heads.slice(6),
+      fields.map(({ name, help }) => [name.replaceAll("_", " "), help]),
+    );
+    assert.ok(heads.every(([, help]) => help));
+    const times = () => page.locator("#queries-table tbody tr td:first-child").evaluateAll((all) => all.map((td) => td.title));
+    assert.deepEqual(
+      await times(),
+      expensive.map((q) => q.time),
+    );
+    await page.locator("input[name=queries-list][value=newest]").check({ force: true });
+    assert.deepEqual(
+      await times(),
+      newest.map((q) => q.time),
+    );
+    // It is asked again and again, until it is out of sight.
+    fake.receipts = [{ ...newest[0], name: "another", receipt: {} }, ...newest.slice(0, 3)];
+    await waitFor(async () => (await text(page, "#queries-table tbody tr:first-child td:nth-child(4)")) === "another");
+    assert.equal((await times()).length, 4);
+    assert.equal(await text(page, "#queries-table tbody tr:first-child td:last-child"), "–");
+    fake.receipts = [];
+    await waitFor(async () => (await page.locator("#queries-missing:visible").count()) > 0);
+    assert.equal(await text(page, "#queries-missing"), "No query has a receipt yet.");
+    assert.ok(!(await page.locator("#queries-table").isVisible()));
+    await page.evaluate(() => scrollTo(0, 0));
+    await polls(page, answers, 1);
+    const before = asked();
+    await polls(page, answers, 2);
+    assert.equal(asked(), before);
+    assert.deepEqual(faults, []);
+  });
+
+  test("a server without receipts says why", async () => {
+    fake.receipts = null;
+    const { page, answers } = await show();
+    await polls(page, answers, 1);
+    await toQueries(page);
+    assert.equal(await text(page, "#queries-missing"), "there are no receipts: events are not attributed to works");
+    assert.ok(!(await page.locator("#queries-table").isVisible()));
+    assert.equal(await text(page, "#state"), "Connected");
   });
 
   test("everything is reached by Tab, in the order in which it stands, and the focus is seen", async () => {
     const { page, answers } = await show();
     await polls(page, answers, 2);
+    await toQueries(page);
     await page.evaluate(() => document.activeElement.blur());
     const seen = [];
     for (let i = 0; i < 60; i++) {
@@ -559,6 +670,11 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
       "module-sched switch",
       "module-sched summary",
       "overhead img",
+      "quantity",
+      "works img",
+      "works region",
+      "queries-list",
+      "queries region",
       "totals summary",
     ]);
   });

@@ -22,7 +22,13 @@ import { rate } from "./stats.js";
 
 // quantities are what can be chosen. Least and steps are those of Chart.
 export const quantities = [
-  { id: "io/ebpf_io_attributed_seconds_total", label: "System calls", what: "time in system calls", format: format.perSecond(format.duration), least: 1e-4 },
+  {
+    id: "io/ebpf_io_attributed_seconds_total",
+    label: "System calls",
+    what: "time in system calls",
+    format: format.perSecond(format.duration),
+    least: 1e-4,
+  },
   {
     id: "io/ebpf_io_attributed_bytes_total",
     label: "Bytes",
@@ -115,5 +121,6 @@ const warned = "no metric is attributed to works";
 export function unattributed(health) {
   const warning = (health.warnings ?? []).find(({ cause }) => cause.startsWith(warned));
   if (!warning) return null;
-  return { title: "No metric is attributed to works", reasons: [warning.cause.slice(warned.length).replace(/^: /, ""), warning.remedy].filter(Boolean) };
+  const cause = warning.cause.slice(warned.length).replace(/^: /, "");
+  return { title: "No metric is attributed to works", reasons: [cause, warning.remedy].filter(Boolean) };
 }

@@ -68,7 +68,7 @@ export class WorksView {
     this.body = h("tbody");
     this.table = h(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "works-title" },
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Shares of the works" },
       h(
         "table",
         {},

@@ -22,9 +22,12 @@ import * as format from "../src/format.js";
 import { edges, heat, shade } from "../src/heat.js";
 import { History, shown } from "../src/history.js";
 import { absence, change, list, overhead } from "../src/modules.js";
-import { difference, histogram, merge, quantile, rate, seconds, snapshot, total } from "../src/stats.js";
+import { columns, empty, figure, refusal } from "../src/queries.js";
+import { cumulate, difference, histogram, merge, quantile, rate, seconds, snapshot, total } from "../src/stats.js";
 import { exact } from "../src/totals.js";
+import { attributed, byWork, most, parts, places, quantities, unattributed } from "../src/works.js";
 
+const narrow = (text) => text.replaceAll("\u202f", " ");
 const stats = (at, cpu, metrics) => snapshot({ time: new Date(at * 1000).toISOString(), process_cpu_seconds: cpu, metrics });
 const counter = (series) => ({
   name: "calls",
@@ -279,7 +282,6 @@ test("waiting grows, up to half a minute", () => {
 });
 
 test("figures have three digits that count", () => {
-  const narrow = (text) => text.replaceAll("\u202f", " ");
   assert.equal(narrow(format.duration(2.4567e-3)), "2.46 ms");
   assert.equal(narrow(format.duration(0.99999e-3)), "1.00 ms");
   assert.equal(narrow(format.duration(256e-9)), "256 ns");
@@ -293,6 +295,178 @@ test("figures have three digits that count", () => {
   assert.equal(exact(0.0001234), "0.0001234");
   assert.equal(narrow(exact(12345.6789)), "12 345.6789");
   assert.equal(format.ago(75), "1 min 15 s");
+});
+
+const spent = quantities[0].id;
+// counted is an item of the history, in which works counted so much, by name and catalog, in two classes.
+const counted = (works, length = 1) => ({
+  seconds: length,
+  metrics: new Map([
+    [
+      spent,
+      {
+        kind: "counter",
+        series: new Map(
+          Object.entries(works).flatMap(([name, value]) => {
+            const [work, catalog = ""] = name.split(" ");
+            return ["read", "other"].map((kind) => [`${name} ${kind}`, { labels: { work, catalog, class: kind }, value: value / 2 }]);
+          }),
+        ),
+      },
+    ],
+  ]),
+});
+
+test("each work has what all its series counted, in the time in which the metric was known", () => {
+  const unknown = [{ time: 5 }, { seconds: 7, metrics: new Map() }];
+  const items = [counted({ "merge measure": 4, "merge stream": 2, other: 0 }), ...unknown, counted({ "merge measure": 2, runtime: 8 }, 3)];
+  assert.deepEqual(byWork(items, spent), {
+    sum: 16,
+    perSecond: 4,
+    rows: [
+      { name: "runtime", work: "runtime", catalog: "", sum: 8, share: 0.5, perSecond: 2 },
+      { name: "merge measure", work: "merge", catalog: "measure", sum: 6, share: 0.375, perSecond: 1.5 },
+      { name: "merge stream", work: "merge", catalog: "stream", sum: 2, share: 0.125, perSecond: 0.5 },
+    ],
+  });
+  assert.deepEqual(byWork([], spent), { sum: 0, perSecond: null, rows: [] });
+  assert.deepEqual(byWork([{ time: 5 }], spent).rows, []);
+  // Those of the same size stand in the order of their names.
+  assert.deepEqual(
+    byWork([counted({ flush: 1, write: 1, merge: 1, query: 2 })], spent).rows.map((r) => r.name),
+    ["query", "flush", "merge", "write"],
+  );
+});
+
+test("the eight largest works are shown apart, and all parts are the whole", () => {
+  const many = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`work${i} measure`, i + 1]));
+  const items = [counted(many, 2), { time: 3 }, counted({ "work0 measure": 100, "work0 stream": 7, other: 1 }), { seconds: 1, metrics: new Map() }];
+  const { rows } = byWork(items, spent);
+  const at = places([], rows);
+  assert.deepEqual(
+    at.map((row) => row.name),
+    ["work0 measure", "work11 measure", "work10 measure", "work9 measure", "work8 measure", "work7 measure", "work0 stream", "work6 measure"],
+  );
+  const shown = parts(at, rows.length > most, spent);
+  assert.equal(shown.length, most + 1);
+  assert.deepEqual([shown.at(-1).label, shown.at(-1).place], ["others", undefined]);
+  for (const item of items) {
+    const each = shown.map((part) => part.of(item));
+    if (!item.metrics?.get(spent)) assert.ok(each.every((n) => n === null));
+    else assert.equal(each.reduce((sum, n) => sum + n, 0), rate(item, spent));
+  }
+  assert.equal(shown.at(-1).of(items[0]), (2 + 3 + 4 + 5 + 6) / 2);
+  // The top of the stack is the whole.
+  const values = shown.map((part) => items.map((item) => part.of(item)));
+  assert.deepEqual(
+    cumulate(values).at(-1),
+    items.map((item) => rate(item, spent)),
+  );
+});
+
+test("eight works or fewer leave no others", () => {
+  const { rows } = byWork([counted({ merge: 3, "query stream": 1 })], spent);
+  const shown = parts(places([], rows), rows.length > most, spent);
+  assert.deepEqual(
+    shown.map((part) => [part.label, part.place, part.of(counted({ merge: 3, "query stream": 1, "query trace": 9 }, 2))]),
+    [
+      ["merge", 0, 1.5],
+      ["query stream", 1, 0.5],
+    ],
+  );
+  assert.deepEqual(parts(places([], []), false, spent), []);
+});
+
+test("a work keeps its place, and a new one takes a free one", () => {
+  const named = (...names) => names.map((name) => ({ name }));
+  const names = (at) => at.map((row) => row?.name ?? "");
+  const first = places([], named("a", "b", "c"));
+  assert.deepEqual(names(first), ["a", "b", "c", "", "", "", "", ""]);
+  const second = places(first, named("c", "d", "a"));
+  assert.deepEqual(names(second), ["a", "d", "c", "", "", "", "", ""]);
+  const full = places(second, named("e", "f", "g", "h", "i", "d", "c", "j", "a"));
+  assert.deepEqual(names(full), ["e", "d", "c", "f", "g", "h", "i", "j"]);
+});
+
+test("areas lie on top of each other, and what is unknown stays so", () => {
+  assert.deepEqual(
+    cumulate([
+      [1, null, 0],
+      [2, null, 5],
+      [0, null, 1],
+    ]),
+    [
+      [1, null, 0],
+      [3, null, 5],
+      [3, null, 6],
+    ],
+  );
+  assert.deepEqual(cumulate([]), []);
+});
+
+test("that nothing is attributed has the server's reason", () => {
+  const [module, name] = spent.split("/");
+  assert.equal(attributed({ metrics: [{ module, name, series: [] }] }), true);
+  assert.equal(attributed({ metrics: [{ module: "own", name, series: [] }, { module, name: "ebpf_io_bytes_total", series: [] }] }), false);
+  const other = { cause: "nothing could be verified", remedy: "" };
+  const warning = { cause: "no metric is attributed to works: no symbol runtime.allgs", remedy: "build the server anew" };
+  assert.deepEqual(unattributed({ warnings: [other, warning] }), {
+    title: "No metric is attributed to works",
+    reasons: ["no symbol runtime.allgs", "build the server anew"],
+  });
+  assert.equal(unattributed({ warnings: [other] }), null);
+  assert.equal(unattributed({}), null);
+});
+
+test("a query is told in milliseconds, bytes and counts", () => {
+  assert.deepEqual(
+    [0, 4e-7, 2.5e-6, 0.0123456, 0.5, 12.3456].map((s) => narrow(figure(s, "seconds"))),
+    ["0 ms", "< 0.001 ms", "0.003 ms", "12.3 ms", "500 ms", "12346 ms"],
+  );
+  assert.equal(format.milliseconds(null), "–");
+  assert.equal(narrow(figure(1536, "bytes")), "1.50 KiB");
+  assert.equal(narrow(figure(12345, "")), "12 345");
+  assert.equal(narrow(figure(7, "pages")), "7");
+  assert.equal(figure(undefined, "seconds"), "–");
+  const fields = [
+    { name: "io_read_bytes", unit: "bytes", help: "Bytes that calls read." },
+    { name: "io_read_seconds", unit: "seconds", help: "Time in calls that read." },
+    { name: "cache_filled_pages", unit: "pages", help: "Pages." },
+  ];
+  const query = {
+    time: "2026-01-05T10:00:00.123456789Z",
+    catalog: "stream",
+    group: "g",
+    name: "n",
+    duration_seconds: 0.25,
+    waited_seconds: 0.002,
+    receipt: { io_read_bytes: 2048, io_read_seconds: 0.002 },
+  };
+  const told = columns(fields).map((c) => [c.label, narrow(c.of(query))]);
+  assert.match(told[0][1], /^\d\d:\d\d:\d\d$/);
+  assert.deepEqual(told.slice(1), [
+    ["Catalog", "stream"],
+    ["Group", "g"],
+    ["Name", "n"],
+    ["Duration", "250 ms"],
+    ["Waited", "2.00 ms"],
+    ["io read bytes", "2.00 KiB"],
+    ["io read seconds", "2.00 ms"],
+    ["cache filled pages", "–"],
+  ]);
+  assert.ok(columns(fields).every((c) => c.help));
+  assert.equal(columns(fields).at(-1).help, "Pages.");
+});
+
+test("a list without queries says so, and how many have no receipt is told", () => {
+  assert.equal(empty({ newest: [], most_expensive: [] }, "newest"), "No query has a receipt yet.");
+  assert.equal(empty({ newest: [], most_expensive: [] }, "most_expensive"), "No query has a receipt yet.");
+  assert.equal(empty({ newest: [{}], most_expensive: [] }, "most_expensive"), "No query of the last hour has a receipt.");
+  assert.equal(empty({ newest: [{}], most_expensive: [] }, "newest"), "");
+  assert.equal(refusal(0), "");
+  assert.equal(refusal(undefined), "");
+  assert.equal(refusal(1), "1 query has no receipt, because too many were under way at once.");
+  assert.equal(narrow(refusal(1234)), "1 234 queries have no receipt, because too many were under way at once.");
 });
 
 test("a change has as long as the server gives it, and all else ten seconds", async () => {
