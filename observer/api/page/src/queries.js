@@ -32,11 +32,11 @@ const clock = (time) => new Date(1000 * seconds(time)).toLocaleTimeString(undefi
 // columns are what is told of each query: [{ label, help, number, of(query) }], at the end the fields of the receipts.
 export function columns(fields) {
   return [
-    { label: "Time", help: "When it began.", of: (q) => clock(q.time) },
+    { label: "Time", help: "When this server began to handle it.", of: (q) => clock(q.time) },
     { label: "Catalog", help: "The kind of data that it reads.", of: (q) => q.catalog },
-    { label: "Group", help: "The group that it reads.", of: (q) => q.group },
-    { label: "Name", help: "What it reads of the group.", of: (q) => q.name },
-    { label: "Duration", help: "How long it took.", number: true, of: (q) => figure(q.duration_seconds, "seconds") },
+    { label: "Group", help: "The first group of the request.", of: (q) => q.group },
+    { label: "Name", help: "The measure, stream, trace or property.", of: (q) => q.name },
+    { label: "Duration", help: "How long that took.", number: true, of: (q) => figure(q.duration_seconds, "seconds") },
     {
       label: "Waited",
       help: "How long it waited in the kernel: the sum of all times on its receipt. Goroutines that wait at the same time all count.",
