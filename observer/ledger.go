@@ -107,7 +107,7 @@ func (l *Ledger) Add(e *Entry) {
 		l.next = (l.next + 1) % newestEntries
 	}
 	l.addExpensive(e, waited)
-	l.distribute(e.Work, ReceiptField{Name: "duration_seconds", Unit: "seconds", Help: "How long it took.", scale: nanosecond}, uint64(e.Took))
+	l.distribute(e.Work, ReceiptField{Name: "duration_seconds", Unit: unitSeconds, Help: "How long it took.", scale: nanosecond}, uint64(e.Took))
 	if of := e.Receipt.of; of != nil {
 		for i, field := range of.fields {
 			l.distribute(e.Work, field, e.Receipt.values[i])
@@ -138,7 +138,7 @@ const ledgerBounds = 14
 
 func (l *Ledger) distribute(work Work, field ReceiptField, value uint64) {
 	first := 0
-	if field.Unit == "seconds" || field.Unit == "bytes" {
+	if field.Unit == unitSeconds || field.Unit == unitBytes {
 		first = 10
 	}
 	key := distribution{work, field.Name}

@@ -170,17 +170,23 @@ func (m *Metric) series() int {
 	return len(m.parts.works) * m.inner()
 }
 
+// Units that have a meaning beyond their name.
+const (
+	unitSeconds = "seconds"
+	unitBytes   = "bytes"
+)
+
 // Unit returns seconds, bytes or pages, from the type or else from the end of the name. It is empty for a plain number.
 func (m *Metric) Unit() string {
 	switch {
 	case m.scale == nanosecond:
-		return "seconds"
+		return unitSeconds
 	case m.Kind == Histogram:
 		// Distributions are of times or sizes.
-		return "bytes"
+		return unitBytes
 	}
 	name := strings.TrimSuffix(m.Name, "_total")
-	for _, unit := range []string{"seconds", "bytes", "pages"} {
+	for _, unit := range []string{unitSeconds, unitBytes, "pages"} {
 		if strings.HasSuffix(name, "_"+unit) {
 			return unit
 		}

@@ -110,7 +110,7 @@ func init() {
 	layout.Receipt = func(fields any, values []uint64) any {
 		of := &receiptRows{fields: slices.Clone(fields.([]ReceiptField))}
 		for i := range of.fields {
-			if of.fields[i].scale = 1; of.fields[i].Unit == "seconds" {
+			if of.fields[i].scale = 1; of.fields[i].Unit == unitSeconds {
 				of.fields[i].scale = nanosecond
 			}
 		}
