@@ -122,7 +122,10 @@ func exampleFigures(t *testing.T) figures {
 var exampleQueries = []query{
 	{"trace", "g", "spans", 0.02, 0.01, map[string]float64{"io_reads": 48, "io_read_bytes": 4096, "cache_filled_pages": 256, "memory_major_faults": 2}},
 	{"stream", "g", "logs", 0.002, 0.001, map[string]float64{"io_reads": 3, "io_read_bytes": 100}},
-	{"stream", "g", "a", 0.002, 0.001, nil}, {"stream", "g", "b", 0.002, 0.001, nil}, {"stream", "g", "c", 0.002, 0.001, nil}, {Catalog: "not shown"},
+	{"stream", "g", "a", 0.002, 0.001, nil},
+	{"stream", "g", "b", 0.002, 0.001, nil},
+	{"stream", "g", "c", 0.002, 0.001, nil},
+	{Catalog: "not shown"},
 }
 
 func TestReport(t *testing.T) {
