@@ -98,7 +98,9 @@ func restore(t *testing.T, o *observer.Observer, module string) observer.Level {
 	return level
 }
 
-// TestRefreshCosts: the CPU time of an iterator is part of its module's overhead, and at most the elapsed time.
+// TestRefreshCosts: the CPU time of an iterator is part of its module's overhead, and at most the elapsed time. The two
+// have different clocks: where the scheduler's is not stable, as on an emulated machine, the kernel corrects it once
+// per tick.
 func TestRefreshCosts(t *testing.T) {
 	// This process makes no disk requests here, so the first module costs nothing.
 	o := open(t, "block", "sched")
@@ -109,7 +111,8 @@ func TestRefreshCosts(t *testing.T) {
 	after := o.Health().Modules
 	require.Equal(t, before[0].Overhead, after[0].Overhead)
 	require.Positive(t, after[1].Overhead-before[1].Overhead)
-	require.LessOrEqual(t, after[1].Overhead-before[1].Overhead, took)
+	const tick = 10 * time.Millisecond
+	require.LessOrEqual(t, after[1].Overhead-before[1].Overhead, took+tick)
 }
 
 // TestShed: a module is shed level by level until it is off, and restored; no counter decreases, and the counts at each
