@@ -28,6 +28,7 @@ import (
 //go:generate go run ./gen testdata
 //go:generate go run ./gen ../kprobe/testdata
 //go:generate go run ./gen ../observer/testdata
+//go:generate go run ./gen ../integration/tools/bench/bpf
 
 // Suffix is how the file name of a module's object ends; what stands before it is the module's name.
 const Suffix = ".bpf.o"
