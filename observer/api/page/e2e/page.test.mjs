@@ -360,7 +360,8 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
       await waitFor(() => failed === asked);
     }
     assert.equal(await text(page, "#state"), "Connection lost");
-    assert.match(await text(page, "#lost"), /^No connection for 1\d s\s+the server cannot be reached\s+next try in \d+ s\s+Try now$/);
+    // The page's clock goes on by itself too, on a busy machine by seconds.
+    assert.match(await text(page, "#lost"), /^No connection for [12]\d s\s+the server cannot be reached\s+next try in \d+ s\s+Try now$/);
     // 1, then after 1, 2, 4 and 8 seconds: not each second.
     assert.ok(asked >= 4 && asked <= 5, String(asked));
     fake.down = false;
