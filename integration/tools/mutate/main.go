@@ -189,7 +189,7 @@ var mutations = []mutation{
 	{"let a module meddle", "kprobe/bounds.go", "ins.IsBuiltinCall() && slices", "false && slices", "./observer", "TestBadModules"},
 	{"let a module outlive the server", "kprobe/bounds.go", "if m.Pinning != ebpf.PinNone {", "if false {", "./observer", "TestBadModules"},
 	{"take any size of maps", "kprobe/bounds.go", "if memory > maxMapMemory {", "if false {", "./observer", "TestBadModules"},
-	{"say nothing of nanoseconds", "observer/schema.go", "\tcase m.scale == nanosecond:\n\t\treturn \"seconds\"\n", "", "./observer", "TestUnits"},
+	{"say nothing of nanoseconds", "observer/schema.go", "\tcase m.scale == nanosecond:\n\t\treturn unitSeconds\n", "", "./observer", "TestUnits"},
 	{"take any token", "observer/api/credentials.go", "subtle.ConstantTimeCompare(t[:], hash[:]) == 1", "subtle.ConstantTimeCompare(t[:], hash[:]) <= 1", "./observer/api", "TestToken"},
 	{"answer to any host", "observer/api/listen.go", "host != \"localhost\" && net.ParseIP(host) == nil {", "false {", "./observer/api", "TestConfig"},
 	{"take what another site sends", "observer/api/http.go", "http.NewCrossOriginProtection().Check(r); err != nil", "error(nil); err != nil", "./observer/api", "TestConfig"},
