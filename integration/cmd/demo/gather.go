@@ -19,10 +19,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net/http"
 
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 )
@@ -102,40 +99,6 @@ func gatherOnce(ctx context.Context, source ask.Source) (figures, error) {
 		}
 	}
 	return found, nil
-}
-
-// query is one of the server's queries, with its receipt.
-type query struct {
-	Catalog  string             `json:"catalog"`
-	Group    string             `json:"group"`
-	Name     string             `json:"name"`
-	Duration float64            `json:"duration_seconds"`
-	Waited   float64            `json:"waited_seconds"`
-	Receipt  map[string]float64 `json:"receipt"`
-}
-
-// gatherQueries returns the queries that waited longest in the kernel, from the API. There are none if queries have no
-// receipts.
-func gatherQueries(ctx context.Context, address string) ([]query, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/queries", http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("asking for queries: %w", err)
-	}
-	defer response.Body.Close()
-	var answer struct {
-		MostExpensive []query `json:"most_expensive"`
-	}
-	if response.StatusCode == http.StatusNotImplemented {
-		return nil, nil
-	}
-	if err = json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("asking for queries: %s: %w", response.Status, err)
-	}
-	return answer.MostExpensive, nil
 }
 
 // agree reports whether each operation has as many durations as calls, and as many in its last bucket.

@@ -114,8 +114,8 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 		return err
 	}
 	// Before the demo's own queries of _monitoring.
-	queries, err := gatherQueries(ctx, page)
-	if err != nil {
+	queries, err := ask.Queries(ctx, page)
+	if err != nil && !errors.Is(err, ask.ErrAbsent) {
 		return err
 	}
 	out.progressf("waiting for the last counters to reach _monitoring")
@@ -130,9 +130,9 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	if !found.has(operations) {
 		return fmt.Errorf("the server has no kernel counters; this is what its log says about eBPF:\n%s", ebpfLog(server))
 	}
-	writeReport(out, found, queries, stats)
+	writeReport(out, found, queries.MostExpensive, stats)
 	if opts.picture != "" {
-		if err = savePicture(opts.picture, found, queries, stats); err != nil {
+		if err = savePicture(opts.picture, found, queries.MostExpensive, stats); err != nil {
 			return err
 		}
 	}

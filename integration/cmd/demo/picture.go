@@ -27,6 +27,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/ask"
 	"github.com/apache/skywalking-banyandb/ebpf/integration/internal/load"
 )
 
@@ -51,7 +52,7 @@ var (
 )
 
 // savePicture draws the report into a file.
-func savePicture(name string, f figures, queries []query, stats load.Stats) error {
+func savePicture(name string, f figures, queries []ask.Receipt, stats load.Stats) error {
 	var text strings.Builder
 	writeReport(&screen{Writer: &text, color: true}, f, queries, stats)
 	var picture strings.Builder

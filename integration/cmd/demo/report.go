@@ -42,7 +42,7 @@ const (
 var reads = []string{"read", "pread", "readv", "preadv"}
 
 // writeReport prints the figures, all counted since the server started.
-func writeReport(out *screen, f figures, queries []query, stats load.Stats) {
+func writeReport(out *screen, f figures, queries []ask.Receipt, stats load.Stats) {
 	total := stats.Total()
 	fmt.Fprintf(out, "%s\n", out.paint(bold, "What the kernel did for banyand, as told by banyand's own group _monitoring"))
 	fmt.Fprintf(out, "%s points written (measure %s, stream %s, trace %s), %s queries answered in %.0f s\n",
@@ -119,7 +119,7 @@ func writeWork(out *screen, f figures) {
 }
 
 // writeQueries prints the first queries, which waited longest.
-func writeQueries(out *screen, queries []query) {
+func writeQueries(out *screen, queries []ask.Receipt) {
 	const shown = 5
 	out.heading("Queries", fmt.Sprintf("the %d that waited longest in the kernel, and what it did for each", shown))
 	if len(queries) == 0 {
@@ -129,7 +129,7 @@ func writeQueries(out *screen, queries []query) {
 	rows := [][]string{{"query", "took", "waited", "reads", "read", "filled", "major faults"}}
 	for _, q := range queries[:min(shown, len(queries))] {
 		amount := func(field string, format func(float64) string) string {
-			if value, ok := q.Receipt[field]; ok {
+			if value, ok := q.Fields[field]; ok {
 				return format(value)
 			}
 			return "-"

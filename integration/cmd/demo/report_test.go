@@ -119,12 +119,12 @@ func exampleFigures(t *testing.T) figures {
 }
 
 // exampleQueries are more than are shown.
-var exampleQueries = []query{
-	{"trace", "g", "spans", 0.02, 0.01, map[string]float64{"io_reads": 48, "io_read_bytes": 4096, "cache_filled_pages": 256, "memory_major_faults": 2}},
-	{"stream", "g", "logs", 0.002, 0.001, map[string]float64{"io_reads": 3, "io_read_bytes": 100}},
-	{"stream", "g", "a", 0.002, 0.001, nil},
-	{"stream", "g", "b", 0.002, 0.001, nil},
-	{"stream", "g", "c", 0.002, 0.001, nil},
+var exampleQueries = []ask.Receipt{
+	{Catalog: "trace", Group: "g", Name: "spans", Duration: 0.02, Waited: 0.01, Fields: map[string]float64{"io_reads": 48, "io_read_bytes": 4096, "cache_filled_pages": 256, "memory_major_faults": 2}},
+	{Catalog: "stream", Group: "g", Name: "logs", Duration: 0.002, Waited: 0.001, Fields: map[string]float64{"io_reads": 3, "io_read_bytes": 100}},
+	{Catalog: "stream", Group: "g", Name: "a", Duration: 0.002, Waited: 0.001},
+	{Catalog: "stream", Group: "g", Name: "b", Duration: 0.002, Waited: 0.001},
+	{Catalog: "stream", Group: "g", Name: "c", Duration: 0.002, Waited: 0.001},
 	{Catalog: "not shown"},
 }
 

@@ -21,7 +21,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -49,19 +48,12 @@ func Prometheus(address string) Source {
 
 // Scrape returns all metrics of the page by name.
 func Scrape(ctx context.Context, address string) (map[string]*dto.MetricFamily, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
+	page, err := get(ctx, address, "/metrics")
 	if err != nil {
 		return nil, fmt.Errorf("scraping: %w", err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("scraping %s: %s", address, resp.Status)
-	}
-	return parse(resp.Body)
+	defer page.Close()
+	return parse(page)
 }
 
 func parse(page io.Reader) (map[string]*dto.MetricFamily, error) {

@@ -238,17 +238,11 @@ func receipts(t *testing.T, server *banyandtest.Server, address string) {
 	require.Positive(t, traced["io_read_bytes"])
 	require.Positive(t, traced["io_read_seconds"])
 
-	type query struct {
-		Catalog, Group, Name string
-		Receipt              map[string]float64
-	}
-	var told struct {
-		Newest        []query
-		MostExpensive []query `json:"most_expensive"`
-		Refused       int
-	}
-	require.NoError(t, json.Unmarshal([]byte(fetch(t, "http://"+address+"/api/v1/queries")), &told))
-	require.Equal(t, query{"measure", "load_measure", "service_latency", traced}, told.Newest[0])
+	told, err := ask.Queries(t.Context(), address)
+	require.NoError(t, err)
+	newest := told.Newest[0]
+	require.Equal(t, []string{"measure", "load_measure", "service_latency"}, []string{newest.Catalog, newest.Group, newest.Name})
+	require.Equal(t, traced, newest.Fields)
 	require.Zero(t, told.Refused)
 
 	require.Zero(t, told.Refused)
