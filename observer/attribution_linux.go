@@ -118,9 +118,9 @@ func (c *counters) sumOneByOne(dst []uint64, numbers []numbered) {
 }
 
 // done returns the number of completed updates of a row, and whether none is in progress.
-func (d *byWork) done(row []uint64) (uint64, bool) {
-	underWay := atomic.LoadUint64(&row[d.updates])
-	return atomic.LoadUint64(&row[d.updates+1]), underWay == 0
+func (b *byWork) done(row []uint64) (uint64, bool) {
+	underWay := atomic.LoadUint64(&row[b.updates])
+	return atomic.LoadUint64(&row[b.updates+1]), underWay == 0
 }
 
 // read adds one row to dst.
@@ -174,7 +174,7 @@ type workTable struct {
 }
 
 // mapWorks maps a module's table, and writes the label sets to it. The result must be closed.
-func mapWorks(m *ebpf.Map, t *attributor) (*workTable, error) {
+func mapWorks(m *ebpf.Map, a *attributor) (*workTable, error) {
 	const words = workTableLabels + 2*workNumbers
 	if m == nil || m.ValueSize() != words*wordSize {
 		return nil, fmt.Errorf("the module was compiled with another version of work.h: recompile it with the current SDK")
@@ -184,9 +184,9 @@ func mapWorks(m *ebpf.Map, t *attributor) (*workTable, error) {
 		return nil, err
 	}
 	table := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words)
-	copy(table, t.labels[:])
-	w := &workTable{memory: memory, pairs: table[workTableLabels:][:workNumbers], loops: table[workTableLabels+workNumbers:], attributor: t}
-	w.numbers.Store(&[]numbered{{0, t.index(WorkOther)}, {1, t.index(WorkRuntime)}})
+	copy(table, a.labels[:])
+	w := &workTable{memory: memory, pairs: table[workTableLabels:][:workNumbers], loops: table[workTableLabels+workNumbers:], attributor: a}
+	w.numbers.Store(&[]numbered{{0, a.index(WorkOther)}, {1, a.index(WorkRuntime)}})
 	return w, nil
 }
 
