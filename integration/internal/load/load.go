@@ -44,7 +44,8 @@ var ServerFlags = []string{
 type Options struct {
 	// Progress is called about once per second, from one goroutine, with the counts so far.
 	Progress func(Stats)
-	// Duration is how long to drive. Zero means until the context ends.
+	// Duration is how long to drive: after that no batch or query is begun, and those under way are waited for. Zero means
+	// until the context ends, which cuts them short.
 	Duration time.Duration
 	// Pause is the time between two batches of a writer, and between two queries. Zero means 20 ms, which leaves some
 	// CPU idle on a machine with two cores; a negative value means none.
@@ -107,11 +108,10 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stat
 	if err := createSchema(ctx, conn, catalogs); err != nil {
 		return Stats{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	driving, stop := context.WithCancel(ctx)
+	defer stop()
 	if opts.Duration > 0 {
-		// Not a deadline: calls would notice it shortly before ctx does, and count as failed.
-		defer time.AfterFunc(opts.Duration, cancel).Stop()
+		defer time.AfterFunc(opts.Duration, stop).Stop()
 	}
 	r := &run{opts: opts, started: time.Now(), counters: make([]counters, len(catalogs))}
 	done := make(chan struct{})
@@ -121,10 +121,10 @@ func Run(ctx context.Context, conn grpc.ClientConnInterface, opts Options) (Stat
 			var workers sync.WaitGroup
 			for i, c := range catalogs {
 				workers.Go(func() {
-					r.repeat(ctx, round, opts.Batches, func(n int) error { return r.write(ctx, c, &r.counters[i], n) })
+					r.repeat(ctx, driving, round, opts.Batches, func(n int) error { return r.write(ctx, c, &r.counters[i], n) })
 				})
 				workers.Go(func() {
-					r.repeat(ctx, round, opts.Queries, func(n int) error { return r.query(ctx, c, &r.counters[i], n) })
+					r.repeat(ctx, driving, round, opts.Queries, func(n int) error { return r.query(ctx, c, &r.counters[i], n) })
 				})
 			}
 			workers.Wait()
@@ -146,15 +146,16 @@ type counters struct {
 	written, writeErrors, queries, rows, queryErrors atomic.Uint64
 }
 
-// repeat calls step with pauses in between, until the context ends or the round's number of calls is reached.
-func (r *run) repeat(ctx context.Context, round, times int, step func(n int) error) {
-	for n := round * times; ctx.Err() == nil && (times == 0 || n < (round+1)*times); n++ {
+// repeat calls step with pauses in between, until driving ends or the round's number of calls is reached. That a call
+// fails because ctx has ended is not an error.
+func (r *run) repeat(ctx, driving context.Context, round, times int, step func(n int) error) {
+	for n := round * times; driving.Err() == nil && (times == 0 || n < (round+1)*times); n++ {
 		if err := step(n); err != nil && ctx.Err() == nil {
 			r.firstError.CompareAndSwap(nil, &err)
 		}
 		if r.opts.Pause > 0 {
 			select {
-			case <-ctx.Done():
+			case <-driving.Done():
 			case <-time.After(r.opts.Pause):
 			}
 		}
