@@ -217,7 +217,8 @@ func TestSchedTraceOffCPU(t *testing.T) {
 		// With each switch the thread leaves the CPU, and waits for it once.
 		involuntary := truth["ebpf_sched_switches_total{involuntary}"]
 		requireTraced(t, truth["ebpf_sched_switches_total{voluntary}"]+involuntary, got[waitCount])
-		require.Equal(t, got[waitCount], got.offCPUTotal("count"))
+		// A switch that is not traced ends one of the two, and does not begin the other.
+		require.InDelta(t, got[waitCount], got.offCPUTotal("count"), math.Ceil(float64(got[waitCount])*untraced()))
 		// A thread that is preempted when it is about to sleep waits like all others, and the kernel does not count
 		// that as a wait.
 		waits := truth["ebpf_sched_run_queue_waits_total{}"]

@@ -148,6 +148,8 @@ func pauseRecord(t *testing.T) func() (pauses uint64, slept time.Duration) {
 	t.Cleanup(func() { require.NoError(t, unix.Rmdir(instance)) })
 	tid := strconv.Itoa(unix.Gettid())
 	require.NoError(t, os.WriteFile(filepath.Join(instance, "buffer_size_kb"), []byte("8192"), 0o600))
+	// That of the programs. An emulated machine that starts while its host is busy measures the other one wrong.
+	require.NoError(t, os.WriteFile(filepath.Join(instance, "trace_clock"), []byte("mono"), 0o600))
 	for event, filter := range map[string]string{
 		"writeback/balance_dirty_pages": "common_pid == " + tid,
 		"sched/sched_switch":            "prev_pid == " + tid + " || next_pid == " + tid,
