@@ -73,7 +73,7 @@ generate-check: setup ## Fail if what is committed as generated is not what the 
 sdk: ## Pack what users write modules of their own with: integration/out/banyandb-ebpf-sdk.tar.gz
 	@rm -rf $(sdk) && mkdir -p $(sdk)/include $(sdk)/example $(sdk)/docs
 	@cp bpf/sdk/Makefile bpf/sdk/README.md LICENSE $(sdk) && cp bpf/sdk/*.bpf.c $(sdk)/example
-	@cp bpf/probe.bpf.h bpf/kernel.h bpf/task.h bpf/work.h $(sdk)/include && cp docs/sdk.md docs/adding-a-module.md $(sdk)/docs
+	@cp bpf/probe.bpf.h bpf/kernel.h bpf/task.h bpf/work.h bpf/file.h $(sdk)/include && cp docs/sdk.md docs/adding-a-module.md $(sdk)/docs
 	@tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar -C $(dir $(sdk)) -cf - $(notdir $(sdk)) \
 		| gzip -9n >$(sdk).tar.gz
 	@rm -rf $(sdk)

@@ -9,21 +9,32 @@
  */
 #define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
-#include "work.h"
+#include "file.h"
 
 struct cache_by_work {
 	counter_t attributed_filled_pages_total HOOKS("fill") PART_OF("filled_pages_total")
-		HELP("Pages that this process added to the page cache, by the work that needed them.");
+		HELP("Pages that this process added to the page cache, by the work that needed them.")
+			BY_FILE("Pages that this process added to the page cache, by file.");
 	counter_t attributed_deleted_pages_total HOOKS("delete") PART_OF("deleted_pages_total")
-		HELP("Pages that this process removed from the page cache, by the work that removed them.");
+		HELP("Pages that this process removed from the page cache, by the work that removed them.")
+			BY_FILE("Pages that this process removed from the page cache, by file.");
+	counter_t attributed_dropped_pages_total HOOKS("dirty") PART_OF("dropped_pages_total")
+		HELP("Pages that this process dropped by fadvise, by the work that dropped them.")
+			BY_FILE_AND_WORK("Pages that this process dropped by fadvise, by the work that dropped them, "
+					 "and by file.");
 	counter_t attributed_dirtied_pages_total HOOKS("dirty") PART_OF("dirtied_pages_total")
 		HELP("Pages of files that this process made dirty, by the work that wrote them.");
 	counter_t attributed_regret_pages_total HOOKS("dirty") PART_OF("regret_pages_total") HELP(
 		"Pages that this process dropped by fadvise and needed again within 60 seconds, by the work that needed "
-		"them again. Zero unless pages are dropped too early.");
+		"them again. Zero unless pages are dropped too early.")
+		BY_FILE("Pages that this process dropped by fadvise and needed again within 60 seconds, by file. Zero "
+			"unless pages are dropped too early.");
 	counter_t attributed_dropped_early_pages_total HOOKS("dirty") PART_OF("regret_pages_total") HELP(
-		"The same pages, by the work that had dropped them: of a run of 64 pages, the one that dropped last. Zero "
-		"unless pages are dropped too early.");
+		"The same pages, by the work that had dropped them: of a run of 64 pages, or of a larger folio, the one that dropped last. Zero "
+		"unless pages are dropped too early.")
+		BY_FILE_AND_WORK("Pages that this process dropped by fadvise and needed again within 60 seconds, by "
+				 "the work that had dropped them, and by file. Zero unless pages are dropped too "
+				 "early.");
 	counter_t attributed_writeback_waits_total HOOKS("wait") PART_OF("writeback_waits_total")
 		HELP("Times a thread of this process waited for the writeback of a page, by the work that waited. Zero "
 		     "unless threads wait for writeback.");
@@ -55,9 +66,13 @@ struct metrics {
 		HELP("Pages that this process removed from the page cache, by fadvise, truncation, unlink and reclaim "
 		     "in its own threads. Not counted: pages removed by kswapd or by other processes.");
 	/*
-	 * The next three need the page itself, which a classic tracepoint does not provide. The hook dirty has no
+	 * The next four need the page itself, which a classic tracepoint does not provide. The hook dirty has no
 	 * variant of that kind, so it is attached only where fill and delete get the page.
 	 */
+	counter_t dropped_pages_total HOOKS("dirty") VERIFY("dropped_pages")
+		HELP("Pages that this process dropped by fadvise. Punching a hole, and direct I/O over cached pages, "
+		     "count like fadvise. Not counted: pages beyond the end of the file, and pages removed by "
+		     "truncation, unlink or reclaim.");
 	counter_t unused_pages_total HOOKS("dirty") VERIFY("unused_pages")
 		HELP("Pages that this process dropped by fadvise before anything had used them, such as readahead in "
 		     "vain. A page of a larger folio counts as used if any page of the folio was. Not counted: files "
@@ -93,7 +108,7 @@ struct metrics {
 		HELP("Pages of files that this process needed again soon after reclaim had evicted them from the page "
 		     "cache. Not counted: pages dropped by fadvise. Zero unless memory is short.");
 	EVENTS_LOST;
-	BY_WORK(cache_by_work);
+	BY_WORK_AND_FILE(cache_by_work);
 	ON_RECEIPTS(cache_receipt);
 } __attribute__((aligned(64)));
 METRICS;
@@ -239,6 +254,7 @@ static __always_inline void note_dropped(struct metrics *m, __u32 work, __u64 ha
 	run->pages |= pages;
 }
 
+/* Notes the work that had dropped the pages, if they are regretted. */
 static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pages)
 {
 	struct run *run = run_place(hash);
@@ -252,7 +268,7 @@ static __always_inline void note_filled(struct metrics *m, __u64 hash, __u64 pag
 	if (!recent(run, run_clock()))
 		return;
 	m->regret_pages_total += ones(pages);
-	work_add(&m->by_work[run->tag & (WORKS - 1)].attributed_dropped_early_pages_total, ones(pages));
+	*(volatile __u64 *)&m->updates.note = run->tag;
 }
 
 static __always_inline int looked_up(void)
@@ -265,21 +281,31 @@ static __always_inline int looked_up(void)
 
 static __always_inline void add_filled(struct metrics *m, struct inode *inode, unsigned long index, __u32 pages)
 {
-	__u64 file, regret = m->regret_pages_total;
-	__u32 who = work_who();
+	__u64 hash, regret = m->regret_pages_total;
+	__u32 who, file;
+	struct cache_by_work *by;
 
 	m->filled_pages_total += pages;
-	work_add(&m->by_work[work_of(who)].attributed_filled_pages_total, pages);
 	if (in_file(inode, index)) {
-		file = file_hash(inode);
-		note_filled(m, run_hash(file, index), run_mask(index, pages));
+		hash = file_hash(inode);
+		note_filled(m, run_hash(hash, index), run_mask(index, pages));
 		for (__u32 i = 1; i < FOLIO_RUNS && i * RUN_PAGES < pages; i++)
-			note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);
+			note_filled(m, run_hash(hash, index + i * RUN_PAGES), ~0ULL);
 	}
-	/* Only tracepoints run this, one at a time on a CPU. A sum of the runs would have the verifier check more
-	 * paths. */
+	/*
+	 * Only tracepoints run this, one at a time on a CPU. A sum of the runs would have the verifier check more
+	 * paths, and so would the search for the work and the file if it came first.
+	 */
 	regret = m->regret_pages_total - regret;
-	work_add(&m->by_work[work_of(who)].attributed_regret_pages_total, regret);
+	who = work_who();
+	file = file_of_inode(inode);
+	by = &m->by_work[cell_of(work_of(who), file)];
+	work_add(&by->attributed_filled_pages_total, pages);
+	work_add(&by->attributed_regret_pages_total, regret);
+	if (regret)
+		work_add(&m->by_work[cell_of(*(volatile __u64 *)&m->updates.note, file)]
+				  .attributed_dropped_early_pages_total,
+			regret);
 	ON_RECEIPT(m, who, r) {
 		work_add(&r->filled_pages, pages);
 		work_add(&r->regret_pages, regret);
@@ -299,27 +325,35 @@ static __always_inline int invalidated(unsigned long flags, struct inode *inode,
 	return flags & PAGE_FLAG(PG_lru) && inode->i_nlink && in_file(inode, index);
 }
 
-/* Returns the work. */
-static __always_inline __u32 add_deleted(struct metrics *m, __u32 pages)
+static __always_inline void add_deleted(struct metrics *m, struct cache_by_work *by, __u32 pages)
 {
-	__u32 work = work_now();
+	m->deleted_pages_total += pages;
+	work_add(&by->attributed_deleted_pages_total, pages);
+}
 
-	AT_ONCE(m) {
-		m->deleted_pages_total += pages;
-		work_add(&m->by_work[work].attributed_deleted_pages_total, pages);
-	}
-	return work;
+static __always_inline void add_dropped(struct metrics *m, struct cache_by_work *by, __u32 pages)
+{
+	m->dropped_pages_total += pages;
+	work_add(&by->attributed_dropped_pages_total, pages);
 }
 
 static __always_inline void deleted(unsigned long flags, struct inode *inode, unsigned long index, __u32 pages)
 {
 	unsigned long used = PAGE_FLAG(PG_referenced) | PAGE_FLAG(PG_active) | PAGE_FLAG(PG_workingset);
+	struct cache_by_work *by;
 	__u64 file;
-	__u32 work;
+	__u32 work, dropped;
 
 	UPDATE_IN_TRACEPOINT(m) {
-		work = add_deleted(m, pages);
-		if (invalidated(flags, inode, index)) {
+		work = work_now();
+		by = &m->by_work[cell_of(work, file_of_inode(inode))];
+		dropped = invalidated(flags, inode, index);
+		AT_ONCE(m) {
+			add_deleted(m, by, pages);
+			if (dropped)
+				add_dropped(m, by, pages);
+		}
+		if (dropped) {
 			if (!(flags & used) && inode->i_writecount.counter <= 0)
 				m->unused_pages_total += pages;
 			file = file_hash(inode);
@@ -395,7 +429,8 @@ TRACEPOINT(delete__tracepoint, filemap, mm_filemap_delete_from_page_cache,
 {
 	if (in_scope(bpf_get_current_pid_tgid()))
 		UPDATE_IN_TRACEPOINT(m)
-			add_deleted(m, event_pages(ctx));
+			AT_ONCE(m)
+				add_deleted(m, &m->by_work[work_now()], event_pages(ctx));
 }
 
 TP_BTF(dirty__tp_btf, writeback_dirty_folio, struct folio *folio)

@@ -10,7 +10,7 @@
 /* For the threads that are in a call at the same time. */
 #define TIMER_SLOT_BITS 11
 #include "probe.bpf.h"
-#include "work.h"
+#include "file.h"
 
 /* Calls that return how many bytes they transferred. */
 #define TRANSFERS(E) \
@@ -86,15 +86,20 @@ struct io_by_work {
 	counter_t attributed_operations_total[IO_CLASS__COUNT] HOOKS("syscall") LABELS("class=io_class") PART_OF(
 		"operations_total")
 		HELP("System calls that returned, including those that failed, by the work that made them. The class "
-		     "other has the calls on names, sizes and the address space, openat, close and io_uring_enter.");
+		     "other has the calls on names, sizes and the address space, openat, close and io_uring_enter.")
+			BY_FILE("System calls that returned, including those that failed, by the file of their "
+				"descriptor. Calls that have none, and close, have the kind none.");
 	counter_t attributed_bytes_total[IO_DIRECTION__COUNT] HOOKS("syscall") LABELS("direction=io_direction") PART_OF(
 		"bytes_total")
 		HELP("Bytes that read-like and write-like calls returned as transferred, by the work that made them. "
-		     "copy_file_range and sendfile count as write.");
+		     "copy_file_range and sendfile count as write.")
+			BY_FILE("Bytes that read-like and write-like calls returned as transferred, by file. "
+				"copy_file_range counts as write and for the file that it reads.");
 	counter_ns_t attributed_seconds_total[IO_WAIT__COUNT] HOOKS("syscall") LABELS("class=io_wait")
 		PART_OF("duration_seconds + operation_seconds_total")
-			HELP("Time from the entry of calls to their return, by the work that made them.");
-} __attribute__((aligned(128)));
+			HELP("Time from the entry of calls to their return, by the work that made them.")
+				BY_FILE("Time from the entry of calls to their return, by file.");
+};
 
 struct io_receipt {
 	counter_t operations HOOKS("syscall") HELP("System calls, as in ebpf_io_operations_total.");
@@ -133,7 +138,7 @@ struct metrics {
 		HELP("Calls of fadvise by advice, including failed calls. Not counted: an advice that Linux does not "
 		     "know.") VERIFY("fadvise_{advice}");
 	EVENTS_LOST;
-	BY_WORK(io_by_work);
+	BY_WORK_AND_FILE(io_by_work);
 	ON_RECEIPTS(io_receipt);
 } __attribute__((aligned(128)));
 METRICS;
@@ -197,6 +202,28 @@ static __always_inline __u32 io_op(unsigned long nr)
 	return op < IO_OP__COUNT ? op : IO_OP__COUNT;
 }
 
+/* What a call is about: the file of its first argument, or that of its result. The descriptor of close is gone by then.
+ */
+enum { SUBJECT_NONE, SUBJECT_ARG1, SUBJECT_RESULT };
+static const volatile __u8 subject_of[IO_OP__COUNT] = {
+	[IO_OP_READ... IO_OP_FADVISE] = SUBJECT_ARG1,
+	[IO_OP_OPENAT] = SUBJECT_RESULT,
+	[IO_OP_FTRUNCATE... IO_OP_FALLOCATE] = SUBJECT_ARG1,
+	[IO_OP_FLOCK... IO_OP_GETDENTS] = SUBJECT_ARG1,
+};
+
+/* In place of the descriptor where the arguments cannot be read at the exit. */
+enum { FD_UNKNOWN = -0x10000 };
+
+static __always_inline __u32 file_of_call(__u32 op, int fd, long ret)
+{
+	__u32 of = subject_of[op];
+
+	if (fd == FD_UNKNOWN)
+		return FILE_OTHER;
+	return file_of_fd(of == SUBJECT_ARG1 ? fd : of == SUBJECT_RESULT ? ret : -1);
+}
+
 /* The end of the heap after the last brk. brk takes a lock, so each call starts where the last one ended. */
 static __u64 heap_end;
 
@@ -242,7 +269,8 @@ static __always_inline __u32 errno_of(long ret)
  * The number within a group is a separate variable that is opaque to the compiler: older verifiers do not follow the
  * bound of op through a comparison of its lower half.
  */
-static __always_inline void returned(struct metrics *m, __u32 who, __u32 class, __u32 op, long ret)
+static __always_inline void returned(
+	struct metrics *m, struct io_by_work *by, __u32 who, __u32 class, __u32 op, long ret)
 {
 	__u32 transfer = op;
 
@@ -250,7 +278,7 @@ static __always_inline void returned(struct metrics *m, __u32 who, __u32 class, 
 	barrier_var(transfer);
 	if (transfer < IO_TRANSFER__COUNT) {
 		m->bytes_total[transfer] += ret;
-		work_add(&m->by_work[work_of(who)].attributed_bytes_total[class & 1], ret);
+		work_add(&by->attributed_bytes_total[class & 1], ret);
 		ON_RECEIPT(m, who, r)
 			work_add(class & 1 ? &r->written_bytes : &r->read_bytes, ret);
 		hist_bytes_add(&m->size_bytes[transfer], ret);
@@ -269,13 +297,13 @@ static __always_inline __u32 wait_of(__u32 class)
 	return class == IO_CLASS_SYNC ? IO_WAIT_SYNC : IO_WAIT_OTHER;
 }
 
-static __always_inline void took(struct metrics *m, __u32 who, __u32 class, __u32 op, __s64 ns)
+static __always_inline void took(struct metrics *m, struct io_by_work *by, __u32 who, __u32 class, __u32 op, __s64 ns)
 {
 	__u32 timed = op, untimed = op - IO_TIMED__COUNT, weight = sampling.weight;
 
 	if (ns == TIMER_NONE)
 		return;
-	work_add(&m->by_work[work_of(who)].attributed_seconds_total[wait_of(class)], ns * weight);
+	work_add(&by->attributed_seconds_total[wait_of(class)], ns * weight);
 	if (class == IO_CLASS_READ)
 		ON_RECEIPT(m, who, r)
 			work_add(&r->read_seconds, ns * weight);
@@ -287,9 +315,10 @@ static __always_inline void took(struct metrics *m, __u32 who, __u32 class, __u3
 		m->operation_seconds_total[untimed] += ns * weight;
 }
 
-static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, long ret)
+static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, int fd, long ret)
 {
-	__u32 who = work_who(), class = class_of[op];
+	__u32 who = work_who(), class = class_of[op], cell = cell_of(work_of(who), file_of_call(op, fd, ret));
+	struct io_by_work *by = &m->by_work[cell];
 
 	/*
 	 * Otherwise the compiler puts the search for the bucket of ret first, and the verifier checks work_who once for
@@ -299,21 +328,21 @@ static __always_inline void leave(struct metrics *m, __u64 pid_tgid, __u32 op, l
 	barrier_var(class);
 	if (class >= IO_CLASS__COUNT)
 		return;
-	work_add(&m->by_work[work_of(who)].attributed_operations_total[class], 1);
+	work_add(&by->attributed_operations_total[class], 1);
 	ON_RECEIPT(m, who, r) {
 		work_add(&r->operations, 1);
 		if (class == IO_CLASS_READ)
 			work_add(&r->reads, 1);
 	}
 	if (ret >= 0) {
-		returned(m, who, class, op, ret);
+		returned(m, by, who, class, op, ret);
 	} else {
 		m->operations_total[op][IO_RESULT_ERROR]++;
 		m->errors_total[op][errno_of(ret)]++;
 	}
 	/* With sampling, a call without a start is not a loss. */
 	if (sampling.weight == 1 || timer_note(&calls, pid_tgid) >= 0) {
-		took(m, who, class, op, timer_end(&calls, pid_tgid, m->events_lost_total));
+		took(m, by, who, class, op, timer_end(&calls, pid_tgid, m->events_lost_total));
 		sampled_on(&calls, pid_tgid);
 	}
 }
@@ -327,12 +356,12 @@ static __noinline int enter_call(__u64 pid_tgid, __u32 op, unsigned long arg)
 	return 0;
 }
 
-static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
+static __noinline int leave_call(__u64 pid_tgid, __u32 op, int fd, long ret)
 {
 	if (op < IO_OP__COUNT)
 		UPDATE(m)
 			AT_ONCE(m)
-				leave(m, pid_tgid, op, ret);
+				leave(m, pid_tgid, op, fd, ret);
 	return 0;
 }
 
@@ -348,34 +377,34 @@ static __noinline int leave_call(__u64 pid_tgid, __u32 op, long ret)
 		return in_scope(pid_tgid) ? enter_call(pid_tgid, op, arg) : 0;             \
 	}
 
-#define CALL_EXIT(variant, name, function, op, args...)                        \
-	FEXIT(syscall__##variant##__##name##_exit, function, ##args)           \
-	{                                                                      \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                   \
-                                                                               \
-		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, ret) : 0; \
+#define CALL_EXIT(variant, name, function, op, fd, args...)                        \
+	FEXIT(syscall__##variant##__##name##_exit, function, ##args)               \
+	{                                                                          \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                       \
+                                                                                   \
+		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, fd, ret) : 0; \
 	}
 
 #define CALL_BY_FENTRY(variant, name, function, op, arg) \
 	CALL_ENTER(variant, name, function, op, arg)     \
-	CALL_EXIT(variant, name, function, op, const struct pt_regs *regs, long ret)
+	CALL_EXIT(variant, name, function, op, SYSCALL_ARG1(regs), const struct pt_regs *regs, long ret)
 
 /* The same by breakpoint, for kernels without trampolines: more expensive. */
-#define CALL_BY_KPROBE(variant, name, function, op, arg)                                 \
-	SEC("kprobe/" function)                                                          \
-	int BPF_KPROBE(syscall__##variant##__##name##_enter, const struct pt_regs *regs) \
-	{                                                                                \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                             \
-                                                                                         \
-		return in_scope(pid_tgid) ? enter_call(pid_tgid, op, arg) : 0;           \
-	}                                                                                \
-                                                                                         \
-	SEC("kretprobe/" function)                                                       \
-	int BPF_KRETPROBE(syscall__##variant##__##name##_exit, long ret)                 \
-	{                                                                                \
-		__u64 pid_tgid = bpf_get_current_pid_tgid();                             \
-                                                                                         \
-		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, ret) : 0;           \
+#define CALL_BY_KPROBE(variant, name, function, op, arg)                                   \
+	SEC("kprobe/" function)                                                            \
+	int BPF_KPROBE(syscall__##variant##__##name##_enter, const struct pt_regs *regs)   \
+	{                                                                                  \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                               \
+                                                                                           \
+		return in_scope(pid_tgid) ? enter_call(pid_tgid, op, arg) : 0;             \
+	}                                                                                  \
+                                                                                           \
+	SEC("kretprobe/" function)                                                         \
+	int BPF_KRETPROBE(syscall__##variant##__##name##_exit, long ret)                   \
+	{                                                                                  \
+		__u64 pid_tgid = bpf_get_current_pid_tgid();                               \
+                                                                                           \
+		return in_scope(pid_tgid) ? leave_call(pid_tgid, op, FD_UNKNOWN, ret) : 0; \
 	}
 
 /* Calls whose arguments are not read. */
@@ -434,7 +463,7 @@ FENTRY(syscall__fentry_inner__fadvise_enter, "ksys_fadvise64_64", int fd, loff_t
 	return in_scope(pid_tgid) ? enter_call(pid_tgid, IO_OP_FADVISE, advice) : 0;
 }
 
-CALL_EXIT(fentry_inner, fadvise, "ksys_fadvise64_64", IO_OP_FADVISE, int fd, loff_t offset, loff_t len, int advice,
+CALL_EXIT(fentry_inner, fadvise, "ksys_fadvise64_64", IO_OP_FADVISE, fd, int fd, loff_t offset, loff_t len, int advice,
 	int ret)
 
 /* The advice of fadvise, the second argument of other calls. */
@@ -459,14 +488,14 @@ static __always_inline void enter_any(__u32 op, unsigned long arg2, unsigned lon
 			enter(m, pid_tgid, op, arg_of(op, arg2, arg4));
 }
 
-static __always_inline void leave_any(__u32 op, long ret)
+static __always_inline void leave_any(__u32 op, int fd, long ret)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	if (in_scope(pid_tgid))
 		UPDATE_IN_TRACEPOINT(m)
 			AT_ONCE(m)
-				leave(m, pid_tgid, op, ret);
+				leave(m, pid_tgid, op, fd, ret);
 }
 
 TP_BTF(syscall__tp_btf__enter, sys_enter, struct pt_regs *regs, long nr)
@@ -483,7 +512,7 @@ TP_BTF(syscall__tp_btf__exit, sys_exit, struct pt_regs *regs, long ret)
 	__u32 op = io_op(SYSCALL_NR(regs));
 
 	if (op < IO_OP__COUNT)
-		leave_any(op, ret);
+		leave_any(op, SYSCALL_ARG1(regs), ret);
 	return 0;
 }
 
@@ -500,7 +529,7 @@ TRACEPOINT(syscall__tracepoint__exit, raw_syscalls, sys_exit, struct trace_event
 	__u32 op = io_op(ctx->id);
 
 	if (op < IO_OP__COUNT)
-		leave_any(op, ctx->ret);
+		leave_any(op, FD_UNKNOWN, ctx->ret);
 }
 
 PLAIN_CALLS(CALL_BY_KPROBE, kprobe)

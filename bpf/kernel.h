@@ -51,12 +51,13 @@ enum bpf_func_id { BPF_FUNC_get_current_task_btf = 158, BPF_FUNC_task_pt_regs = 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /*
- * The registers at a system call. The number and the fourth argument can still be read at the exit. The first argument
- * cannot on arm64, where it shares its register with the result.
+ * The registers at a system call. The number and these arguments can still be read at the exit: on arm64, where the
+ * first argument shares its register with the result, the kernel keeps a copy.
  */
 #if defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	__u64 regs[31];
+	__u64 orig_x0;
 	__s32 syscallno;
 };
 
@@ -64,6 +65,7 @@ struct user_pt_regs {
 	__u64 regs[31];
 };
 #define SYSCALL_NR(r) ((r)->syscallno)
+#define SYSCALL_ARG1(r) ((r)->orig_x0)
 #define SYSCALL_ARG2(r) ((r)->regs[1])
 #define SYSCALL_ARG2_COPY(r) BPF_CORE_READ(r, regs[1])
 #define SYSCALL_ARG4(r) ((r)->regs[3])
@@ -78,6 +80,7 @@ struct pt_regs {
 	unsigned long orig_ax;
 };
 #define SYSCALL_NR(r) ((long)(r)->orig_ax)
+#define SYSCALL_ARG1(r) ((r)->di)
 #define SYSCALL_ARG2(r) ((r)->si)
 #define SYSCALL_ARG2_COPY(r) BPF_CORE_READ(r, si)
 #define SYSCALL_ARG4(r) ((r)->r10)
@@ -126,8 +129,18 @@ struct super_block {
 	__u32 s_dev;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct inode {
+	unsigned short i_mode;
 	struct super_block *i_sb;
+	struct hlist_head i_dentry;
 	unsigned long i_ino;
 	unsigned int i_nlink;
 	loff_t i_size;
@@ -139,6 +152,62 @@ struct inode {
 
 struct address_space {
 	struct inode *host;
+};
+
+/* A name in a folder. A short one stands in the dentry itself. */
+struct qstr {
+	__u32 hash;
+	__u32 len;
+	const unsigned char *name;
+};
+
+union dentry_alias {
+	struct hlist_node d_alias;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	unsigned char d_iname[32];
+	union dentry_alias d_u;
+};
+
+/* Linux 6.18 has it; older ones have d_iname. */
+union shortname_store {
+	unsigned char string[40];
+};
+
+struct dentry___shortname {
+	union shortname_store d_shortname;
+};
+
+/* Linux 7.2 has it; older ones have d_u. */
+struct dentry___alias {
+	struct hlist_node d_alias;
+};
+
+/* An open file, and the table of a process's descriptors. */
+struct path {
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+	struct inode *f_inode;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+/* Begins with a pointer to a file, as an entry of the table of descriptors does. */
+struct kiocb {
+	struct file *ki_filp;
 };
 
 /* The two positions are on pages of their own, exactly one page apart. */
@@ -242,6 +311,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
+	struct files_struct *files;
 };
 
 /* Before Linux 5.14 (commit 2f064a59a11f). */
@@ -287,8 +357,6 @@ struct mm_struct___atomic {
 };
 
 /* A memory area. A page fault is passed the one that it is in. */
-struct file;
-
 struct vm_area_struct {
 	struct file *vm_file;
 };

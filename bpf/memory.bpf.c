@@ -13,7 +13,7 @@
 /* Few threads wait for memory at once. */
 #define TIMER_SLOT_BITS 9
 #include "probe.bpf.h"
-#include "work.h"
+#include "file.h"
 
 enum reclaim_kind { RECLAIM_KIND_DIRECT, RECLAIM_KIND_MEMCG, RECLAIM_KIND_KSWAPD, RECLAIM_KIND__COUNT };
 LABEL_VALUES(reclaim_kind);
@@ -37,16 +37,18 @@ struct memory_by_work {
 	counter_t attributed_page_faults_total[FAULT_KIND__COUNT] HOOKS("fault") LABELS("kind=fault_kind")
 		PART_OF("page_fault_duration_seconds")
 			HELP("Page faults of this process whose duration was measured, by the work that had them.");
-	counter_ns_t attributed_page_fault_seconds_total HOOKS("fault") PART_OF("page_fault_duration_seconds")
-		HELP("Time from the first attempt of a page fault of this process to its end, by the work that had "
-		     "it.");
+	counter_ns_t attributed_page_fault_seconds_total HOOKS("fault") PART_OF("page_fault_duration_seconds") HELP(
+		"Time from the first attempt of a page fault of this process to its end, by the work that had "
+		"it.")
+		BY_FILE("Time from the first attempt of a page fault of this process to its end, by the file of the "
+			"mapping. Anonymous memory has the kind none.");
 	counter_t attributed_reclaim_stalls_total HOOKS("direct,memcg") PART_OF("reclaim_duration_seconds") HELP(
 		"Times that threads of this process were stalled in memory reclaim, by the work that was stalled. Zero "
 		"unless memory is short.");
 	counter_ns_t attributed_reclaim_seconds_total HOOKS("direct,memcg") PART_OF("reclaim_duration_seconds") HELP(
 		"Time that threads of this process were stalled in memory reclaim, by the work that was stalled. Zero "
 		"unless memory is short.");
-} __attribute__((aligned(64)));
+};
 
 struct memory_receipt {
 	counter_t major_faults HOOKS("fault") HELP("Major page faults, as in ebpf_memory_page_fault_duration_seconds.");
@@ -99,7 +101,7 @@ struct metrics {
 		     "thread khugepaged or by madvise. Not counted: attempts that were abandoned before any work was "
 		     "done, and pages of files. Zero unless huge pages are enabled.");
 	EVENTS_LOST;
-	BY_WORK(memory_by_work);
+	BY_WORK_AND_FILE(memory_by_work);
 	ON_RECEIPTS(memory_receipt);
 } __attribute__((aligned(64)));
 METRICS;
@@ -395,7 +397,17 @@ static __always_inline int continues(int was, __u32 note)
 	return note & FAULT_NOTE_TRIED || (was & FAULT_NOTE_AREA_LOCK && !(note & FAULT_NOTE_AREA_LOCK));
 }
 
-static __always_inline int fault_begin(__u64 pid_tgid, int file, __u32 flags)
+/* The file that a fault is in, beside its timer: at the end the area may be gone. */
+static __u16 fault_files[TIMER_SLOTS];
+
+static __always_inline void note_file(__u64 pid_tgid, struct file *file)
+{
+	preempt_off();
+	fault_files[pid_tgid & (TIMER_SLOTS - 1)] = file_of(file);
+	preempt_on();
+}
+
+static __always_inline int fault_begin(__u64 pid_tgid, struct file *file, __u32 flags)
 {
 	__u32 note = 0;
 
@@ -405,17 +417,19 @@ static __always_inline int fault_begin(__u64 pid_tgid, int file, __u32 flags)
 		note |= FAULT_NOTE_TRIED;
 	if (flags & FAULT_FLAG_VMA_LOCK)
 		note |= FAULT_NOTE_AREA_LOCK;
-	if (continues(timer_note(&faults, pid_tgid), note))
+	if (continues(timer_note(&faults, pid_tgid), note)) {
 		timer_renote(&faults, pid_tgid, note);
-	else
+	} else {
+		note_file(pid_tgid, file);
 		timer_start(&faults, pid_tgid, note);
+	}
 	return 0;
 }
 
-static __always_inline void faulted(struct metrics *m, __u32 kind, __u32 area, __u64 ns)
+static __always_inline void faulted(struct metrics *m, __u32 kind, __u32 area, __u32 file, __u64 ns)
 {
 	__u32 who = work_who();
-	struct memory_by_work *by = &m->by_work[work_of(who)];
+	struct memory_by_work *by = &m->by_work[cell_of(work_of(who), file)];
 
 	/* Before Linux 6.10 another thread's fault may preempt this program. */
 	hist_ns_wide_add_atomic(&m->page_fault_duration_seconds[kind][area], ns);
@@ -450,7 +464,7 @@ static __always_inline int fault_end(__u64 pid_tgid, __u32 ret)
 		ns = timer_end(&faults, pid_tgid, m->events_lost_total);
 		if (ns != TIMER_NONE)
 			AT_ONCE(m)
-				faulted(m, kind, area, ns);
+				faulted(m, kind, area, fault_files[pid_tgid & (TIMER_SLOTS - 1)], ns);
 	}
 	return 0;
 }
@@ -461,7 +475,7 @@ FENTRY(fault__fentry__begin, "handle_mm_fault", struct vm_area_struct *vma, unsi
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return fault_begin(pid_tgid, vma->vm_file != 0, flags);
+	return fault_begin(pid_tgid, vma->vm_file, flags);
 }
 
 FEXIT(fault__fentry__end, "handle_mm_fault", struct vm_area_struct *vma, unsigned long address, unsigned int flags,
@@ -481,7 +495,7 @@ int BPF_KPROBE(fault__kprobe__begin, struct vm_area_struct *vma, unsigned long a
 
 	if (!in_scope(pid_tgid))
 		return 0;
-	return fault_begin(pid_tgid, BPF_CORE_READ(vma, vm_file) != 0, flags);
+	return fault_begin(pid_tgid, BPF_CORE_READ(vma, vm_file), flags);
 }
 
 SEC("kretprobe/handle_mm_fault")

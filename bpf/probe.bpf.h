@@ -302,12 +302,12 @@ static __always_inline void hist_bytes_add(struct hist_bytes *h, __u64 bytes)
 #ifndef TIMER_SLOT_BITS
 #define TIMER_SLOT_BITS 12
 #endif
-enum { TIMER_TAG_BITS = 22 - TIMER_SLOT_BITS };
+enum { TIMER_SLOTS = 1 << TIMER_SLOT_BITS, TIMER_TAG_BITS = 22 - TIMER_SLOT_BITS };
 enum { TIMER_NOTE_BITS = 4 };
 enum { TIMER_TIME_SHIFT = TIMER_TAG_BITS + TIMER_NOTE_BITS };
 
 struct timer {
-	__u64 word[1 << TIMER_SLOT_BITS];
+	__u64 word[TIMER_SLOTS];
 };
 
 #define TIMER(name) static struct timer name SEC(".data.timers")
@@ -323,7 +323,7 @@ LABEL_VALUES(lost_reason);
 
 static __always_inline __u64 *timer_word(struct timer *t, __u32 tid)
 {
-	return &t->word[tid & ((1 << TIMER_SLOT_BITS) - 1)];
+	return &t->word[tid & (TIMER_SLOTS - 1)];
 }
 
 static __always_inline __u64 timer_tag(__u32 tid)

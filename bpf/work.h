@@ -49,6 +49,7 @@
 struct updates {
 	__u64 under_way; /* programs inside AT_ONCE */
 	__u64 done;	 /* that have left it */
+	__u64 note;	 /* for a program's own use: the verifier does not follow what goes through memory */
 };
 
 /* The last member of struct metrics, except for ON_RECEIPTS. */

@@ -45,8 +45,8 @@ var meddling = [...]asm.BuiltinFunc{
 	asm.FnProbeWriteUser, asm.FnOverrideReturn, asm.FnSendSignal, asm.FnSendSignalThread, asm.FnSetsockopt, asm.FnTailCall,
 }
 
-// kernelFunctions are the allowed kfuncs, those in the SDK's header. Others may modify their arguments.
-var kernelFunctions = [...]string{"bpf_preempt_disable", "bpf_preempt_enable", "bpf_rcu_read_lock", "bpf_rcu_read_unlock"}
+// kernelFunctions are the allowed kfuncs, those in the SDK's headers. Others may modify their arguments.
+var kernelFunctions = [...]string{"bpf_preempt_disable", "bpf_preempt_enable", "bpf_rdonly_cast", "bpf_rcu_read_lock", "bpf_rcu_read_unlock"}
 
 // sleepable is BPF_F_SLEEPABLE.
 const sleepable = 1 << 4

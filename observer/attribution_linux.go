@@ -19,7 +19,9 @@ package observer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"slices"
 	"sync"
@@ -27,6 +29,8 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"github.com/apache/skywalking-banyandb/ebpf/observer/internal/goruntime"
@@ -37,6 +41,7 @@ type byWork struct {
 	rows    [][]uint64 // one entry per CPU
 	updates int        // the index of struct updates in a row
 	metrics []Metric   // those that are broken down by work
+	files   []fileMetric
 	works   *workTable
 }
 
@@ -137,7 +142,19 @@ func (c *counters) read(dst, row []uint64, numbers []numbered) {
 		m := &c.byWork.metrics[i]
 		words := m.inner() * m.width
 		for _, n := range numbers {
-			from, to := m.parts.from+n.number*m.parts.stride, m.offset+n.place*words
+			from, to := m.parts.from+n.number*m.parts.stride, m.offset+n.work*words
+			load(dst[to:to+words], row[from:from+words])
+		}
+	}
+	for i := range c.byWork.files {
+		m := &c.byWork.files[i]
+		words := m.inner * m.width
+		for _, n := range numbers {
+			place := n.file
+			if m.withWork {
+				place = n.both
+			}
+			from, to := m.parts.from+n.number*m.parts.stride, m.offset+place*words
 			load(dst[to:to+words], row[from:from+words])
 		}
 	}
@@ -161,65 +178,153 @@ const (
 	workBlock      = 64 // bytes of g that are read at once
 )
 
-// numbered is a number that a module's programs have assigned to a work, and the position of that work in a snapshot.
-type numbered struct{ number, place int }
+// numbered is a number that a module's programs count in, and the positions of what it stands for in a snapshot. The
+// numbers of works come first; the others are cells.
+type numbered struct{ number, work, file, both int }
 
 // workTable is the table in which a module's programs number works, with the works that the numbers stand for.
 type workTable struct {
 	memory     []byte
 	pairs      []uint64
-	loops      []uint64 // not 0 for pairs whose events are on no receipt
+	loops      []uint64   // not 0 for pairs whose events are on no receipt
+	files      *fileTable // nil if nothing is counted by file
 	attributor *attributor
 	numbers    atomic.Pointer[[]numbered] // the known ones
+}
+
+// fileTable is the table in which they number files and cells.
+type fileTable struct {
+	memory []byte
+	cells  []uint64
+	shapes []uint64
+
+	mu    sync.Mutex
+	names [fileNumbers]File // of the shapes; the zero value until they are needed
 }
 
 // mapWorks maps a module's table, and writes the label sets to it. The result must be closed.
 func mapWorks(m *ebpf.Map, a *attributor) (*workTable, error) {
 	const words = workTableLabels + 2*workNumbers
-	if m == nil || m.ValueSize() != words*wordSize {
-		return nil, fmt.Errorf("the module was compiled with another version of work.h: recompile it with the current SDK")
-	}
-	memory, err := mapArray(m, words, unix.PROT_READ|unix.PROT_WRITE)
+	memory, table, err := mapTable(m, words, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
 		return nil, err
 	}
-	table := unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words)
 	copy(table, a.labels[:])
 	w := &workTable{memory: memory, pairs: table[workTableLabels:][:workNumbers], loops: table[workTableLabels+workNumbers:], attributor: a}
-	w.numbers.Store(&[]numbered{{0, a.index(WorkOther)}, {1, a.index(WorkRuntime)}})
+	w.numbers.Store(&[]numbered{w.numbered(0, WorkOther, pathless[0]), w.numbered(1, WorkRuntime, pathless[0])})
 	return w, nil
 }
 
-// known returns all numbers that are assigned to works. It allocates only if there are new ones.
+// mapFiles maps a module's table of files. close unmaps it.
+func (w *workTable) mapFiles(m *ebpf.Map) error {
+	const before, words = fileTags + fileNumbers, fileTags + fileNumbers + cells + fileNumbers*fileShapeWords
+	memory, table, err := mapTable(m, words, unix.PROT_READ)
+	if err != nil {
+		return err
+	}
+	w.files = &fileTable{memory: memory, cells: table[before:][:cells], shapes: table[before+cells:]}
+	copy(w.files.names[:], pathless[:])
+	return nil
+}
+
+func mapTable(m *ebpf.Map, words, protection int) ([]byte, []uint64, error) {
+	if m == nil || int(m.ValueSize()) != words*wordSize {
+		return nil, nil, fmt.Errorf("the module was compiled with another version of work.h or file.h: recompile it with the current SDK")
+	}
+	memory, err := mapArray(m, words, protection)
+	if err != nil {
+		return nil, nil, err
+	}
+	return memory, unsafe.Slice((*uint64)(unsafe.Pointer(&memory[0])), words), nil
+}
+
+// numbered returns where a snapshot counts what the programs count under a number.
+func (w *workTable) numbered(number int, work Work, file File) numbered {
+	n := numbered{number: number, work: w.attributor.index(work)}
+	n.file, n.both = w.attributor.places.enter(file, work.Name)
+	return n
+}
+
+// known returns all numbers that are assigned. It allocates only if there are new ones.
 func (w *workTable) known() []numbered {
 	known := *w.numbers.Load()
-	used := workFirst
-	for i := range w.pairs {
-		if atomic.LoadUint64(&w.pairs[i]) != 0 {
-			used++
-		}
-	}
-	if used == len(known) {
+	if workFirst+assigned(w.pairs)+w.files.assigned() == len(known) {
 		return known
 	}
 	all := slices.Clone(known[:workFirst])
+	works := [workNumbers]Work{WorkOther, WorkRuntime}
 	for i := range w.pairs {
 		if pair := atomic.LoadUint64(&w.pairs[i]); pair != 0 {
 			function, label := goruntime.Name(uintptr(pair&(1<<workPairShift-1))), int(pair>>workPairShift)
-			all = append(all, numbered{i, w.attributor.name(function, label)})
+			works[i] = w.attributor.name(function, label)
+			all = append(all, w.numbered(i, works[i], pathless[0]))
 			if ruleFor(w.attributor.works.Loops, function) >= 0 {
 				// A loop that a query has started keeps the query's labels.
 				atomic.StoreUint64(&w.loops[i], 1)
 			}
 		}
 	}
+	for cell, pair := range w.files.all() {
+		work := works[pair%workNumbers]
+		if work == (Work{}) {
+			// A pair that came after those that were read above: the next snapshot has both.
+			continue
+		}
+		all = append(all, w.numbered(cell, work, w.file(int(pair/workNumbers))))
+	}
 	w.numbers.Store(&all)
 	return all
 }
 
+// file returns what the file with a number holds.
+func (w *workTable) file(number int) File {
+	w.files.mu.Lock()
+	defer w.files.mu.Unlock()
+	name := &w.files.names[number%fileNumbers]
+	if *name == (File{}) {
+		*name = w.attributor.places.bound(w.attributor.works.Files(shapePath(w.files.shapes[number%fileNumbers*fileShapeWords:][:fileShapeWords])))
+	}
+	return *name
+}
+
+// assigned returns how many words are not 0.
+func assigned(words []uint64) (n int) {
+	for i := range words {
+		if atomic.LoadUint64(&words[i]) != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fileTable) assigned() int {
+	if f == nil {
+		return 0
+	}
+	return assigned(f.cells)
+}
+
+// all iterates over the cells in use: the work's number, and the file's times workNumbers.
+func (f *fileTable) all() iter.Seq2[int, uint64] {
+	return func(yield func(int, uint64) bool) {
+		if f == nil {
+			return
+		}
+		for i := range f.cells {
+			if pair := atomic.LoadUint64(&f.cells[i]); pair != 0 && !yield(i, pair) {
+				return
+			}
+		}
+	}
+}
+
 func (w *workTable) close() error {
 	w.pairs, w.loops = nil, nil
-	return unix.Munmap(w.memory)
+	err := unix.Munmap(w.memory)
+	if w.files != nil {
+		err = errors.Join(err, unix.Munmap(w.files.memory))
+	}
+	return err
 }
 
 // findLayout finds where the Go runtime keeps a goroutine's labels and function. It does not change while the process runs.
@@ -290,3 +395,33 @@ next:
 	}
 	return true
 }
+
+// findFiles decides whether the programs may follow paths, and returns why not.
+func (a *attributor) findFiles() []Warning {
+	if a.works.Files == nil {
+		return nil
+	}
+	if err := followsPaths(); err != nil {
+		return []Warning{{
+			Cause:  "no metric is counted by file: " + err.Error(),
+			Remedy: "use Linux 6.2 or later, or boot without kernel lockdown",
+		}}
+	}
+	a.byFile, a.constants["file_known"] = true, uint32(1)
+	return nil
+}
+
+// followsPaths returns an error if programs cannot read the kernel's memory by any pointer: they need
+// bpf_probe_read_kernel, which lockdown forbids, or bpf_rdonly_cast, which Linux 6.2 has.
+var followsPaths = sync.OnceValue(func() error {
+	err := features.HaveProgramHelper(ebpf.Kprobe, asm.FnProbeReadKernel)
+	if err == nil {
+		return nil
+	}
+	const linux62 = 6<<16 | 2<<8
+	version, versionErr := features.LinuxVersionCode()
+	if versionErr == nil && version >= linux62 {
+		return nil
+	}
+	return errors.Join(err, versionErr)
+})

@@ -29,7 +29,11 @@ type workTable struct{}
 
 func (*workTable) close() error { return nil }
 
+func (*workTable) mapFiles(*ebpf.Map) error { return kprobe.ErrNotSupported }
+
 func mapWorks(*ebpf.Map, *attributor) (*workTable, error) { return nil, kprobe.ErrNotSupported }
 
 // find returns kprobe.ErrNotSupported here.
 func (*attributor) find() error { return kprobe.ErrNotSupported }
+
+func (*attributor) findFiles() []Warning { return nil }

@@ -171,10 +171,19 @@ func (o *Observer) settle(c Config) error {
 // publish sets the schema to the metrics that count now.
 func (o *Observer) publish() {
 	var schema []Metric
+	var files []fileMetric
 	for _, m := range o.modules {
+		counts := func(metric *Metric) bool {
+			return !m.state.off() && (len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.fed))
+		}
 		for _, metric := range m.metrics {
-			if !m.state.off() && (len(metric.Hooks) == 0 || slices.ContainsFunc(metric.Hooks, m.fed)) {
+			if counts(&metric) {
 				schema = append(schema, metric)
+			}
+		}
+		for _, f := range m.files {
+			if counts(&f.Metric) {
+				files = append(files, f)
 			}
 		}
 	}
@@ -183,7 +192,7 @@ func (o *Observer) publish() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.schema = schema
+	o.schema, o.files = schema, files
 }
 
 // fed reports whether a hook counts now.

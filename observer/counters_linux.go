@@ -71,7 +71,7 @@ func spansOf(metrics []Metric, words int) (histograms, rest []span) {
 // mapCounters maps a module's counters. metrics are those of a snapshot, in the order of their offsets, and words is
 // its size. The returned counters own works, which is nil if events are not attributed. The mapping outlives the map's
 // descriptor and must be closed.
-func mapCounters(m *ebpf.Map, of *entry, metrics []Metric, words, cpus int, works *workTable) (*counters, error) {
+func mapCounters(m *ebpf.Map, of *entry, metrics []Metric, files []fileMetric, words, cpus int, works *workTable) (*counters, error) {
 	memory, err := mapArray(m, of.words*cpus, unix.PROT_READ)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func mapCounters(m *ebpf.Map, of *entry, metrics []Metric, words, cpus int, work
 		c.entries = entriesOf(all, of.words)
 		return c, nil
 	}
-	c.byWork = &byWork{rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, metrics: slices.Clone(metrics[whole:]), works: works}
+	c.byWork = &byWork{rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, metrics: slices.Clone(metrics[whole:]), files: slices.Clone(files), works: works}
 	return c, nil
 }
 

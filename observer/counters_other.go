@@ -30,7 +30,7 @@ import (
 // counters cannot be mapped here: kprobe attaches nothing that would count.
 type counters struct{ words int }
 
-func mapCounters(*ebpf.Map, *entry, []Metric, int, int, *workTable) (*counters, error) {
+func mapCounters(*ebpf.Map, *entry, []Metric, []fileMetric, int, int, *workTable) (*counters, error) {
 	return nil, fmt.Errorf("mapping counters: %w", kprobe.ErrNotSupported)
 }
 

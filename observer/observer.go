@@ -80,6 +80,7 @@ type Observer struct {
 	mu      sync.RWMutex // guards what Snapshot reads
 	modules []*module    // that are open, enabled or not
 	schema  []Metric     // of those that count; a new slice after each change
+	files   []fileMetric // likewise
 	words   int
 	closed  bool
 }
@@ -89,6 +90,7 @@ type module struct {
 	probes   *kprobe.Probes
 	counters *counters
 	metrics  []Metric // that verification has not left out, whether or not they are fed at the moment
+	files    []fileMetric // those that go with metrics
 	receipts []Metric // the fields of receipts, likewise
 	offset   int      // of its first word in a snapshot
 	health   int      // the index of its entry in the health
@@ -212,7 +214,7 @@ func (o *Observer) probeOptions(cache *btf.Cache) kprobe.Options {
 // open attaches one module and adds it to the health. verified is nil without verification.
 func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts) {
 	health := ModuleHealth{Name: object.name}
-	m, metrics, err := o.load(object, opts)
+	m, metrics, files, err := o.load(object, opts)
 	if err != nil {
 		health.fail(err)
 		o.health.enter(health)
@@ -246,6 +248,14 @@ func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts)
 	m.receipts = o.fitReceipts(object.receipts, &health)
 	m.offset = o.words
 	m.metrics = appendMetrics(nil, metrics, m.offset)
+	for _, f := range files {
+		if slices.ContainsFunc(metrics, func(metric Metric) bool { return metric.Name == f.with }) {
+			f.offset += m.offset
+			m.files = append(m.files, f)
+		} else {
+			health.Absent = append(health.Absent, f.Name)
+		}
+	}
 	m.budget = newModuleBudget()
 	m.accounts, health.OverheadAssumed = accountsOf(m.metrics, verified.costsOf(object.name))
 	m.health = o.health.enter(health)
@@ -281,56 +291,66 @@ func iterated(m Metric, plan kprobe.Plan) bool {
 	})
 }
 
-// load checks and attaches one module, and returns the metrics of its snapshots.
-func (o *Observer) load(object *object, opts kprobe.Options) (*module, []Metric, error) {
+// load checks and attaches one module, and returns the metrics of its snapshots, and those by file.
+func (o *Observer) load(object *object, opts kprobe.Options) (*module, []Metric, []fileMetric, error) {
 	if err := cmp.Or(step("opening the object"), object.err); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, nil, fmt.Errorf("counting the CPUs: %w", err)
+		return nil, nil, nil, fmt.Errorf("counting the CPUs: %w", err)
 	}
 	opts.Entries = map[string]uint32{countersMap: uint32(cpus)}
 	probes, err := kprobe.Load(object.spec, opts)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if err = checkHooks(object.metrics, probes.Plan()); err != nil {
-		return nil, nil, errors.Join(err, probes.Close())
+		return nil, nil, nil, errors.Join(err, probes.Close())
 	}
 	// The first pass takes the baseline: what the kernel has counted before is not this module's.
 	if err = step("running the iterators"); err == nil {
 		_, err = probes.Iterate()
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
+		return nil, nil, nil, errors.Join(fmt.Errorf("running the iterators: %w", err), probes.Close())
 	}
 	var counters *counters
 	var metrics []Metric
+	var files []fileMetric
 	if err = step("mapping the counters"); err == nil {
-		counters, metrics, err = o.mapCounters(object.entry, probes, cpus)
+		counters, metrics, files, err = o.mapCounters(object.entry, probes, cpus)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
+		return nil, nil, nil, errors.Join(fmt.Errorf("mapping the counters: %w", err), probes.Close())
 	}
-	return &module{probes: probes, counters: counters}, metrics, nil
+	return &module{probes: probes, counters: counters}, metrics, files, nil
 }
 
-// mapCounters maps a module's counters, and its table of works if events are attributed to works.
-func (o *Observer) mapCounters(of *entry, probes *kprobe.Probes, cpus int) (*counters, []Metric, error) {
+// mapCounters maps a module's counters, and its tables of works and files if events are attributed to them.
+func (o *Observer) mapCounters(of *entry, probes *kprobe.Probes, cpus int) (*counters, []Metric, []fileMetric, error) {
+	by := *cmp.Or(o.opts.Works, &Works{})
+	if o.attributor == nil || !o.attributor.byFile {
+		by.Files = nil
+	}
 	var works *workTable
 	if of.updates >= 0 && o.attributor != nil {
 		var err error
 		if works, err = mapWorks(probes.Map(workTableMap), o.attributor); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
+		}
+		if of.byFile && by.Files != nil {
+			if err = works.mapFiles(probes.Map(fileTableMap)); err != nil {
+				return nil, nil, nil, errors.Join(err, works.close())
+			}
 		}
 	}
-	metrics, words := of.metricsBy(o.opts.Works)
-	counters, err := mapCounters(probes.Map(countersMap), of, metrics, words, cpus, works)
+	metrics, files, words := of.metricsBy(&by)
+	counters, err := mapCounters(probes.Map(countersMap), of, metrics, files, words, cpus, works)
 	if err != nil && works != nil {
 		err = errors.Join(err, works.close())
 	}
-	return counters, metrics, err
+	return counters, metrics, files, err
 }
 
 // checkHooks returns an error for a metric that names a hook which the module does not have: it would never be fed.
@@ -394,7 +414,10 @@ func (o *Observer) Snapshot(s *Snapshot) error {
 	for _, m := range o.modules {
 		m.counters.sum(s.words[m.offset:])
 	}
-	s.schema = o.schema
+	s.schema, s.files = o.schema, o.files
+	if o.attributor != nil {
+		s.places = &o.attributor.places
+	}
 	return nil
 }
 

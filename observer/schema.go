@@ -43,7 +43,7 @@ const countersMap = "metrics"
 const maxSeries = 1024
 
 // maxWords bounds what one module counts, in 8-byte words of one CPU's entry. Each may become a series where it is stored.
-const maxWords = 8192
+const maxWords = 32768
 
 // maxLabels bounds the labels of a metric.
 const maxLabels = 8
@@ -98,6 +98,9 @@ type Metric struct {
 	// sum over theirs. Of a histogram, a metric of time breaks down the total time, any other metric the count. It is
 	// nil for a metric that is not broken down by work.
 	PartOf []string
+	// ByFile is the name of the metric that has the same broken down by file, in Snapshot.Files. It is empty if there is
+	// none.
+	ByFile string
 	Kind   Kind
 	// Verifiable reports whether verification knows what the metric must have grown by.
 	Verifiable bool
@@ -110,6 +113,13 @@ type Metric struct {
 	width    int        // of a series, in words
 	iterated bool       // fed by iterators alone
 	parts    *parts     // of a metric that is broken down by work; nil for the others
+	byFile   byFile
+}
+
+// byFile is what a module declares about the metric by file that goes with a metric by work.
+type byFile struct {
+	help     string
+	withWork bool
 }
 
 // parts describe where the programs count a metric that is broken down by work. A snapshot has a different order: by
@@ -210,10 +220,14 @@ func (m *Metric) labelValues(i int) []string {
 		work := m.parts.works[i/m.inner()]
 		values[0], values[1] = work.Name, work.Catalog
 	}
-	for j, l := range slices.Backward(m.Labels) {
-		if j < m.outer() {
-			break
-		}
+	copy(values[m.outer():], valuesAt(m.Labels[m.outer():], i%m.inner()))
+	return values
+}
+
+// valuesAt returns the values of labels in series i of those that they span.
+func valuesAt(labels []Label, i int) []string {
+	values := make([]string, len(labels))
+	for j, l := range slices.Backward(labels) {
 		values[j] = l.Values[i%len(l.Values)]
 		i /= len(l.Values)
 	}
@@ -236,12 +250,16 @@ var takenLabels = [...]string{"le", "quantile", "module", "node_type", "node_id"
 // eventsLost is the one metric that all modules share.
 const eventsLost = namespace + "_events_lost_total"
 
-// exported returns the names under which a metric is exported: a histogram has three.
+// exported returns the names under which a metric is exported: a histogram has four, one that is counted by file two.
 func (m *Metric) exported() []string {
-	if m.Kind == Histogram {
+	switch {
+	case m.Kind == Histogram:
 		return []string{m.Name, m.Name + "_bucket", m.Name + "_sum", m.Name + "_count"}
+	case m.ByFile != "":
+		return []string{m.Name, m.ByFile}
+	default:
+		return []string{m.Name}
 	}
-	return []string{m.Name}
 }
 
 // claims are the names of metrics that are taken, and by which module.
@@ -286,6 +304,7 @@ type entry struct {
 	words   int      // of the whole entry
 	whole   int      // of what precedes the counters by work
 	updates int      // the index of struct updates, or -1 if nothing is counted by work
+	byFile  bool     // what is counted by work is counted by file too
 
 	receipts []Metric // the fields of receipts, without labels
 }
@@ -332,7 +351,10 @@ func (e *entry) describe(module string, types *btf.Spec, member btf.Member) erro
 		e.updates = int(member.Offset.Bytes() / wordSize)
 		return nil
 	case slices.Equal(member.Tags, []string{"by:work"}):
-		return e.describeParts(module, types, member)
+		return e.describeParts(module, types, member, workNumbers)
+	case slices.Equal(member.Tags, []string{"by:work,file"}):
+		e.byFile = true
+		return e.describeParts(module, types, member, cells)
 	case slices.Equal(member.Tags, []string{"by:receipt"}):
 		return e.describeReceipts(module, types, member)
 	case e.updates >= 0:
@@ -342,8 +364,8 @@ func (e *entry) describe(module string, types *btf.Spec, member btf.Member) erro
 	if err != nil {
 		return err
 	}
-	if metric.PartOf != nil {
-		return errSchema(member.Name, "PART_OF is only for metrics that are counted by work")
+	if metric.PartOf != nil || metric.ByFile != "" {
+		return errSchema(member.Name, "PART_OF and BY_FILE are only for metrics that are counted by work")
 	}
 	if metric.offset+metric.series()*metric.width > e.words {
 		return errSchema(member.Name, "it lies beyond the map's value")
@@ -353,11 +375,11 @@ func (e *entry) describe(module string, types *btf.Spec, member btf.Member) erro
 }
 
 // describeParts reads the metrics that are counted by work.
-func (e *entry) describeParts(module string, types *btf.Spec, member btf.Member) error {
+func (e *entry) describeParts(module string, types *btf.Spec, member btf.Member, elements int) error {
 	if e.whole != e.words {
 		return errSchema(member.Name, "declare it once, with BY_WORK")
 	}
-	parts, err := e.describeDivision(module, types, member, workNumbers)
+	parts, err := e.describeDivision(module, types, member, elements)
 	if err != nil {
 		return err
 	}
@@ -370,8 +392,28 @@ func (e *entry) describeParts(module string, types *btf.Spec, member btf.Member)
 		if slices.ContainsFunc(metric.Labels, func(l Label) bool { return slices.Contains(workLabels[:], l.Name) }) {
 			return errSchema(name, "the labels %s are reserved for the work", strings.Join(workLabels[:], " and "))
 		}
+		if metric.ByFile != "" {
+			if err = e.checkByFile(&metric); err != nil {
+				return errSchema(name, "%w", err)
+			}
+		}
 		metric.Labels = slices.Concat(make([]Label, len(workLabels)), metric.Labels)
 		e.metrics = append(e.metrics, metric)
+	}
+	return nil
+}
+
+// checkByFile checks a metric by work that is counted by file too.
+func (e *entry) checkByFile(metric *Metric) error {
+	switch {
+	case !e.byFile:
+		return errors.New("BY_FILE requires BY_WORK_AND_FILE")
+	case metric.ByFile == metric.Name:
+		return errors.New("BY_FILE requires a name that begins with attributed_")
+	case metric.Kind != Counter:
+		return errors.New("only counters are counted by file")
+	case slices.ContainsFunc(metric.Labels, func(l Label) bool { return slices.Contains(fileLabels[:], l.Name) }):
+		return fmt.Errorf("the labels %s are reserved for the file", strings.Join(fileLabels[:], ", "))
 	}
 	return nil
 }
@@ -388,7 +430,7 @@ func (e *entry) describeReceipts(module string, types *btf.Spec, member btf.Memb
 	for i := range fields {
 		field := &fields[i]
 		field.Name = strings.TrimPrefix(field.Name, namespace+"_")
-		if field.Kind != Counter || len(field.Labels) > 0 || len(field.verify) > 0 || len(field.PartOf) > 0 {
+		if field.Kind != Counter || len(field.Labels) > 0 || len(field.verify) > 0 || len(field.PartOf) > 0 || field.ByFile != "" {
 			return errSchema(field.Name, "on a receipt are counter_t and counter_ns_t, with HELP and HOOKS")
 		}
 	}
@@ -451,10 +493,11 @@ func (m *Metric) grown(whole string) string {
 	return whole
 }
 
-// metricsBy returns the metrics of a snapshot that has these works, and the number of its words.
-func (e *entry) metricsBy(by *Works) ([]Metric, int) {
+// metricsBy returns the metrics of a snapshot that has these works, those that are broken down by file, and the number of
+// its words.
+func (e *entry) metricsBy(by *Works) (metrics []Metric, files []fileMetric, words int) {
 	works, words := by.all(), e.whole
-	metrics := slices.Clone(e.metrics)
+	metrics = slices.Clone(e.metrics)
 	for i := range metrics {
 		m := &metrics[i]
 		if m.parts != nil {
@@ -469,7 +512,18 @@ func (e *entry) metricsBy(by *Works) ([]Metric, int) {
 			m.values = append(m.values, m.labelValues(j))
 		}
 	}
-	return metrics, words
+	if by == nil || by.Files == nil {
+		return metrics, nil, words
+	}
+	for i := range metrics {
+		if metrics[i].ByFile != "" {
+			f := byFileOf(&metrics[i])
+			f.offset = words
+			words += f.places() * f.inner * f.width
+			files = append(files, f)
+		}
+	}
+	return metrics, files, words
 }
 
 // mmapable is BPF_F_MMAPABLE.
@@ -502,6 +556,9 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 				return metric, errSchema(member.Name, "COST(%q) is unknown (known: %s)", value, strings.Join(slices.Sorted(maps.Keys(assumed)), ", "))
 			}
 			metric.cost = value
+		case "file", "file_and_work":
+			metric.ByFile = strings.Replace(metric.Name, "_attributed_", "_file_", 1)
+			metric.byFile = byFile{help: value, withWork: key == "file_and_work"}
 		case "part_of":
 			for name := range strings.SplitSeq(value, "+") {
 				metric.PartOf = append(metric.PartOf, namespace+"_"+module+"_"+strings.TrimSpace(name))
@@ -513,7 +570,7 @@ func describeMember(module string, types *btf.Spec, member btf.Member) (Metric, 
 			return metric, errSchema(member.Name, "unknown tag %q", tag)
 		}
 	}
-	if metric.Help == "" {
+	if metric.Help == "" || metric.ByFile != "" && metric.byFile.help == "" {
 		return metric, errSchema(member.Name, "no HELP")
 	}
 	element, sizes := elementOf(member.Type)

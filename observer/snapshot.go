@@ -29,6 +29,8 @@ import (
 type Snapshot struct {
 	words  []uint64
 	schema []Metric
+	files  []fileMetric
+	places *filePlaces
 }
 
 // Schema returns the metrics that counted when the snapshot was taken. The slice belongs to the Observer; each change

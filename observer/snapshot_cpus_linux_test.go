@@ -104,6 +104,6 @@ func unfed(name string, cpus int, counted bool) (*counters, error) {
 			}
 		}
 	}
-	metrics, words := o.metricsBy(nil)
-	return mapCounters(m, o.entry, metrics, words, cpus, nil)
+	metrics, _, words := o.metricsBy(nil)
+	return mapCounters(m, o.entry, metrics, nil, words, cpus, nil)
 }

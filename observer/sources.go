@@ -91,7 +91,7 @@ func (s Source) Describe(modules ...string) ([]Metric, error) {
 		if o.err != nil {
 			return nil, fmt.Errorf("module %s: %w", name, o.err)
 		}
-		metrics, words := o.metricsBy(nil)
+		metrics, _, words := o.metricsBy(nil)
 		schema = appendMetrics(schema, metrics, total)
 		total += words
 	}

@@ -197,7 +197,7 @@ func TestBadModules(t *testing.T) {
 			}
 			members(spec)[0].Type.(*btf.Array).Nelems = 2000
 		}, cause: `metric "calls_total": its labels have more than 1024 series`},
-		"too many words": {change: func(spec *ebpf.CollectionSpec) { spec.Maps[userMetrics].ValueSize = 1 << 20 }, cause: "131072 words to count into, at most 8192 are allowed"},
+		"too many words": {change: func(spec *ebpf.CollectionSpec) { spec.Maps[userMetrics].ValueSize = 1 << 20 }, cause: "131072 words to count into, at most 32768 are allowed"},
 		"beyond the counters": {change: func(spec *ebpf.CollectionSpec) {
 			members(spec)[1].Offset = 1 << 20
 		}, cause: `metric "call_bytes": it lies beyond the map's value`},

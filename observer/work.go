@@ -67,6 +67,12 @@ type Works struct {
 	Functions []WorkRule
 	// Receipts are those of Labels whose pieces of work get a receipt, by DoWithReceipt, at most 4.
 	Receipts []*WorkLabel
+	// Files returns what a file holds, by its path. In the path, what is numbered is left out: it is a name that begins
+	// with a digit, except for an extension (#.seg), and what follows seg- and shard- (shard-#). Of a file's name whose
+	// extension begins with t, the rest is * (*.tf). A name is cut after 32 bytes, an extension after 3; only the last 10 names
+	// are there. It is called once for each different path, from the goroutine that takes a snapshot. If it is nil,
+	// nothing is counted by file.
+	Files func(path string) File
 }
 
 // WorkLabel marks goroutines with a work by means of profiler labels, so that CPU profiles show it, too. It is safe for
@@ -225,6 +231,8 @@ type attributor struct {
 	labels    [workTableLabels]uint64 // the programs' hash table of label sets
 	constants map[string]any          // of the programs
 
+	places      filePlaces
+	byFile      bool // the programs can tell files apart
 	receipts    *receiptPool
 	receiptSets [][]context.Context // by label of Works.Receipts, and by slot
 
@@ -243,11 +251,12 @@ func newAttributor(works *Works, scope kprobe.Scope) (*attributor, []Warning, er
 		return nil, nil, nil
 	}
 	a := &attributor{works: works, all: works.all(), receipts: newReceiptPool()}
+	a.places.init(works)
 	if err == nil {
 		err = a.find()
 	}
 	if err == nil {
-		return a, nil, nil
+		return a, a.findFiles(), nil
 	}
 	remedy := "build the server with a version of Go that this library was tested with"
 	if errors.Is(err, goruntime.ErrDenied) {
@@ -256,9 +265,9 @@ func newAttributor(works *Works, scope kprobe.Scope) (*attributor, []Warning, er
 	return nil, []Warning{{Cause: "no metric is attributed to works: " + err.Error(), Remedy: remedy}}, nil
 }
 
-// name returns the position in a snapshot of the work of goroutines that were started with a function and have a label.
+// name returns the work of goroutines that were started with a function and have a label.
 // It adds the function to unnamed if the work is WorkOther.
-func (a *attributor) name(function string, label int) int {
+func (a *attributor) name(function string, label int) Work {
 	work := a.works.of(function, label)
 	if work == WorkOther {
 		a.mu.Lock()
@@ -267,7 +276,7 @@ func (a *attributor) name(function string, label int) int {
 			a.unnamed = slices.Insert(a.unnamed, i, function)
 		}
 	}
-	return a.index(work)
+	return work
 }
 
 // index returns the position of a work in a snapshot.

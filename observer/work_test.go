@@ -80,7 +80,7 @@ func TestDescribeWorks(t *testing.T) {
 		}, "the labels work and catalog are reserved"},
 		"part of a whole": {func(counters, _, _ *btf.Struct) {
 			counters.Members[0].Tags = append(counters.Members[0].Tags, "part_of:bytes_total")
-		}, "PART_OF is only for"},
+		}, "PART_OF and BY_FILE are only for"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			object, err := fs.ReadFile(bpf.Modules("amd64"), "io"+bpf.Suffix)

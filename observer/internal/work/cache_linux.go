@@ -24,10 +24,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pages returns the known quantities of a phase of the page cache. What must not have happened is 0.
+// pages returns the known quantities of a phase of the page cache. What must not have happened is 0. Only fadvise deletes
+// pages.
 func pages(filled, deleted, dirtied, unused, refilled uint64) Quantities {
 	return Quantities{
-		"filled_pages": filled, "deleted_pages": deleted, "dirtied_pages": dirtied, "unused_pages": unused, "refilled_pages": refilled,
+		"filled_pages": filled, "deleted_pages": deleted, "dropped_pages": deleted, "dirtied_pages": dirtied,
+		"unused_pages": unused, "refilled_pages": refilled,
 	}
 }
 

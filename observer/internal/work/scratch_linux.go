@@ -70,7 +70,7 @@ func OnThread(dirs []string, work func(thread uint32, phases []Phase, measure Me
 		"read", "pread", "readv", "preadv", "write", "pwrite", "writev", "pwritev", "sendfile", "fsync", "fdatasync", "fadvise", "openat", "close",
 		"ftruncate", "mkdirat", "renameat", "unlinkat", "getdents", "events_lost",
 	}
-	cached := []string{"filled_pages", "deleted_pages", "dirtied_pages", "unused_pages", "refilled_pages"}
+	cached := []string{"filled_pages", "deleted_pages", "dropped_pages", "dirtied_pages", "unused_pages", "refilled_pages"}
 	scheduler := []string{"cpu_ns", "run_queue_wait_ns", "run_queue_waits", "voluntary_switches", "involuntary_switches"}
 	phases := []Phase{
 		{Name: "calls", Of: calls, Run: w.calls},
