@@ -197,8 +197,9 @@ static __always_inline __u64 file_extension(const volatile __u64 *name)
 }
 
 /*
- * Leaves out what is numbered: of a name that begins with a digit stay # and the extension, of seg- and shard- that and
- * #. Of a file whose extension begins with t, which is how files of tags end whose name is the tag's, the rest is *.
+ * Leaves out what is numbered: of a name that begins with a digit stays # and, if it is the last one of the path, the
+ * extension; of one that begins with seg- or shard- that and #. Of a last name whose extension begins with t, which is
+ * how files of tags end whose name is the tag's, the rest is *.
  *
  * What the branches find goes through memory: the verifier then forgets it, and checks what follows once.
  */
@@ -208,24 +209,18 @@ static __always_inline void file_shorten(volatile __u64 *name, __u64 to)
 	name[1] = name[2] = name[3] = 0;
 }
 
-static __always_inline void file_shorten_file(volatile __u64 *name)
+static __always_inline void file_shorten_name(volatile __u64 *name, int level)
 {
-	__u64 extension = file_extension(name);
+	__u64 extension = level ? 0 : file_extension(name);
 
 	if ((name[0] & 0xff) - '0' < 10)
 		file_shorten(name, '#' | extension << 8);
-	else if ((extension & 0xffff) == ('.' | 't' << 8))
-		file_shorten(name, '*' | extension << 8);
-}
-
-static __always_inline void file_shorten_folder(volatile __u64 *name)
-{
-	if ((name[0] & 0xff) - '0' < 10)
-		file_shorten(name, '#');
 	else if ((name[0] & 0xffffffff) == 0x2d676573) /* seg- */
 		file_shorten(name, 0x2d676573 | (__u64)'#' << 32);
 	else if ((name[0] & 0xffffffffffff) == 0x2d6472616873) /* shard- */
 		file_shorten(name, 0x2d6472616873 | (__u64)'#' << 48);
+	else if ((extension & 0xffff) == ('.' | 't' << 8))
+		file_shorten(name, '*' | extension << 8);
 }
 
 /* Gives a shape a number. Returns -1 if another shape took it at the same moment. */
@@ -289,10 +284,7 @@ static __noinline int file_walk(struct file_table *t, struct dentry *d)
 		if (parent == d)
 			break;
 		file_name(d, name);
-		if (i)
-			file_shorten_folder(name);
-		else
-			file_shorten_file(name);
+		file_shorten_name(name, i);
 		d = parent;
 	}
 	for (int i = 0; i < FILE_LEVELS; i++)

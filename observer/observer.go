@@ -89,11 +89,11 @@ type Observer struct {
 type module struct {
 	probes   *kprobe.Probes
 	counters *counters
-	metrics  []Metric // that verification has not left out, whether or not they are fed at the moment
+	metrics  []Metric     // that verification has not left out, whether or not they are fed at the moment
 	files    []fileMetric // those that go with metrics
-	receipts []Metric // the fields of receipts, likewise
-	offset   int      // of its first word in a snapshot
-	health   int      // the index of its entry in the health
+	receipts []Metric     // the fields of receipts, likewise
+	offset   int          // of its first word in a snapshot
+	health   int          // the index of its entry in the health
 	state    state
 
 	// Guarded by the observer's callMu.

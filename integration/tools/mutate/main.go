@@ -68,7 +68,7 @@ var mutations = []mutation{
 	{"regret what reclaim took", "bpf/cache.bpf.c", "flags & PAGE_FLAG(PG_lru) && ", "", "./observer", "TestCacheReclaimed"},
 	{"regret twice", "bpf/cache.bpf.c", "\trun->pages &= ~pages;\n", "", "./observer", "TestCacheReclaimed"},
 	{"regret the whole run", "bpf/cache.bpf.c", "((1ULL << pages) - 1) << (index & (RUN_PAGES - 1))", "~0ULL", "./observer", "TestCacheRegret"},
-	{"regret one run of a folio", "bpf/cache.bpf.c", "note_filled(m, run_hash(file, index + i * RUN_PAGES), ~0ULL);", ";", "./observer", "TestCacheRegret"},
+	{"regret one run of a folio", "bpf/cache.bpf.c", "note_filled(m, run_hash(hash, index + i * RUN_PAGES), ~0ULL);", ";", "./observer", "TestCacheRegret"},
 	{"regret for ever", "bpf/cache.bpf.c", "return now - run->time <= regret_ns >> RUN_TIME_SHIFT;", "return 1;", "./observer", "TestCacheRegretInTime"},
 	{"take a file for the one before it", "bpf/cache.bpf.c", "(__u64)inode->i_generation << 32 | ", "", "./observer", "TestCacheSameNumber"},
 	{"take a place and say nothing", "bpf/cache.bpf.c", "m->regret_forgotten_pages_total += ones(run->pages);", ";", "./observer", "TestCacheForgotten"},
