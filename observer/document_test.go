@@ -132,6 +132,9 @@ func describeModule(t *testing.T, b *strings.Builder, name string) {
 			fmt.Fprintf(b, "- part of: `%s`\n- labels `work` and `catalog`: see [Attribution](#attribution)\n", strings.Join(m.PartOf, "`, `"))
 			labels = labels[2:]
 		}
+		if m.ByFile != "" {
+			fmt.Fprintf(b, "- by file: `%s`, see [Files](#files)\n", m.ByFile)
+		}
 		for _, l := range labels {
 			fmt.Fprintf(b, "- label `%s`: %s\n", l.Name, strings.Join(l.Values, ", "))
 		}
