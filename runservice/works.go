@@ -138,7 +138,7 @@ var queryLabels = func() (labels []*observer.WorkLabel) {
 
 // works returns the works of banyand.
 func works() *observer.Works {
-	w := &observer.Works{Loops: loops, Functions: functions, Receipts: queryLabels}
+	w := &observer.Works{Loops: loops, Functions: functions, Receipts: queryLabels, Files: holds}
 	for _, t := range topics {
 		w.Labels = append(w.Labels, topicLabels[t.topics[0]])
 	}

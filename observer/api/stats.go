@@ -74,18 +74,31 @@ func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 	all := &stats{Time: time.Now(), ProcessCPUSeconds: cputime.Process().Seconds(), Metrics: []metric{}}
 	schema := s.Schema()
 	place := make(map[*observer.Metric]int, len(schema))
+	enter := func(m *observer.Metric) {
+		place[m] = len(all.Metrics)
+		all.Metrics = append(all.Metrics, metric{
+			Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: m.Unit(), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind,
+		})
+	}
 	for i := range schema {
 		if m := &schema[i]; f.chooses(m) {
-			place[m] = len(all.Metrics)
-			all.Metrics = append(all.Metrics, metric{
-				Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: m.Unit(), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind,
-			})
+			enter(m)
 		}
 	}
 	for one := range s.All() {
 		if i, ok := place[one.Metric]; ok && !one.Empty() {
 			all.Metrics[i].Series = append(all.Metrics[i].Series, seriesOf(one))
 		}
+	}
+	for one := range s.Files() {
+		if !f.chooses(one.Metric) {
+			continue
+		}
+		if _, ok := place[one.Metric]; !ok {
+			enter(one.Metric)
+		}
+		i := place[one.Metric]
+		all.Metrics[i].Series = append(all.Metrics[i].Series, seriesOf(one))
 	}
 	return all, nil
 }

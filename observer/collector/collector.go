@@ -40,7 +40,8 @@ type Source interface {
 // New returns a collector of a source, to be registered once. It refreshes the source when it is collected, but at most
 // once a second. What could not be refreshed keeps its old value, and ebpf_collect_success is then 0; a scrape fails
 // only if no snapshot can be taken. The set of metrics may change from one scrape to the next, so the collector is
-// unchecked. A counter or histogram that has counted nothing has no series. If the source has a Ledger, its
+// unchecked. A counter or histogram that has counted nothing has no series. What is
+// counted by file is exported too. If the source has a Ledger, its
 // distributions are exported too.
 func New(source Source) prometheus.Collector {
 	c := &collector{source: Limit(source), state: make(map[string]observer.Metric)}
@@ -89,6 +90,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		if !s.Empty() {
 			out <- constant(desc, s)
 		}
+	}
+	for s := range c.snapshot.Files() {
+		if m := s.Metric; m != of {
+			of, desc = m, prometheus.NewDesc(m.Name, m.Help, m.LabelNames(), nil)
+		}
+		out <- constant(desc, s)
 	}
 	if ledger := Ledger(c.source); ledger != nil {
 		for s := range ledger.All() {

@@ -62,10 +62,10 @@ untyped 2
 `))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]float64{`le="+Inf",op="read"`: 4, `le="1.024e-06",op="read"`: 3},
-		samplesOfFamily(families["banyandb_x_bucket"]).Map())
-	assert.Equal(t, map[string]float64{"": 1.5}, samplesOfFamily(families["banyandb_up"]).Map())
-	assert.Equal(t, map[string]float64{"": 2}, samplesOfFamily(families["untyped"]).Map())
-	assert.Empty(t, samplesOfFamily(families["absent"]))
+		SamplesOf(families["banyandb_x_bucket"]).Map())
+	assert.Equal(t, map[string]float64{"": 1.5}, SamplesOf(families["banyandb_up"]).Map())
+	assert.Equal(t, map[string]float64{"": 2}, SamplesOf(families["untyped"]).Map())
+	assert.Empty(t, SamplesOf(families["absent"]))
 
 	_, err = parse(strings.NewReader("not a page{"))
 	require.Error(t, err)

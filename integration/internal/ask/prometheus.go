@@ -42,7 +42,7 @@ func Prometheus(address string) Source {
 		if !ok {
 			return nil, fmt.Errorf("looking for %s: %w", metric, ErrAbsent)
 		}
-		return samplesOfFamily(family), nil
+		return SamplesOf(family), nil
 	}
 }
 
@@ -65,8 +65,8 @@ func parse(page io.Reader) (map[string]*dto.MetricFamily, error) {
 	return families, nil
 }
 
-// samplesOfFamily returns the samples of counters, gauges and untyped metrics, which are all that the server exports.
-func samplesOfFamily(family *dto.MetricFamily) Samples {
+// SamplesOf returns a family's samples, those of counters, gauges and untyped metrics, which are all that the server exports.
+func SamplesOf(family *dto.MetricFamily) Samples {
 	samples := make([]Sample, 0, len(family.GetMetric()))
 	for _, m := range family.GetMetric() {
 		labels := make(map[string]string)

@@ -127,6 +127,7 @@ func TestStandalone(t *testing.T) {
 	configOf(t, mustSay(t, http.MethodPost, "http://"+address+"/api/v1/config", `{"collect_interval":"1h"}`))
 	sameEverywhere(t, server)
 	knownWorks(t, server)
+	knownFiles(t, address)
 	receipts(t, server, address)
 	showsInClient(t, server)
 	knownNames(t, server)
@@ -204,6 +205,42 @@ func knownWorks(t *testing.T, server *banyandtest.Server) {
 	}
 	require.Less(t, samples.With("work", "other").Sum(), samples.Sum()/50)
 	require.Empty(t, unnamed(t, server), "add these functions to runservice/works.go")
+}
+
+// knownFiles requires that what was counted by work is counted by file, and that all files below the data folders are known.
+func knownFiles(t *testing.T, address string) {
+	t.Helper()
+	families, err := ask.Scrape(t.Context(), address)
+	require.NoError(t, err)
+	for by, parts := range map[string][]string{
+		"ebpf_io":    {"operations", "bytes", "seconds"},
+		"ebpf_cache": {"filled_pages", "deleted_pages", "dropped_pages", "regret_pages", "dropped_early_pages"},
+	} {
+		for _, part := range parts {
+			work, file := ask.SamplesOf(families[by+"_attributed_"+part+"_total"]), ask.SamplesOf(families[by+"_file_"+part+"_total"])
+			require.Positive(t, file.Sum(), part)
+			// Seconds are sums of rounded numbers.
+			require.InEpsilon(t, work.Sum(), file.Sum(), 1e-9, part)
+		}
+	}
+	samples := ask.SamplesOf(families["ebpf_io_file_bytes_total"])
+	for catalog, kinds := range map[string][]string{
+		"measure":  {"primary", "timestamps", "fields", "meta", "index", "snapshot"},
+		"stream":   {"primary", "timestamps", "tags", "meta", "index", "snapshot"},
+		"trace":    {"primary", "spans", "tags", "meta", "index", "snapshot", "sidx"},
+		"property": {"index"},
+	} {
+		for _, kind := range kinds {
+			require.Positive(t, samples.With("catalog", catalog).With("kind", kind).Sum(), "%s %s", catalog, kind)
+		}
+	}
+	require.Positive(t, samples.With("group", "load_measure").Sum())
+	require.Positive(t, samples.With("kind", "socket").Sum())
+	for _, of := range ask.SamplesOf(families["ebpf_io_file_operations_total"]).With("kind", "other") {
+		require.Empty(t, of.Labels["catalog"], "add the file to runservice/files.go: %v", of.Labels)
+	}
+	merges := ask.SamplesOf(families["ebpf_cache_file_dropped_pages_total"]).With("work", "merge")
+	require.Positive(t, merges.Sum())
 }
 
 // receipts requires that what all queries read, by their receipts, is what is attributed to queries, and that a query that
