@@ -39,6 +39,11 @@ const (
 	workSeconds     = "ebpf_io_attributed_seconds_total"
 	workFilled      = "ebpf_cache_attributed_filled_pages_total"
 	workRegret      = "ebpf_cache_attributed_regret_pages_total"
+	fileOperations  = "ebpf_io_file_operations_total"
+	fileBytes       = "ebpf_io_file_bytes_total"
+	fileFilled      = "ebpf_cache_file_filled_pages_total"
+	fileDropped     = "ebpf_cache_file_dropped_pages_total"
+	fileRegret      = "ebpf_cache_file_regret_pages_total"
 	reclaims        = "ebpf_memory_reclaim_total"
 	reclaimSum      = "ebpf_memory_reclaim_duration_seconds_sum"
 	reclaimCount    = "ebpf_memory_reclaim_duration_seconds_count"
@@ -58,6 +63,9 @@ var metrics = []string{
 	reclaims, reclaimSum, reclaimCount, reclaimScanned, reclaimFreed,
 	moduleUp, probeInfo, collectDuration, mapMemory, eventsLost,
 }
+
+// fileMetrics are on the page of the API only.
+var fileMetrics = []string{fileOperations, fileBytes, fileFilled, fileDropped, fileRegret}
 
 // gatherTries bounds how often gather retries until all figures are of one collection.
 const gatherTries = 5

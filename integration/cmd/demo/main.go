@@ -118,6 +118,10 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	if err != nil && !errors.Is(err, ask.ErrAbsent) {
 		return err
 	}
+	files, err := ask.Scrape(ctx, page)
+	if err != nil {
+		return err
+	}
 	out.progressf("waiting for the last counters to reach _monitoring")
 	if err = sleep(ctx, quietPeriod); err != nil {
 		return err
@@ -125,6 +129,9 @@ func run(ctx context.Context, opts options, out *screen) (err error) {
 	found, err := gather(ctx, ask.BydbQL(server.HTTP))
 	if err != nil {
 		return err
+	}
+	for _, metric := range fileMetrics {
+		found[metric] = ask.SamplesOf(files[metric])
 	}
 	out.clear()
 	if !found.has(operations) {

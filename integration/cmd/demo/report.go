@@ -53,6 +53,7 @@ func writeReport(out *screen, f figures, queries []ask.Receipt, stats load.Stats
 	}
 	writeOperations(out, f)
 	writeWork(out, f)
+	writeFiles(out, f)
 	writeQueries(out, queries)
 	writeReadLatency(out, f)
 	writeFadvise(out, f)
@@ -114,6 +115,37 @@ func writeWork(out *screen, f figures) {
 			row = append(row, count(of(workOperations, w).With("class", class).Sum()))
 		}
 		rows = append(rows, append(row, span(of(workSeconds, w).Sum()), count(of(workFilled, w).Sum()), count(of(workRegret, w).Sum())))
+	}
+	out.table(false, rows...)
+}
+
+// writeFiles prints calls, bytes and pages by kind of file, the kind with the most bytes first.
+func writeFiles(out *screen, f figures) {
+	const shown = 10
+	out.heading("Files", fmt.Sprintf("the %d kinds with the most bytes; filled, dropped and regret are pages", shown))
+	if len(f[fileBytes]) == 0 {
+		fmt.Fprintln(out, "  nothing is counted by file")
+		return
+	}
+	type kind struct{ catalog, name string }
+	of := func(metric string, k kind) ask.Samples { return f[metric].With("catalog", k.catalog).With("kind", k.name) }
+	var kinds []kind
+	for _, s := range f[fileBytes] {
+		if k := (kind{s.Labels["catalog"], s.Labels["kind"]}); !slices.Contains(kinds, k) {
+			kinds = append(kinds, k)
+		}
+	}
+	slices.SortFunc(kinds, func(a, b kind) int { return cmp.Compare(of(fileBytes, b).Sum(), of(fileBytes, a).Sum()) })
+	rows := [][]string{{"file", "reads", "writes", "fadvise", "read", "written", "filled", "dropped", "regret"}}
+	for _, k := range kinds[:min(shown, len(kinds))] {
+		row := []string{strings.TrimSpace(k.catalog + " " + k.name)}
+		for _, class := range []string{"read", "write", "fadvise"} {
+			row = append(row, count(of(fileOperations, k).With("class", class).Sum()))
+		}
+		for _, direction := range []string{"read", "write"} {
+			row = append(row, size(of(fileBytes, k).With("direction", direction).Sum()))
+		}
+		rows = append(rows, append(row, count(of(fileFilled, k).Sum()), count(of(fileDropped, k).Sum()), count(of(fileRegret, k).Sum())))
 	}
 	out.table(false, rows...)
 }
