@@ -106,8 +106,8 @@ func (c *counters) sumOneByOne(dst []uint64, numbers []numbered) {
 	clear(dst)
 	for _, row := range c.byWork.rows {
 		for try := range maxReads {
-			before, quiet := c.byWork.done(row)
 			clear(once)
+			before, quiet := c.byWork.done(row)
 			c.read(once, row, numbers)
 			if after, still := c.byWork.done(row); quiet && still && after == before {
 				break

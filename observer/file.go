@@ -44,8 +44,8 @@ var fileLabels = [...]string{"catalog", "kind", "group"}
 var pathless = [...]File{{Kind: "other"}, {Kind: "unnamed"}, {Kind: "none"}, {Kind: "socket"}, {Kind: "pipe"}}
 
 const (
-	maxFiles      = 256 // different Files; what comes later is pathless[0]
-	maxFilesWorks = 512 // different pairs of a File and a name of a work
+	maxFiles      = 512  // different Files; what comes later is pathless[0]
+	maxFilesWorks = 1024 // different pairs of a File and a name of a work
 	maxFileGroups = 64
 )
 
