@@ -33,12 +33,44 @@ const works = [
   ["other", "", 0.4],
 ];
 
+// Its files, by catalog, kind and group, and how much of everything is done with each of them.
+const files = [
+  ["measure", "fields", "sw_metricsMinute", 5],
+  ["measure", "fields", "sw_metricsHour", 2],
+  ["measure", "timestamps", "sw_metricsMinute", 2],
+  ["measure", "primary", "sw_metricsMinute", 1],
+  ["measure", "index", "sw_metricsMinute", 3],
+  ["measure", "meta", "sw_metricsHour", 0.5],
+  ["stream", "tags", "sw_records", 3],
+  ["stream", "index", "sw_records", 2],
+  ["trace", "spans", "sw_trace", 4],
+  ["trace", "sidx", "sw_trace", 1],
+  ["property", "index", "sw_property", 0.5],
+  ["", "none", "", 1],
+  ["", "socket", "", 6],
+  ["", "pipe", "", 0.2],
+];
+
+const workLabels = works.map(([work, catalog]) => ({ work, catalog }));
+const fileLabels = files.map(([catalog, kind, group]) => ({ catalog, kind, group }));
+
 // The schema has only the works that every process has.
 const schema = JSON.parse(await readFile(new URL("schema.json", import.meta.url), "utf8")).map((metric) => {
   if (!metric.labels?.includes("work")) return metric;
   const one = metric.values.filter(({ work }) => work === "other");
-  return { ...metric, values: works.flatMap(([work, catalog]) => one.map((labels) => ({ ...labels, work, catalog }))) };
+  return { ...metric, values: workLabels.flatMap((labels) => one.map((own) => ({ ...own, ...labels }))) };
 });
+
+// Nor has it metrics by file. They are as those by work, with other labels.
+const schemaByFile = schema
+  .filter(({ name }) => name.includes("_attributed_"))
+  .map((metric) => {
+    const own = metric.labels.filter((label) => label !== "work" && label !== "catalog");
+    const one = metric.values.filter(({ work }) => work === "other").map((labels) => Object.fromEntries(own.map((label) => [label, labels[label]])));
+    const values = fileLabels.flatMap((labels) => one.map((rest) => ({ ...rest, ...labels })));
+    return { ...metric, name: nameByFile(metric.name), labels: ["catalog", "kind", "group", ...own], values };
+  });
+const counted = [...schema, ...schemaByFile];
 
 // What is on the receipts of queries, and how much of it a typical query has.
 const receiptFields = [
@@ -95,6 +127,7 @@ export class Fake {
     this.refused = ["wait_time"]; // hooks that the kernel refuses
     this.disabledHooks = { cache: ["lookup"] };
     this.leftOut = ["ebpf_cache_refaults_total"];
+    this.files = true; // counts by file too
     this.warnings = [];
     this.receipts = receiptsOf(60, Date.now()); // the newest first; null is a server that has none
     this.receiptsRefused = 0;
@@ -234,8 +267,9 @@ export class Fake {
   }
 
   // fed tells whether a hook of the metric is attached. The only warning is that no metric is attributed to works.
-  fed({ module, hooks, labels = [] }) {
-    if (this.warnings.length && labels.includes("work")) return false;
+  fed({ name, module, hooks }) {
+    if (this.warnings.length && /_(attributed|file)_/.test(name)) return false;
+    if (!this.files && name.includes("_file_")) return false;
     return !hooks || hooks.some((hook) => !this.refused.includes(hook) && !this.disabledHooks[module]?.includes(hook));
   }
 
@@ -243,7 +277,7 @@ export class Fake {
     const now = this.step ? this.clock + this.step : Math.max(this.clock + 1e-3, Date.now() / 1000);
     this.advance(now - this.clock);
     this.clock = now;
-    const metrics = schema
+    const metrics = counted
       .filter((m) => this.modules.includes(m.module) && this.fed(m) && !this.leftOut.includes(m.name))
       .map((m) => ({
         name: m.name,
@@ -253,7 +287,9 @@ export class Fake {
         help: m.help,
         bounds: m.bounds,
         series: m.values.map((labels) => ({ labels, ...this.values.get(key(m, labels)) })).filter((s) => s.count > 0 || s.value > 0),
-      }));
+      }))
+      // A metric by file is not there before it has counted something.
+      .filter(({ name, series }) => series.length || !name.includes("_file_"));
     return {
       time: `${new Date(Math.floor(now) * 1000).toISOString().slice(0, 19)}.${String(Math.floor((now % 1) * 1e9)).padStart(9, "0")}Z`,
       process_cpu_seconds: this.cpu,
@@ -357,20 +393,26 @@ export class Fake {
   }
 
   count(name, labels, grown, value) {
-    const metric = schema.find((m) => m.name === name);
+    const metric = counted.find((m) => m.name === name);
     const series = this.values.get(key(metric, labels)) ?? { value: 0 };
     this.values.set(key(metric, labels), { value: value ?? series.value + grown });
   }
 
-  // attribute divides what was counted among the works. Merges come and go.
+  // attribute divides what was counted among the works, and among the files. Merges come and go.
   attribute(name, labels, grown) {
-    const now = works.map(([work, , part]) => part * (work === "merge" ? 1 + Math.sin(this.elapsed / 25) : 1));
-    const all = now.reduce((sum, part) => sum + part, 0);
-    const shares = now.map((part) => (grown * part) / all);
+    const parts = works.map(([work, , part]) => part * (work === "merge" ? 1 + Math.sin(this.elapsed / 25) : 1));
+    this.divide(grown, parts).forEach((got, i) => this.count(name, { ...workLabels[i], ...labels }, got));
+    const filed = files.map(([, , , part]) => part);
+    this.divide(grown, filed).forEach((got, i) => this.count(nameByFile(name), { ...fileLabels[i], ...labels }, got));
+  }
+
+  divide(grown, parts) {
+    const all = parts.reduce((sum, part) => sum + part, 0);
+    const shares = parts.map((part) => (grown * part) / all);
     const got = Number.isInteger(grown) ? shares.map(Math.floor) : shares;
     // What rounding left over is for one after the other.
-    for (let left = grown - got.reduce((sum, n) => sum + n, 0); left >= 1; left--) got[this.turn++ % works.length]++;
-    works.forEach(([work, catalog], i) => this.count(name, { work, catalog, ...labels }, got[i]));
+    for (let left = grown - got.reduce((sum, n) => sum + n, 0); left >= 1; left--) got[this.turn++ % parts.length]++;
+    return got;
   }
 
   // observe adds calls of log-normal durations around a typical one, a part of which is slow, and returns how long they took.
@@ -426,6 +468,10 @@ function receiptsOf(count, until) {
       receipt,
     };
   });
+}
+
+function nameByFile(name) {
+  return name.replace("_attributed_", "_file_");
 }
 
 function key(metric, labels) {

@@ -536,7 +536,29 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
     assert.deepEqual(faults, []);
   });
 
-  test("the parts of the works are the whole, for each quantity", async () => {
+  // divided chooses a quantity, and returns what is shown of it by work and by kind of file, and the figures of the chart of bytes. No answer
+  // of the server comes in between.
+  async function divided(page, quantity) {
+    return page.evaluate((of) => {
+      const texts = (selector) => [...document.querySelectorAll(selector)].map((element) => element.textContent);
+      document.querySelector(`input[name=quantity][value$=attributed_${of}_total]`).click();
+      return ["work", "kind"].map((way) => {
+        document.querySelector(`input[name=way][value=${way}]`).click();
+        return {
+          title: texts("#works h2").join(),
+          note: texts("#works .note").join(),
+          heads: texts("#works thead th"),
+          parts: texts("#works .legend li > span:not(.figure)"),
+          rows: [...document.querySelectorAll("#works tbody tr")].map((row) => [...row.cells].map((cell) => cell.textContent)),
+          all: texts("#works tfoot td:last-child").join(),
+          figures: texts("#works .figure"),
+          bytes: texts("#bytes .figure"),
+        };
+      });
+    }, quantity);
+  }
+
+  test("the parts are the whole, by work and by kind of file, for each quantity", async () => {
     const { page } = await timed();
     await work(page, 3);
     const size = { ns: 1e-9, µs: 1e-6, ms: 1e-3, s: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, k: 1e3 };
@@ -544,31 +566,72 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
     const sum = (all) => all.reduce((n, shown) => n + number(shown), 0);
     // Three digits of each are shown.
     const near = (got, want, what) => assert.ok(want > 0 && Math.abs(got - want) < 0.02 * want, `${what}: ${got}, not ${want}`);
-    for (const quantity of ["bytes", "filled_pages", "regret_pages", "page_fault_seconds", "seconds"]) {
-      await page.locator(`input[name=quantity][value$=attributed_${quantity}_total]`).check({ force: true });
-      const names = await page.locator("#works .legend li > span:not(.figure)").allInnerTexts();
-      assert.equal(names.length, 9, names.join());
-      assert.equal(names.at(-1), "others");
-      const rows = await page.locator("#works tbody tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
-      assert.equal(rows.length, 10);
-      const rates = rows.map((row) => number(row[3]));
-      assert.deepEqual(
-        rates,
-        rates.toSorted((a, b) => b - a),
-      );
-      near(sum(rows.map((row) => row[3])), number(await text(page, "#works tfoot td:last-child")), quantity);
-      assert.ok(Math.abs(rows.reduce((n, row) => n + parseFloat(row[2]), 0) - 100) < 1, quantity);
+    const ways = [
+      { title: "Whose work it was", by: "work", head: "Work", kinds: 10, name: (kind, catalog) => `${kind} ${catalog}`.trim() },
+      { title: "Which files were used", by: "file", head: "Kind of file", kinds: 13, name: (kind, catalog) => `${catalog} ${kind}`.trim() },
+    ];
+    for (const quantity of ["filled_pages", "regret_pages", "page_fault_seconds", "seconds", "bytes"]) {
+      const shown = await divided(page, quantity);
+      assert.equal(shown[1].all, shown[0].all, quantity);
+      ways.forEach(({ title, by, head, kinds, name }, i) => {
+        const what = `${quantity} by ${by}`;
+        const { note, heads, parts, rows, all, figures, bytes, ...rest } = shown[i];
+        assert.equal(rest.title, title);
+        assert.ok(note.endsWith(`, by kind of ${by}`), note);
+        assert.deepEqual(heads, [head, "Catalog", "Share", "Per second"]);
+        assert.equal(rows.length, kinds, what);
+        const rates = rows.map((row) => number(row[3]));
+        assert.deepEqual(
+          rates,
+          rates.toSorted((a, b) => b - a),
+        );
+        near(sum(rows.map((row) => row[3])), number(all), what);
+        assert.ok(Math.abs(rows.reduce((n, row) => n + parseFloat(row[2]), 0) - 100) < 1, what);
+        // The largest are apart, each with its name.
+        assert.equal(parts.at(-1), "others");
+        const largest = rows.slice(0, 8).map(([kind, catalog]) => name(kind, catalog));
+        assert.deepEqual(parts.slice(0, -1).sort(), largest.sort());
+        if (quantity === "bytes") near(sum(figures), sum(bytes), what);
+      });
     }
-    // What is under the cursor, against the chart of the whole.
-    const calls = async (chart) => sum((await figures(page, chart)).at(-1));
-    await page.locator("input[name=quantity][value$=attributed_bytes_total]").check({ force: true });
-    near(await calls("works"), await calls("bytes"), "bytes");
+    const kinds = (await divided(page, "bytes"))[1].rows.map(([kind, catalog]) => `${catalog} ${kind}`);
+    for (const kind of ["measure fields", "trace spans", " none", " socket", " pipe"]) assert.ok(kinds.includes(kind), kinds.join());
+    // An answer that was on its way may still have the module.
     fake.modules = fake.modules.filter((name) => name !== "io");
-    await work(page, 1);
+    await waitFor(async () => {
+      await page.clock.runFor(1000);
+      return page.locator("#works .missing").isVisible();
+    });
     assert.match(await text(page, "#works .missing"), /^Module io is switched off/);
     assert.ok(!(await page.locator("#works table").isVisible()));
     await page.locator("input[name=quantity][value$=filled_pages_total]").check({ force: true });
     assert.ok(await page.locator("#works table").isVisible());
+    assert.equal(await text(page, "#works thead th:first-child"), "Kind of file");
+  });
+
+  test("a server that counts nothing by file offers only the works", async () => {
+    fake.files = false;
+    const { page, answers } = await show();
+    await polls(page, answers, 2);
+    const ways = page.locator("#works input[name=way]");
+    assert.equal(await page.locator("#works fieldset:visible").count(), 1);
+    assert.ok(!(await ways.first().isVisible()));
+    const title = () => text(page, "#works h2");
+    assert.equal(await title(), "Whose work it was");
+    assert.ok(await page.locator("#works table").isVisible());
+    fake.files = true;
+    await waitFor(() => ways.first().isVisible());
+    assert.equal(await title(), "Whose work it was");
+    await page.locator("input[name=way][value=kind]").check({ force: true });
+    assert.equal(await title(), "Which files were used");
+    // What was chosen is shown again when it is there again.
+    fake.files = false;
+    await waitFor(async () => (await title()) === "Whose work it was");
+    assert.ok(!(await ways.first().isVisible()));
+    assert.equal(await text(page, "#works thead th:first-child"), "Work");
+    fake.files = true;
+    await waitFor(async () => (await title()) === "Which files were used");
+    assert.ok(await page.locator("input[name=way][value=kind]").isChecked());
   });
 
   test("works are absent if nothing is attributed, with the server's reason", async () => {
@@ -679,6 +742,7 @@ describe("with a server that fails", { skip: Boolean(real) }, () => {
       "module-sched switch",
       "module-sched summary",
       "overhead img",
+      "way",
       "quantity",
       "works img",
       "works region",

@@ -41,11 +41,12 @@ export class Chart {
     this.plotText = h("p", { class: "hidden", id: `${id}-text` });
     this.canvas.setAttribute("aria-describedby", `${id}-text`);
     this.missing = h("div", { class: "missing", hidden: true });
+    this.title = h("h2", { id: `${id}-title` }, title);
     this.note = h("span", { class: "note" }, note);
     this.element = h(
       "section",
       { class: "panel chart", id, "aria-labelledby": `${id}-title` },
-      h("header", {}, h("h2", { id: `${id}-title` }, title), this.note, ...actions),
+      h("header", {}, this.title, this.note, ...actions),
       this.legend,
       this.canvas,
       this.missing,

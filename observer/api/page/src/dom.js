@@ -28,6 +28,23 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// segments is a group of radio buttons for the options, { value, label, title }, of which the first is chosen.
+export function segments(legend, name, options, choose) {
+  return h(
+    "fieldset",
+    { class: "segments" },
+    h("legend", { class: "hidden" }, legend),
+    options.map((option, at) =>
+      h(
+        "label",
+        { title: option.title },
+        h("input", { type: "radio", name, value: option.value, checked: at === 0, change: () => choose(option) }),
+        h("span", {}, option.label),
+      ),
+    ),
+  );
+}
+
 export const byId = (id) => document.getElementById(id);
 
 // say sets the text of an element if it is another, so that a screen reader hears only what is new.

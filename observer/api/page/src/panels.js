@@ -16,7 +16,7 @@
 // under the License.
 
 import { Chart, spark } from "./chart.js";
-import { h, say } from "./dom.js";
+import { h, say, segments } from "./dom.js";
 import * as format from "./format.js";
 import { edges, heat, shade } from "./heat.js";
 import { shown } from "./history.js";
@@ -185,13 +185,13 @@ function sumRate(item, id, keep) {
 }
 
 const groups = [
-  ["read", "Read"],
-  ["write", "Write"],
-  ["sync", "Fsync"],
+  { value: "read", label: "Read" },
+  { value: "write", label: "Write" },
+  { value: "sync", label: "Fsync" },
 ];
 
 function latencyPanel(container, span, absence) {
-  let family = "read";
+  let family = groups[0].value;
   let only = "";
   let range = [1e-6, 1e-1];
   let chart;
@@ -204,30 +204,12 @@ function latencyPanel(container, span, absence) {
       chart.rebuild();
     },
   });
-  const choice = h(
-    "fieldset",
-    { class: "segments" },
-    h("legend", { class: "hidden" }, "Kind of call"),
-    groups.map(([value, label]) =>
-      h(
-        "label",
-        {},
-        h("input", {
-          type: "radio",
-          name: "family",
-          value,
-          checked: value === family,
-          change: () => {
-            family = value;
-            only = "";
-            fill();
-            chart.rebuild();
-          },
-        }),
-        h("span", {}, label),
-      ),
-    ),
-  );
+  const choice = segments("Kind of call", "family", groups, ({ value }) => {
+    family = value;
+    only = "";
+    fill();
+    chart.rebuild();
+  });
   const fill = () =>
     select.replaceChildren(h("option", { value: "" }, "all of them"), ...families[family].map((op) => h("option", { value: op }, op)));
   fill();

@@ -30,6 +30,9 @@ export function seriesKey(labels) {
     .join(",");
 }
 
+// idByFile is the id of the metric that counts by file what the metric of an id counts by work.
+export const idByFile = (id) => id.replace("_attributed_", "_file_");
+
 // snapshot indexes an answer of /api/v1/stats. Time and cpu are in seconds.
 export function snapshot(stats) {
   const metrics = new Map();
@@ -37,6 +40,8 @@ export function snapshot(stats) {
     const series = new Map(metric.series.map((s) => [seriesKey(s.labels), s]));
     metrics.set(`${metric.module}/${metric.name}`, { kind: metric.kind, bounds: metric.bounds, series });
   }
+  // An answer has no metric by file until it has counted something. Until then it is 0, since the one by work is known.
+  for (const id of [...metrics.keys()]) if (!metrics.has(idByFile(id))) metrics.set(idByFile(id), { kind: "counter", series: new Map() });
   return { time: seconds(stats.time), cpu: stats.process_cpu_seconds, metrics };
 }
 

@@ -16,9 +16,33 @@
 // under the License.
 
 import * as format from "./format.js";
-import { rate } from "./stats.js";
+import { idByFile, rate } from "./stats.js";
 
-// What the server's own kinds of work did, from the metrics with attributed in their names. A work is { name, work, catalog }.
+// What the server's own kinds of work did, from the metrics with attributed in their names, and with which kinds of files, from those with
+// file in their names. Both count the same.
+
+// ways are how a quantity can be divided: by the catalog and by the label that is named by value. Id is that of the metric, and name is what
+// a part is called.
+export const ways = [
+  {
+    value: "work",
+    label: "By work",
+    title: "Whose work it was",
+    by: "kind of work",
+    head: "Work",
+    id: (quantity) => quantity.id,
+    name: (work, catalog) => `${work} ${catalog}`.trim(),
+  },
+  {
+    value: "kind",
+    label: "By kind of file",
+    title: "Which files were used",
+    by: "kind of file",
+    head: "Kind of file",
+    id: (quantity) => idByFile(quantity.id),
+    name: (kind, catalog) => `${catalog} ${kind}`.trim(),
+  },
+];
 
 // quantities are what can be chosen. Least and steps are those of Chart.
 export const quantities = [
@@ -60,18 +84,19 @@ export const quantities = [
   },
 ];
 
-// most is how many works are shown apart. The rest is one area.
+// most is how many kinds are shown apart. The rest is one area.
 export const most = 8;
 
-const nameOf = (work, catalog) => (catalog ? `${work} ${catalog}` : work);
 const is =
-  ({ work, catalog }) =>
+  ({ kind, catalog }, way) =>
   (labels) =>
-    labels.work === work && (labels.catalog ?? "") === catalog;
+    labels[way.value] === kind && (labels.catalog ?? "") === catalog;
 
-// byWork sums up what the works counted in the items: { sum, perSecond, rows }, where rows are works with their own sum, perSecond and share
-// of the whole, the largest first, without those that counted nothing. An item in which the metric is unknown adds neither counts nor time.
-export function byWork(items, id) {
+// byKind sums up what was counted in the items: { sum, perSecond, rows }, where rows are the kinds of work or of files, { name, kind, catalog },
+// with their own sum, perSecond and share of the whole, the largest first, without those of which nothing was counted. An item in which the
+// metric is unknown adds neither counts nor time.
+export function byKind(items, quantity, way) {
+  const id = way.id(quantity);
   const rows = new Map();
   let seconds = 0;
   for (const item of items) {
@@ -79,9 +104,9 @@ export function byWork(items, id) {
     if (!metric) continue;
     seconds += item.seconds;
     for (const { labels, value } of metric.series.values()) {
-      const { work, catalog = "" } = labels;
-      const name = nameOf(work, catalog);
-      if (!rows.has(name)) rows.set(name, { name, work, catalog, sum: 0 });
+      const { [way.value]: kind, catalog = "" } = labels;
+      const name = way.name(kind, catalog);
+      if (!rows.has(name)) rows.set(name, { name, kind, catalog, sum: 0 });
       rows.get(name).sum += value;
     }
   }
@@ -94,7 +119,7 @@ export function byWork(items, id) {
   };
 }
 
-// places gives each of the largest works a place in the stack, and with it a colour. A work keeps the place that it had before, so that what
+// places gives each of the largest kinds a place in the stack, and with it a colour. A kind keeps the place that it had before, so that what
 // is on the screen stays as it is; the others take what is free, the larger ones first.
 export function places(before, rows) {
   const largest = rows.slice(0, most);
@@ -103,17 +128,19 @@ export function places(before, rows) {
   return after;
 }
 
-// parts divides the quantity among the works at those places and, if others is true, all others: [{ label, place, of(item) }], where of gives
+// parts divides the quantity among the kinds at those places and, if others is true, all others: [{ label, place, of(item) }], where of gives
 // what was counted in a second, null if it is unknown, and place is undefined for the others.
-export function parts(at, others, id) {
+export function parts(at, others, quantity, way) {
+  const id = way.id(quantity);
   const part = (keep) => (item) => rate(item, id, keep);
-  const apart = at.map((row, place) => row && { label: row.name, place, of: part(is(row)) }).filter(Boolean);
-  const known = at.filter(Boolean).map(is);
+  const apart = at.map((row, place) => row && { label: row.name, place, of: part(is(row, way)) }).filter(Boolean);
+  const known = at.filter(Boolean).map((row) => is(row, way));
   return others ? [...apart, { label: "others", of: part((labels) => !known.some((one) => one(labels))) }] : apart;
 }
 
-// attributed tells whether the server attributes anything to works now.
-export const attributed = (stats) => stats.metrics.some((metric) => quantities.some(({ id }) => id === `${metric.module}/${metric.name}`));
+// counted tells whether the server counts any quantity in that way now.
+export const counted = (stats, way) =>
+  stats.metrics.some((metric) => quantities.some((quantity) => way.id(quantity) === `${metric.module}/${metric.name}`));
 
 const warned = "no metric is attributed to works";
 

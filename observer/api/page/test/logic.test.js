@@ -25,7 +25,7 @@ import { absence, change, list, overhead } from "../src/modules.js";
 import { columns, empty, figure, refusal } from "../src/queries.js";
 import { cumulate, difference, histogram, merge, quantile, rate, seconds, snapshot, total } from "../src/stats.js";
 import { exact } from "../src/totals.js";
-import { attributed, byWork, most, parts, places, quantities, unattributed } from "../src/works.js";
+import { byKind, counted, most, parts, places, quantities, unattributed, ways } from "../src/works.js";
 
 const narrow = (text) => text.replaceAll("\u202f", " ");
 const stats = (at, cpu, metrics) => snapshot({ time: new Date(at * 1000).toISOString(), process_cpu_seconds: cpu, metrics });
@@ -297,13 +297,14 @@ test("figures have three digits that count", () => {
   assert.equal(format.ago(75), "1 min 15 s");
 });
 
-const spent = quantities[0].id;
-// counted is an item of the history, in which works counted so much, by name and catalog, in two classes.
-const counted = (works, length = 1) => ({
+const [spent] = quantities;
+const [byWork, byFile] = ways;
+// worked is an item of the history, in which works counted so much, by name and catalog, in two classes.
+const worked = (works, length = 1) => ({
   seconds: length,
   metrics: new Map([
     [
-      spent,
+      spent.id,
       {
         kind: "counter",
         series: new Map(
@@ -319,62 +320,99 @@ const counted = (works, length = 1) => ({
 
 test("each work has what all its series counted, in the time in which the metric was known", () => {
   const unknown = [{ time: 5 }, { seconds: 7, metrics: new Map() }];
-  const items = [counted({ "merge measure": 4, "merge stream": 2, other: 0 }), ...unknown, counted({ "merge measure": 2, runtime: 8 }, 3)];
-  assert.deepEqual(byWork(items, spent), {
+  const items = [worked({ "merge measure": 4, "merge stream": 2, other: 0 }), ...unknown, worked({ "merge measure": 2, runtime: 8 }, 3)];
+  assert.deepEqual(byKind(items, spent, byWork), {
     sum: 16,
     perSecond: 4,
     rows: [
-      { name: "runtime", work: "runtime", catalog: "", sum: 8, share: 0.5, perSecond: 2 },
-      { name: "merge measure", work: "merge", catalog: "measure", sum: 6, share: 0.375, perSecond: 1.5 },
-      { name: "merge stream", work: "merge", catalog: "stream", sum: 2, share: 0.125, perSecond: 0.5 },
+      { name: "runtime", kind: "runtime", catalog: "", sum: 8, share: 0.5, perSecond: 2 },
+      { name: "merge measure", kind: "merge", catalog: "measure", sum: 6, share: 0.375, perSecond: 1.5 },
+      { name: "merge stream", kind: "merge", catalog: "stream", sum: 2, share: 0.125, perSecond: 0.5 },
     ],
   });
-  assert.deepEqual(byWork([], spent), { sum: 0, perSecond: null, rows: [] });
-  assert.deepEqual(byWork([{ time: 5 }], spent).rows, []);
+  assert.deepEqual(byKind([], spent, byWork), { sum: 0, perSecond: null, rows: [] });
+  assert.deepEqual(byKind([{ time: 5 }], spent, byWork).rows, []);
   // Those of the same size stand in the order of their names.
   assert.deepEqual(
-    byWork([counted({ flush: 1, write: 1, merge: 1, query: 2 })], spent).rows.map((r) => r.name),
+    byKind([worked({ flush: 1, write: 1, merge: 1, query: 2 })], spent, byWork).rows.map((r) => r.name),
     ["query", "flush", "merge", "write"],
   );
 });
 
 test("the eight largest works are shown apart, and all parts are the whole", () => {
   const many = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`work${i} measure`, i + 1]));
-  const items = [counted(many, 2), { time: 3 }, counted({ "work0 measure": 100, "work0 stream": 7, other: 1 }), { seconds: 1, metrics: new Map() }];
-  const { rows } = byWork(items, spent);
+  const items = [worked(many, 2), { time: 3 }, worked({ "work0 measure": 100, "work0 stream": 7, other: 1 }), { seconds: 1, metrics: new Map() }];
+  const { rows } = byKind(items, spent, byWork);
   const at = places([], rows);
   assert.deepEqual(
     at.map((row) => row.name),
     ["work0 measure", "work11 measure", "work10 measure", "work9 measure", "work8 measure", "work7 measure", "work0 stream", "work6 measure"],
   );
-  const shown = parts(at, rows.length > most, spent);
+  const shown = parts(at, rows.length > most, spent, byWork);
   assert.equal(shown.length, most + 1);
   assert.deepEqual([shown.at(-1).label, shown.at(-1).place], ["others", undefined]);
   for (const item of items) {
     const each = shown.map((part) => part.of(item));
-    if (!item.metrics?.get(spent)) assert.ok(each.every((n) => n === null));
-    else assert.equal(each.reduce((sum, n) => sum + n, 0), rate(item, spent));
+    if (!item.metrics?.get(spent.id)) assert.ok(each.every((n) => n === null));
+    else assert.equal(each.reduce((sum, n) => sum + n, 0), rate(item, spent.id));
   }
   assert.equal(shown.at(-1).of(items[0]), (2 + 3 + 4 + 5 + 6) / 2);
   // The top of the stack is the whole.
   const values = shown.map((part) => items.map((item) => part.of(item)));
   assert.deepEqual(
     cumulate(values).at(-1),
-    items.map((item) => rate(item, spent)),
+    items.map((item) => rate(item, spent.id)),
   );
 });
 
 test("eight works or fewer leave no others", () => {
-  const { rows } = byWork([counted({ merge: 3, "query stream": 1 })], spent);
-  const shown = parts(places([], rows), rows.length > most, spent);
+  const { rows } = byKind([worked({ merge: 3, "query stream": 1 })], spent, byWork);
+  const shown = parts(places([], rows), rows.length > most, spent, byWork);
   assert.deepEqual(
-    shown.map((part) => [part.label, part.place, part.of(counted({ merge: 3, "query stream": 1, "query trace": 9 }, 2))]),
+    shown.map((part) => [part.label, part.place, part.of(worked({ merge: 3, "query stream": 1, "query trace": 9 }, 2))]),
     [
       ["merge", 0, 1.5],
       ["query stream", 1, 0.5],
     ],
   );
-  assert.deepEqual(parts(places([], []), false, spent), []);
+  assert.deepEqual(parts(places([], []), false, spent, byWork), []);
+});
+
+test("a kind of file has what was counted for all groups, and all kinds are what the works are", () => {
+  const metric = (name, series) => ({ module: "io", name, kind: "counter", series: series.map(([labels, value]) => ({ labels, value })) });
+  const works = (sum) => metric("ebpf_io_attributed_seconds_total", [[{ work: "other", catalog: "", class: "read" }, sum]]);
+  const file = (catalog, kind, group, value) => [{ catalog, kind, group, class: "read" }, value];
+  const files = (...series) => metric("ebpf_io_file_seconds_total", series);
+  const known = [
+    [works(0)],
+    // What is counted by file is known from its first count on.
+    [works(6), files(file("trace", "spans", "a", 2), file("trace", "spans", "b", 3), file("", "none", "", 1))],
+    [works(10), files(file("trace", "spans", "a", 2), file("trace", "spans", "b", 3), file("", "none", "", 1.5), file("stream", "index", "c", 3.5))],
+    [works(10), files(file("trace", "spans", "a", 2), file("trace", "spans", "b", 3), file("", "none", "", 1.5), file("stream", "index", "c", 3.5))],
+    [],
+  ].map((metrics, at) => stats(at, at, metrics));
+  const items = known.slice(1).map((after, i) => difference(known[i], after));
+  const byKinds = byKind(items, spent, byFile);
+  assert.deepEqual(
+    byKinds.rows.map(({ name, kind, catalog, sum, share }) => [name, kind, catalog, sum, share]),
+    [
+      ["trace spans", "spans", "trace", 5, 0.5],
+      ["stream index", "index", "stream", 3.5, 0.35],
+      ["none", "none", "", 1.5, 0.15],
+    ],
+  );
+  const { sum, perSecond } = byKind(items, spent, byWork);
+  assert.deepEqual([byKinds.sum, byKinds.perSecond], [sum, perSecond]);
+  assert.deepEqual(
+    parts(places([], byKinds.rows), false, spent, byFile).map((part) => [part.label, ...items.map(part.of)]),
+    [
+      ["trace spans", 5, 0, 0, null],
+      ["stream index", 0, 3.5, 0, null],
+      ["none", 1, 0.5, 0, null],
+    ],
+  );
+  assert.equal(counted({ metrics: [works(0)] }, byFile), false);
+  assert.equal(counted({ metrics: [works(0), files()] }, byFile), true);
 });
 
 test("a work keeps its place, and a new one takes a free one", () => {
@@ -405,9 +443,9 @@ test("areas lie on top of each other, and what is unknown stays so", () => {
 });
 
 test("that nothing is attributed has the server's reason", () => {
-  const [module, name] = spent.split("/");
-  assert.equal(attributed({ metrics: [{ module, name, series: [] }] }), true);
-  assert.equal(attributed({ metrics: [{ module: "own", name, series: [] }, { module, name: "ebpf_io_bytes_total", series: [] }] }), false);
+  const [module, name] = spent.id.split("/");
+  assert.equal(counted({ metrics: [{ module, name, series: [] }] }, byWork), true);
+  assert.equal(counted({ metrics: [{ module: "own", name, series: [] }, { module, name: "ebpf_io_bytes_total", series: [] }] }, byWork), false);
   const other = { cause: "nothing could be verified", remedy: "" };
   const warning = { cause: "no metric is attributed to works: no symbol runtime.allgs", remedy: "build the server anew" };
   assert.deepEqual(unattributed({ warnings: [other, warning] }), {
