@@ -49,7 +49,7 @@ const (
 	defaultsComplete = "default-all-hooks"
 	// Times one call in 16.
 	defaultsSampled = "default-sampled"
-	// The process observes itself, and its calls are attributed to works.
+	// The process observes itself, and its calls are attributed to works and files.
 	defaultsAttributed = "default-attributed"
 	// Only its start is measured.
 	defaultsVerified = "default-verified"

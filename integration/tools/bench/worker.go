@@ -132,7 +132,10 @@ func (s *selfObserver) answer(line string) (n float64, observes bool, err error)
 	case open:
 		s.Observer, err = observer.Open(context.Background(), observer.Options{
 			Config: observer.Config{Modules: strings.Split(modules, ",")},
-			Works:  &observer.Works{Labels: []*observer.WorkLabel{s.label}},
+			Works: &observer.Works{
+				Labels: []*observer.WorkLabel{s.label},
+				Files:  func(string) observer.File { return observer.File{Kind: "data"} },
+			},
 		})
 	case line == observeNot:
 		err = s.Close()
