@@ -128,7 +128,9 @@ func writeFiles(out *screen, f figures) {
 		return
 	}
 	type kind struct{ catalog, name string }
-	of := func(metric string, k kind) ask.Samples { return f[metric].With("catalog", k.catalog).With("kind", k.name) }
+	of := func(metric string, k kind) ask.Samples {
+		return f[metric].With("catalog", k.catalog).With("kind", k.name)
+	}
 	var kinds []kind
 	for _, s := range f[fileBytes] {
 		if k := (kind{s.Labels["catalog"], s.Labels["kind"]}); !slices.Contains(kinds, k) {
