@@ -87,7 +87,10 @@ func mapCounters(m *ebpf.Map, of *entry, metrics []Metric, files []fileMetric, w
 		c.entries = entriesOf(all, of.words)
 		return c, nil
 	}
-	c.byWork = &byWork{rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, metrics: slices.Clone(metrics[whole:]), files: slices.Clone(files), works: works}
+	c.byWork = &byWork{
+		rows: slices.Collect(slices.Chunk(all, of.words)), updates: of.updates, works: works,
+		metrics: slices.Clone(metrics[whole:]), files: slices.Clone(files),
+	}
 	return c, nil
 }
 

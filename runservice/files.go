@@ -25,17 +25,21 @@ import (
 	"github.com/apache/skywalking-banyandb/ebpf/observer"
 )
 
-// fileKinds are the kinds of files of BanyanDB v0.10, by name; the rest of a name that observer.Works.Files leaves out is *.
-var fileKinds = map[string]string{
-	"primary.bin": "primary", "timestamps.bin": "timestamps", "fv.bin": "fields", "spans.bin": "spans",
-	"meta.bin": "meta", "smeta.bin": "meta", "metadata": "meta", "metadata.json": "meta", "manifest.json": "meta", "lock": "meta",
-	"tag.type": "tags", "traceID.filter": "tags",
-}
-
-// fileExtensions are those by extension.
-var fileExtensions = map[string]string{
-	".tf": "tags", ".tfm": "tags", ".tff": "tags", ".t": "tags", ".tm": "tags", ".typ": "tags",
-	".seg": "index", ".snp": "snapshot", ".wal": "wal", ".tmp": "tmp",
+// fileKinds are the kinds of files of BanyanDB v0.10, by the name or its extension.
+var fileKinds = []struct {
+	kind  string
+	names []string
+}{
+	{"primary", []string{"primary.bin"}},
+	{"timestamps", []string{"timestamps.bin"}},
+	{"fields", []string{"fv.bin"}},
+	{"spans", []string{"spans.bin"}},
+	{"tags", []string{".tf", ".tfm", ".tff", ".t", ".tm", ".typ", "tag.type", "traceID.filter"}},
+	{"meta", []string{"meta.bin", "smeta.bin", "metadata", "metadata.json", "manifest.json", "lock"}},
+	{"index", []string{".seg"}},
+	{"snapshot", []string{".snp"}},
+	{"wal", []string{".wal"}},
+	{"tmp", []string{".tmp"}},
 }
 
 // catalogFolders are the folders of the root folder that have data.
@@ -76,10 +80,12 @@ func holds(name string) observer.File {
 	case index >= 0, file.Catalog == catalogProperty && extension == ".snp":
 		// The snapshots of an index are part of it.
 		file.Kind = "index"
-	case fileKinds[base] != "":
-		file.Kind = fileKinds[base]
-	case fileExtensions[extension] != "":
-		file.Kind = fileExtensions[extension]
+	default:
+		for _, of := range fileKinds {
+			if slices.Contains(of.names, base) || slices.Contains(of.names, extension) {
+				file.Kind = of.kind
+			}
+		}
 	}
 	return file
 }
