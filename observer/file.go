@@ -185,6 +185,17 @@ func (p *filePlaces) known(withWork bool) []filePlace {
 	return p.alone.all
 }
 
+// FileMetrics iterates over the metrics of Files, whether or not they have series.
+func (s *Snapshot) FileMetrics() iter.Seq[*Metric] {
+	return func(yield func(*Metric) bool) {
+		for i := range s.files {
+			if !yield(&s.files[i].Metric) {
+				return
+			}
+		}
+	}
+}
+
 // Files iterates over what was counted by file: counters that Schema does not have, since which series there are is known
 // only when they are counted. Series that are Empty are left out. In each snapshot, the sum over the series of
 // ebpf_<module>_file_<metric> equals the sum over those of ebpf_<module>_attributed_<metric>.

@@ -252,6 +252,9 @@ func (o *Observer) open(object *object, opts kprobe.Options, verified *verdicts)
 		if slices.ContainsFunc(metrics, func(metric Metric) bool { return metric.Name == f.with }) {
 			f.offset += m.offset
 			m.files = append(m.files, f)
+			for _, hook := range f.Hooks {
+				health.Feeds[hook] = append(health.Feeds[hook], f.Name)
+			}
 		} else {
 			health.Absent = append(health.Absent, f.Name)
 		}

@@ -19,6 +19,7 @@ package api
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -75,30 +76,26 @@ func (a *API) stats(f filter, s *observer.Snapshot) (*stats, error) {
 	schema := s.Schema()
 	place := make(map[*observer.Metric]int, len(schema))
 	enter := func(m *observer.Metric) {
+		if !f.chooses(m) {
+			return
+		}
 		place[m] = len(all.Metrics)
 		all.Metrics = append(all.Metrics, metric{
 			Name: m.Name, Module: m.Module, Kind: m.Kind.String(), Unit: m.Unit(), Help: m.Help, Bounds: m.Bounds, Series: []series{}, kind: m.Kind,
 		})
 	}
 	for i := range schema {
-		if m := &schema[i]; f.chooses(m) {
-			enter(m)
-		}
+		enter(&schema[i])
 	}
-	for one := range s.All() {
-		if i, ok := place[one.Metric]; ok && !one.Empty() {
-			all.Metrics[i].Series = append(all.Metrics[i].Series, seriesOf(one))
-		}
+	for m := range s.FileMetrics() {
+		enter(m)
 	}
-	for one := range s.Files() {
-		if !f.chooses(one.Metric) {
-			continue
+	for _, series := range []iter.Seq[observer.Series]{s.All(), s.Files()} {
+		for one := range series {
+			if i, ok := place[one.Metric]; ok && !one.Empty() {
+				all.Metrics[i].Series = append(all.Metrics[i].Series, seriesOf(one))
+			}
 		}
-		if _, ok := place[one.Metric]; !ok {
-			enter(one.Metric)
-		}
-		i := place[one.Metric]
-		all.Metrics[i].Series = append(all.Metrics[i].Series, seriesOf(one))
 	}
 	return all, nil
 }
