@@ -181,6 +181,9 @@ func newSwitcher(t *testing.T, server *banyandtest.Server, address string) *swit
 	require.NoError(t, err)
 	for _, m := range schema {
 		s.feeds[m.Module+"/"+m.Name] = m.Hooks
+		if m.ByFile != "" {
+			s.feeds[m.Module+"/"+m.ByFile] = m.Hooks
+		}
 	}
 	for _, m := range s.ask(t) {
 		s.metrics[m.Module] = append(s.metrics[m.Module], m.Name)
@@ -678,9 +681,9 @@ func isOurs(stack string) bool {
 	return strings.Contains(stack, "skywalking-banyandb/ebpf/") && !strings.Contains(stack, "ebpf/runservice.Intercept")
 }
 
-// requireNoLeak requires that our resources are the same as before. Of descriptors there may be fewer, since the server may have
-// closed an idle connection. What depends on the load may grow by less than
-// one for every two changes. Resident memory is not compared, since most of it is the server's.
+// requireNoLeak requires that our resources are the same as before. Of descriptors there may be fewer, since the server
+// may have closed an idle connection. What depends on the load may grow by less than one for every two changes. Resident
+// memory is not compared, since most of it is the server's.
 func requireNoLeak(t *testing.T, before, after held) {
 	t.Helper()
 	t.Logf("%d objects of bpf, descriptors %v", len(after.bpf), after.files)
