@@ -90,6 +90,28 @@ func writeOperations(out *screen, f figures) {
 // classes are the classes of system calls by work.
 var classes = []string{"read", "write", "sync", "fadvise", "other"}
 
+// part is a work, or a kind of file, of a catalog.
+type part struct{ name, catalog string }
+
+// of returns the samples of a part, whose name is the value of a label.
+func (p part) of(samples ask.Samples, label string) ask.Samples {
+	return samples.With(label, p.name).With("catalog", p.catalog)
+}
+
+// partsOf returns the parts that a metric has, those with the most of another metric first.
+func partsOf(f figures, metric, label, most string) []part {
+	var parts []part
+	for _, s := range f[metric] {
+		if p := (part{s.Labels[label], s.Labels["catalog"]}); !slices.Contains(parts, p) {
+			parts = append(parts, p)
+		}
+	}
+	slices.SortFunc(parts, func(a, b part) int {
+		return cmp.Compare(b.of(f[most], label).Sum(), a.of(f[most], label).Sum())
+	})
+	return parts
+}
+
 // writeWork prints system calls and pages by work, the work with the most time first.
 func writeWork(out *screen, f figures) {
 	out.heading("Attribution", "system calls, filled pages and regret (pages dropped too early), by the server's work")
@@ -97,19 +119,9 @@ func writeWork(out *screen, f figures) {
 		fmt.Fprintln(out, "  "+state(f, workOperations))
 		return
 	}
-	type work struct{ name, catalog string }
-	of := func(metric string, w work) ask.Samples {
-		return f[metric].With("work", w.name).With("catalog", w.catalog)
-	}
-	var works []work
-	for _, s := range f[workOperations] {
-		if w := (work{s.Labels["work"], s.Labels["catalog"]}); !slices.Contains(works, w) {
-			works = append(works, w)
-		}
-	}
-	slices.SortFunc(works, func(a, b work) int { return cmp.Compare(of(workSeconds, b).Sum(), of(workSeconds, a).Sum()) })
+	of := func(metric string, w part) ask.Samples { return w.of(f[metric], "work") }
 	rows := [][]string{append(append([]string{"work"}, classes...), "time", "filled", "regret")}
-	for _, w := range works {
+	for _, w := range partsOf(f, workOperations, "work", workSeconds) {
 		row := []string{strings.TrimSpace(w.name + " " + w.catalog)}
 		for _, class := range classes {
 			row = append(row, count(of(workOperations, w).With("class", class).Sum()))
@@ -127,17 +139,8 @@ func writeFiles(out *screen, f figures) {
 		fmt.Fprintln(out, "  nothing is counted by file")
 		return
 	}
-	type kind struct{ catalog, name string }
-	of := func(metric string, k kind) ask.Samples {
-		return f[metric].With("catalog", k.catalog).With("kind", k.name)
-	}
-	var kinds []kind
-	for _, s := range f[fileBytes] {
-		if k := (kind{s.Labels["catalog"], s.Labels["kind"]}); !slices.Contains(kinds, k) {
-			kinds = append(kinds, k)
-		}
-	}
-	slices.SortFunc(kinds, func(a, b kind) int { return cmp.Compare(of(fileBytes, b).Sum(), of(fileBytes, a).Sum()) })
+	of := func(metric string, k part) ask.Samples { return k.of(f[metric], "kind") }
+	kinds := partsOf(f, fileBytes, "kind", fileBytes)
 	rows := [][]string{{"file", "reads", "writes", "fadvise", "read", "written", "filled", "dropped", "regret"}}
 	for _, k := range kinds[:min(shown, len(kinds))] {
 		row := []string{strings.TrimSpace(k.catalog + " " + k.name)}
