@@ -21,6 +21,7 @@ package collector
 
 import (
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -40,9 +41,8 @@ type Source interface {
 // New returns a collector of a source, to be registered once. It refreshes the source when it is collected, but at most
 // once a second. What could not be refreshed keeps its old value, and ebpf_collect_success is then 0; a scrape fails
 // only if no snapshot can be taken. The set of metrics may change from one scrape to the next, so the collector is
-// unchecked. A counter or histogram that has counted nothing has no series. What is
-// counted by file is exported too. If the source has a Ledger, its
-// distributions are exported too.
+// unchecked. A counter or histogram that has counted nothing has no series. What is counted by file is exported too, and
+// if the source has a Ledger, its distributions.
 func New(source Source) prometheus.Collector {
 	c := &collector{source: Limit(source), state: make(map[string]observer.Metric)}
 	for _, m := range observer.StateMetrics() {
@@ -80,22 +80,18 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	help := make(map[string]string)
 	var of *observer.Metric
 	var desc *prometheus.Desc
-	for s := range c.snapshot.All() {
-		if m := s.Metric; m != of {
-			if _, ok := help[m.Name]; !ok {
-				help[m.Name] = m.Help
+	for _, all := range []iter.Seq[observer.Series]{c.snapshot.All(), c.snapshot.Files()} {
+		for s := range all {
+			if m := s.Metric; m != of {
+				if _, ok := help[m.Name]; !ok {
+					help[m.Name] = m.Help
+				}
+				of, desc = m, prometheus.NewDesc(m.Name, help[m.Name], m.LabelNames(), nil)
 			}
-			of, desc = m, prometheus.NewDesc(m.Name, help[m.Name], m.LabelNames(), nil)
+			if !s.Empty() {
+				out <- constant(desc, s)
+			}
 		}
-		if !s.Empty() {
-			out <- constant(desc, s)
-		}
-	}
-	for s := range c.snapshot.Files() {
-		if m := s.Metric; m != of {
-			of, desc = m, prometheus.NewDesc(m.Name, m.Help, m.LabelNames(), nil)
-		}
-		out <- constant(desc, s)
 	}
 	if ledger := Ledger(c.source); ledger != nil {
 		for s := range ledger.All() {
