@@ -71,13 +71,13 @@ func byFile(t testing.TB, o *observer.Observer, metric string) counts {
 	return c
 }
 
-// eachFiles runs a test with each kind of attachment that tells files apart.
-func eachFiles(t *testing.T, test func(t *testing.T, o *observer.Observer)) {
+// eachFiles runs a test of a module with each of some kinds of attachment that tells files apart.
+func eachFiles(t *testing.T, module, hook string, kinds []kprobe.Attachment, test func(t *testing.T, o *observer.Observer)) {
 	t.Helper()
 	kprobetest.Require(t)
-	for _, kind := range []kprobe.Attachment{kprobe.Fentry, kprobe.TPBTF} {
+	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{"io"}}, Works: testWorks, Attachment: kind})
+			o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{module}}, Works: testWorks, Attachment: kind})
 			if errors.Is(err, kprobe.ErrNotSupported) || errors.Is(err, kprobe.ErrPermission) {
 				t.Skipf("refused: %v", err)
 			}
@@ -87,9 +87,18 @@ func eachFiles(t *testing.T, test func(t *testing.T, o *observer.Observer)) {
 				require.Contains(t, warnings[0].Cause, "no metric is counted by file")
 				t.Skip(warnings[0].Cause)
 			}
+			if plan := o.Health().Modules[0].Plan; !plan.Attached(hook) {
+				t.Skip(plan.Refusals())
+			}
 			test(t, o)
 		})
 	}
+}
+
+// eachCalls is eachFiles for system calls.
+func eachCalls(t *testing.T, test func(t *testing.T, o *observer.Observer)) {
+	t.Helper()
+	eachFiles(t, "io", "syscall", []kprobe.Attachment{kprobe.Fentry, kprobe.TPBTF}, test)
 }
 
 // folderOf makes a folder whose name is not that of a folder of another test, and returns it and that name.
@@ -100,15 +109,6 @@ func folderOf(t testing.TB, name string) (dir, group string) {
 	return dir, name
 }
 
-func readTimes(t testing.TB, fd, n int) {
-	t.Helper()
-	buf := make([]byte, 10)
-	for range n {
-		_, err := unix.Pread(fd, buf, 0)
-		require.NoError(t, err)
-	}
-}
-
 // TestFiles checks that calls are counted for the file of their descriptor, exactly, whatever has become of the file: opened
 // before the Observer, renamed, unlinked, with a duplicated descriptor, or with a long name.
 func TestFiles(t *testing.T) {
@@ -117,30 +117,30 @@ func TestFiles(t *testing.T) {
 	early := openFile(t, filepath.Join(dir, "early.bin"), unix.O_RDWR|unix.O_CREAT)
 	_, err := unix.Write(early, make([]byte, 100))
 	require.NoError(t, err)
-	eachFiles(t, func(t *testing.T, o *observer.Observer) {
+	eachCalls(t, func(t *testing.T, o *observer.Observer) {
 		quiet(t)
 		before := byFile(t, o, "ebpf_io_file_operations_total")
 		bytesBefore := byFile(t, o, "ebpf_io_file_bytes_total")
-		readTimes(t, early, 3)
+		preads(t, early, 3)
 		duplicate, err := unix.FcntlInt(uintptr(early), unix.F_DUPFD_CLOEXEC, 500)
 		require.NoError(t, err)
-		readTimes(t, duplicate, 4)
+		preads(t, duplicate, 4)
 		require.NoError(t, unix.Close(duplicate))
 
 		old := filepath.Join(dir, "old.bin")
 		fd := openFile(t, old, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC)
 		_, err = unix.Write(fd, make([]byte, 70))
 		require.NoError(t, err)
-		readTimes(t, fd, 5)
+		preads(t, fd, 5)
 		require.NoError(t, os.Rename(old, filepath.Join(dir, "renamed.bin")))
-		readTimes(t, fd, 6)
+		preads(t, fd, 6)
 		require.NoError(t, unix.Unlink(filepath.Join(dir, "renamed.bin")))
-		readTimes(t, fd, 7)
+		preads(t, fd, 7)
 		require.NoError(t, unix.Fadvise(fd, 0, 0, unix.FADV_NORMAL))
 
 		// Names are compared by their first 32 bytes.
 		for i := range 2 {
-			readTimes(t, openFile(t, filepath.Join(dir, long+fmt.Sprint(i)), unix.O_RDWR|unix.O_CREAT), 8)
+			preads(t, openFile(t, filepath.Join(dir, long+fmt.Sprint(i)), unix.O_RDWR|unix.O_CREAT), 8)
 		}
 		sockets, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		require.NoError(t, err)
@@ -171,7 +171,7 @@ func TestFiles(t *testing.T) {
 			}
 		}
 		require.Empty(t, want)
-		require.EqualValues(t, 10*(3+4), gotBytes["test early "+group+" read"])
+		require.EqualValues(t, 100*(3+4), gotBytes["test early "+group+" read"])
 		require.EqualValues(t, 70, gotBytes["test old "+group+" write"])
 		require.EqualValues(t, 9*11, gotBytes[" pipe  write"])
 		require.EqualValues(t, 9*11, gotBytes[" socket  write"])
@@ -182,11 +182,11 @@ func TestFiles(t *testing.T) {
 // TestFileShapes checks what is left out of a path, and that more folders than groups are counted as one.
 func TestFileShapes(t *testing.T) {
 	root := t.TempDir()
-	eachFiles(t, func(t *testing.T, o *observer.Observer) {
+	eachCalls(t, func(t *testing.T, o *observer.Observer) {
 		touch := func(name string) {
 			name = filepath.Join(root, name)
 			require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
-			readTimes(t, openFile(t, name, unix.O_RDWR|unix.O_CREAT), 1)
+			preads(t, openFile(t, name, unix.O_RDWR|unix.O_CREAT), 1)
 		}
 		for name, want := range map[string]string{
 			"measure/data/sw/seg-20260101/shard-3/000000000000002a/primary.bin": "measure/data/sw/seg-#/shard-#/#/primary.bin",
@@ -231,15 +231,17 @@ func TestFileShapes(t *testing.T) {
 	})
 }
 
-// TestFilesFull checks that with more shapes than numbers, nothing is lost.
+// TestFilesFull checks that with more shapes and cells than numbers, nothing is lost, and no work has what another did.
 func TestFilesFull(t *testing.T) {
 	dir, _ := folderOf(t, "full")
-	eachFiles(t, func(t *testing.T, o *observer.Observer) {
+	eachCalls(t, func(t *testing.T, o *observer.Observer) {
 		const shapes = 700
 		for i := range shapes {
 			fd, err := unix.Open(filepath.Join(dir, fmt.Sprintf("f%d", i)), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 			require.NoError(t, err)
-			readTimes(t, fd, 1)
+			for _, label := range []*observer.WorkLabel{query, write} {
+				label.Do(t.Context(), func() { preads(t, fd, 1) })
+			}
 			require.NoError(t, unix.Close(fd))
 		}
 		var kinds []string
@@ -247,6 +249,9 @@ func TestFilesFull(t *testing.T) {
 			kinds = append(kinds, strings.Fields(key)[0])
 		}
 		require.True(t, slices.Contains(kinds, "other"))
+		all := count(t, o)
+		require.EqualValues(t, shapes, all["ebpf_io_attributed_operations_total{query,measure,read}"])
+		require.EqualValues(t, shapes, all["ebpf_io_attributed_operations_total{write,,read}"])
 		requireWhole(t, o)
 	})
 }
@@ -286,47 +291,35 @@ func TestFilePages(t *testing.T) {
 // TestFileFaults checks that the time of all page faults in mappings of files is that of the files, and that a file that
 // nothing else maps has some.
 func TestFileFaults(t *testing.T) {
-	kprobetest.Require(t)
-	for _, kind := range []kprobe.Attachment{kprobe.Fentry, kprobe.Kprobe} {
-		t.Run(string(kind), func(t *testing.T) {
-			o, err := observer.Open(t.Context(), observer.Options{Config: observer.Config{Modules: []string{"memory"}}, Works: testWorks, Attachment: kind})
-			if errors.Is(err, kprobe.ErrNotSupported) || errors.Is(err, kprobe.ErrPermission) {
-				t.Skipf("refused: %v", err)
+	eachFiles(t, "memory", "fault", []kprobe.Attachment{kprobe.Fentry, kprobe.Kprobe}, func(t *testing.T, o *observer.Observer) {
+		file := filepath.Join(t.TempDir(), "mapped.seg")
+		require.NoError(t, os.WriteFile(file, make([]byte, 64*pageSize), 0o600))
+		memory, err := unix.Mmap(openFile(t, file, unix.O_RDONLY), 0, 64*pageSize, unix.PROT_READ, unix.MAP_SHARED)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, unix.Munmap(memory)) }()
+		for at := 0; at < len(memory); at += pageSize {
+			require.Zero(t, memory[at])
+		}
+		var s observer.Snapshot
+		require.NoError(t, o.Snapshot(&s))
+		var ofFiles, ofMappings, mapped uint64
+		for series := range s.All() {
+			if series.Metric.Name == "ebpf_memory_page_fault_duration_seconds" && series.Labels[1] == "file" {
+				ofMappings += *observertest.Word(series)
 			}
-			require.NoError(t, err)
-			closeAfter(t, o)
-			if warnings, plan := o.Health().Warnings, o.Health().Modules[0].Plan; len(warnings) > 0 || !plan.Attached("fault") {
-				t.Skip(warnings, plan.Refusals())
+		}
+		for series := range s.Files() {
+			switch {
+			case series.Metric.Name != "ebpf_memory_file_page_fault_seconds_total" || series.Labels[1] == "none":
+			case series.Labels[1] == "mapped":
+				mapped += *observertest.Word(series)
+				fallthrough
+			default:
+				ofFiles += *observertest.Word(series)
 			}
-			file := filepath.Join(t.TempDir(), "mapped.seg")
-			require.NoError(t, os.WriteFile(file, make([]byte, 64*pageSize), 0o600))
-			memory, err := unix.Mmap(openFile(t, file, unix.O_RDONLY), 0, 64*pageSize, unix.PROT_READ, unix.MAP_SHARED)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, unix.Munmap(memory)) }()
-			for at := 0; at < len(memory); at += pageSize {
-				require.Zero(t, memory[at])
-			}
-			var s observer.Snapshot
-			require.NoError(t, o.Snapshot(&s))
-			var ofFiles, ofMappings, mapped uint64
-			for series := range s.All() {
-				if series.Metric.Name == "ebpf_memory_page_fault_duration_seconds" && series.Labels[1] == "file" {
-					ofMappings += *observertest.Word(series)
-				}
-			}
-			for series := range s.Files() {
-				switch {
-				case series.Metric.Name != "ebpf_memory_file_page_fault_seconds_total" || series.Labels[1] == "none":
-				case series.Labels[1] == "mapped":
-					mapped += *observertest.Word(series)
-					fallthrough
-				default:
-					ofFiles += *observertest.Word(series)
-				}
-			}
-			require.Equal(t, ofMappings, ofFiles)
-			require.Positive(t, mapped)
-			requireWhole(t, o)
-		})
-	}
+		}
+		require.Equal(t, ofMappings, ofFiles)
+		require.Positive(t, mapped)
+		requireWhole(t, o)
+	})
 }

@@ -265,8 +265,8 @@ func newAttributor(works *Works, scope kprobe.Scope) (*attributor, []Warning, er
 	return nil, []Warning{{Cause: "no metric is attributed to works: " + err.Error(), Remedy: remedy}}, nil
 }
 
-// name returns the work of goroutines that were started with a function and have a label.
-// It adds the function to unnamed if the work is WorkOther.
+// name returns the work of goroutines that were started with a function and have a label. It adds the function to unnamed
+// if the work is WorkOther.
 func (a *attributor) name(function string, label int) Work {
 	work := a.works.of(function, label)
 	if work == WorkOther {
